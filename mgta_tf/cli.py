@@ -1,0 +1,99 @@
+"""What every command shares: flags in, one line out when something is wrong.
+
+Exit status: 0 done; 1 the input is at fault (one line says what to do); 2 a flag is at fault.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import logging
+import os
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from absl import app
+from absl import flags as absl_flags
+
+from mgta_tf import config as config_lib
+from mgta_tf.errors import UserError
+
+
+def run(main: Callable[[Any], None], config_class: type) -> None:
+    """Parses the command line into `config_class` and calls `main` with it.
+
+    `UserError` and a full or read-only disk end in one line on stderr and exit status 1.
+    """
+    quiet_libraries()
+    config_lib.define(config_class)
+
+    def parse(argv: list[str]) -> list[str]:
+        if any(word in ("--help", "-help", "-h", "--helpshort") for word in argv[1:]):
+            print(help_text(config_class))
+            sys.exit(0)
+        try:
+            rest = absl_flags.FLAGS(argv)
+        except absl_flags.Error as error:
+            fail(" ".join(str(error).split()), status=2)
+        if rest[1:]:
+            fail(f"unexpected argument {rest[1]!r}; flags begin with --", status=2)
+        return rest
+
+    def guarded(argv: list[str]) -> None:
+        del argv
+        try:
+            main(config_lib.from_flags(config_class))
+        except UserError as error:
+            fail(str(error))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+                raise
+            fail(f"cannot write {error.filename or ''}: {os.strerror(error.errno)}")
+
+    app.run(guarded, flags_parser=parse)
+
+
+def fail(message: str, status: int = 1) -> None:
+    """Prints one line to stderr and exits."""
+    print(f"mgta_tf: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+def quiet_libraries() -> None:
+    """Keeps the banners of TensorFlow and its companions off the terminal.
+
+    Python warnings stay available under ``python -W``; they are not ours to act on.
+    """
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def help_text(config_class: type) -> str:
+    """The flags grouped by purpose, each with its default."""
+    main_doc = (sys.modules["__main__"].__doc__ or "").strip()
+    lines = [main_doc, ""] if main_doc else []
+    for owner, fields in config_lib.groups(config_class):
+        lines += [(owner.__doc__ or owner.__name__).strip().splitlines()[0], ""]
+        for field in fields:
+            lines += [_flag_line(field)]
+            lines += textwrap.wrap(
+                field.metadata["help"], 90, initial_indent="      ", subsequent_indent="      "
+            )
+        lines += [""]
+    lines += ["Also --flagfile=FILE: one flag a line, # for comments. All of absl's: --helpfull"]
+    return "\n".join(lines)
+
+
+def _flag_line(field: dataclasses.Field[Any]) -> str:
+    choices = field.metadata["choices"]
+    default = field.default
+    if isinstance(default, bool):
+        return f"  --[no]{field.name}  (default {str(default).lower()})"
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    shape = "|".join(choices) if choices else type(field.default).__name__.upper()
+    return f"  --{field.name}={shape}  (default {default if default != '' else 'none'})"

@@ -1,0 +1,1 @@
+"""Networks: Table 1 of the paper, as Keras functional models."""

@@ -1,0 +1,50 @@
+"""The decoder D of Table 1: the encoder read backwards, in transposed convolutions."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from mgta_tf.models.encoder import ModelConfig
+from mgta_tf.models.layers import bottleneck
+
+keras = tf.keras
+
+
+def build_decoder(config: ModelConfig) -> keras.Model:
+    """The decoder as a functional model: res5 [N, h, w, 2048w] → images [N, 32h, 32w, 3], linear.
+
+    Each stage mirrors one of the encoder's, last first, so its blocks count 3, 6, 4, 3. A block
+    keeps the channels of the stage; the last block of a stage has the next stage's channels and,
+    where the mirrored stage halves the resolution, doubles it:
+
+      stage  mirrors  blocks  inner  channels      resolution
+      up5    conv5_x  3       512    2048 → 1024   h  → 2h
+      up4    conv4_x  6       256    1024 → 512    2h → 4h
+      up3    conv3_x  4       128    512 → 256     4h → 8h
+      up2    conv2_x  3       64     256 → 64      8h (conv2_x has no stride)
+
+    Then "interpolate, scale factor 2" mirrors the max pool (16h), and a transposed 8×8 of stride 2
+    mirrors conv1 (32h). Its 'same' padding is Table 1's "padding 3" on every side.
+    """
+    sync = config.sync_batch_norm and tf.distribute.get_strategy().num_replicas_in_sync > 1
+    features = keras.Input((None, None, config.channels(2048)), name="res5")
+    x = features
+    after = {5: 1024, 4: 512, 3: 256, 2: 64}
+    for stage, blocks in zip((5, 4, 3, 2), reversed(config.blocks)):
+        inner = 64 * 2 ** (stage - 2)
+        for block in range(1, blocks + 1):
+            last = block == blocks
+            x = bottleneck(
+                x,
+                inner=config.channels(inner),
+                outer=config.channels(after[stage] if last else 4 * inner),
+                stride=2 if last and stage > 2 else 1,
+                name=f"up{stage}_block{block}",
+                synchronized=sync,
+                transposed=True,
+            )
+    x = keras.layers.UpSampling2D(2, interpolation="bilinear", name="interpolate")(x)
+    images = keras.layers.Conv2DTranspose(
+        3, 8, 2, padding="same", kernel_initializer="he_normal", dtype="float32", name="images"
+    )(x)
+    return keras.Model(features, images, name="decoder")

@@ -1,0 +1,75 @@
+"""The two layers that Table 1 is written in, for the encoder and for its mirror, the decoder."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+keras = tf.keras
+
+# Running averages over the last ~10 steps: one turn of a small run has only hundreds of steps.
+BATCH_NORM_MOMENTUM = 0.9
+BATCH_NORM_EPSILON = 1e-5
+
+
+def convolution(x, filters: int, size: int, stride: int, name: str, *, transposed: bool):
+    """A bias-free convolution, or transposed convolution, of `size`×`size` with 'same' padding.
+
+    [N, h, w, c] → [N, ceil(h / stride), ceil(w / stride), filters], or [N, h·stride, w·stride,
+    filters] when `transposed`.
+    """
+    layer = keras.layers.Conv2DTranspose if transposed else keras.layers.Conv2D
+    return layer(
+        filters,
+        size,
+        stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+
+
+def batch_norm(x, name: str, *, synchronized: bool):
+    """Batch normalisation over N, h, w; over all replicas when `synchronized`."""
+    return keras.layers.BatchNormalization(
+        momentum=BATCH_NORM_MOMENTUM,
+        epsilon=BATCH_NORM_EPSILON,
+        synchronized=synchronized,
+        name=name,
+    )(x)
+
+
+def bottleneck(
+    x,
+    inner: int,
+    outer: int,
+    stride: int,
+    name: str,
+    *,
+    synchronized: bool,
+    transposed: bool = False,
+    output_name: str | None = None,
+):
+    """A residual block of Table 1: 1×1 `inner`, 3×3 `inner`, 1×1 `outer`, ReLU after the sum.
+
+    The stride sits on the 3×3, as in FAIR's benchmark and Model Garden, not on the first 1×1 as in
+    `keras.applications`. With `transposed` every convolution is a transposed one, so the stride
+    multiplies the resolution. The shortcut is a 1×1 projection where the shape changes.
+
+    [N, h, w, c] → [N, h/stride, w/stride, outer], or [N, h·stride, w·stride, outer].
+    """
+
+    def conv_bn(value, filters, size, conv_stride, part):
+        value = convolution(
+            value, filters, size, conv_stride, f"{name}_{part}_conv", transposed=transposed
+        )
+        return batch_norm(value, f"{name}_{part}_bn", synchronized=synchronized)
+
+    shortcut = x
+    if stride != 1 or x.shape[-1] != outer:
+        shortcut = conv_bn(x, outer, 1, stride, "proj")
+    y = keras.layers.ReLU(name=f"{name}_1_relu")(conv_bn(x, inner, 1, 1, "1"))
+    y = keras.layers.ReLU(name=f"{name}_2_relu")(conv_bn(y, inner, 3, stride, "2"))
+    y = conv_bn(y, outer, 1, 1, "3")
+    y = keras.layers.Add(name=f"{name}_add")([y, shortcut])
+    return keras.layers.ReLU(name=output_name or f"{name}_relu")(y)
