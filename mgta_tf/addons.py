@@ -1,0 +1,17 @@
+"""The only place that imports tensorflow-addons.
+
+tensorflow-addons ended in May 2024 and says so at import, and it rejects TensorFlow above 2.15; so
+it is loaded when `--triplet_impl=tfa` asks for it and at no other time.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+
+def triplet_hard_loss(labels, embeddings, margin: float, soft_margin: bool):
+    """Eq. 6 by tensorflow-addons: mean over all anchors of labels [N] and embeddings [N, D]."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tensorflow_addons as tfa
+    return tfa.losses.triplet_hard_loss(labels, embeddings, margin=margin, soft=soft_margin)

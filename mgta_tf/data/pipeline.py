@@ -1,0 +1,173 @@
+"""From image indices to batches on the devices, and from uint8 to what a net sees.
+
+`Feed` is one tf.data pipeline for the whole run. It runs over the rows of a plan (indices only; the
+images stay in their `ImageStore`), and a new turn swaps the plan, so nothing is rebuilt or retraced
+and memory stays flat over any number of rounds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mgta_tf.config import flag
+from mgta_tf.errors import UserError
+
+# Random numbers in [0, 1) that the augmentation of one image uses.
+UNIFORMS = 9
+
+NORMALIZATIONS = {
+    # name: (mean, standard deviation) of RGB in 0..1
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "centered": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Images as the nets see them."""
+
+    image_size: int = flag(
+        64, "Pixels per side as the nets see them, a multiple of 32.", minimum=32
+    )
+    normalization: str = flag(
+        "unit", "RGB to [0, 1], to [-1, 1], or by ImageNet's mean and deviation.",
+        choices=tuple(NORMALIZATIONS),
+    )
+    flip: bool = flag(True, "Mirror half of the training images.")
+    crop_min_area: float = flag(
+        0.4, "Random-resized crop: smallest share of the image; 1 turns it off.",
+        minimum=0.05, maximum=1.0,
+    )
+    color_jitter: float = flag(
+        0.2, "Largest relative change of brightness, contrast and saturation; 0 turns it off.",
+        minimum=0.0, maximum=1.0,
+    )
+    grayscale: float = flag(0.0, "Share of images turned grey.", minimum=0.0, maximum=1.0)
+
+    def __post_init__(self):
+        if self.image_size % 32:
+            raise UserError(
+                f"--image_size={self.image_size}: must be a multiple of 32 (the encoder halves it "
+                "five times and the decoder doubles it back)"
+            )
+
+
+def normalize(images, normalization: str):
+    """uint8 or float [.., 3] in 0..255 → float32 [.., 3] as the encoder reads them."""
+    mean, deviation = NORMALIZATIONS[normalization]
+    images = tf.cast(images, tf.float32) / 255.0
+    return (images - tf.constant(mean)) / tf.constant(deviation)
+
+
+def denormalize(images, normalization: str):
+    """The inverse of `normalize`, rounded and clipped to uint8."""
+    mean, deviation = NORMALIZATIONS[normalization]
+    images = (images * tf.constant(deviation) + tf.constant(mean)) * 255.0
+    return tf.cast(tf.clip_by_value(tf.round(images), 0.0, 255.0), tf.uint8)
+
+
+def fit_size(images, size: int):
+    """Without augmentation: uint8 [N, S, S, 3] → 0..255 [N, size, size, 3], antialiased."""
+    if images.shape[1] == size:
+        return tf.cast(images, tf.float32)
+    return tf.image.resize(images, (size, size), antialias=True)
+
+
+def augment(images, uniforms, config: AugmentConfig):
+    """Crop, flip and colour, a pure function of the images and of random numbers.
+
+    Args:
+      images: uint8 [N, S, S, 3].
+      uniforms: float32 [N, UNIFORMS] in [0, 1). Given from outside, so that an image's augmentation
+        depends on neither the device nor the number of replicas.
+      config: What to do; `config.image_size` is the size of the result.
+
+    Returns:
+      float32 [N, image_size, image_size, 3] in 0..255.
+    """
+    draws = tf.unstack(uniforms, axis=1)
+    if config.crop_min_area < 1:
+        images = _random_resized_crop(images, draws[:4], config)
+    else:
+        images = fit_size(images, config.image_size)
+    if config.flip:
+        images = tf.where(draws[4][:, None, None, None] < 0.5, images, images[:, :, ::-1])
+    if config.color_jitter:
+        brightness, contrast, saturation = (
+            1 + config.color_jitter * (2 * u[:, None, None, None] - 1) for u in draws[5:8]
+        )
+        images = images * brightness
+        images = _blend(images, tf.reduce_mean(_gray(images), [1, 2], keepdims=True), contrast)
+        images = _blend(images, _gray(images), saturation)
+        images = tf.clip_by_value(images, 0.0, 255.0)
+    if config.grayscale:
+        grey = draws[8][:, None, None, None] < config.grayscale
+        images = tf.where(grey, _gray(images) + tf.zeros_like(images), images)
+    return images
+
+
+def _random_resized_crop(images, draws, config: AugmentConfig):
+    """Inception's crop: a share of the area in [crop_min_area, 1], aspect 3:4 to 4:3."""
+    area = config.crop_min_area + draws[0] * (1 - config.crop_min_area)
+    aspect = tf.exp((2 * draws[1] - 1) * tf.math.log(4 / 3))
+    height = tf.minimum(tf.sqrt(area / aspect), 1.0)
+    width = tf.minimum(tf.sqrt(area * aspect), 1.0)
+    top, left = draws[2] * (1 - height), draws[3] * (1 - width)
+    boxes = tf.stack([top, left, top + height, left + width], axis=1)
+    size = (config.image_size, config.image_size)
+    return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), size)
+
+
+def _gray(images):
+    """Luma of ITU-R BT.601, [N, H, W, 3] → [N, H, W, 1]."""
+    return tf.reduce_sum(images * tf.constant([0.299, 0.587, 0.114]), axis=-1, keepdims=True)
+
+
+def _blend(images, other, weight):
+    return other + (images - other) * weight
+
+
+class Feed:
+    """Batches of a plan as (images, labels, uniforms), spread over the replicas.
+
+    One tf.data pipeline for the whole run; `batches` points it at another plan.
+    """
+
+    def __init__(self, store, batch_size: int, strategy: tf.distribute.Strategy):
+        self._store = store
+        self._rows: Iterator[Any] = iter(())
+        side = store.size
+        dataset = tf.data.Dataset.from_generator(
+            lambda: self._rows,
+            output_signature=(
+                tf.TensorSpec([batch_size, side, side, 3], tf.uint8),
+                tf.TensorSpec([batch_size], tf.int32),
+                tf.TensorSpec([batch_size, UNIFORMS], tf.float32),
+            ),
+        )
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        dataset = dataset.prefetch(2).with_options(options)
+        self._dataset = strategy.experimental_distribute_dataset(dataset)
+
+    def batches(
+        self, plan: np.ndarray, labels: np.ndarray, seed: list[int], start: int = 0
+    ) -> Iterator[Any]:
+        """Rows `start` … of a plan [steps, batch], with `labels` [number of images in the store].
+
+        `seed` decides the augmentation, together with the row's number.
+        """
+        self._rows = self._generate(plan, labels, seed, start)
+        return iter(self._dataset)
+
+    def _generate(self, plan, labels, seed, start):
+        for step in range(start, len(plan)):
+            row = plan[step]
+            uniforms = np.random.default_rng([*seed, step]).random((len(row), UNIFORMS), np.float32)
+            yield self._store.batch(row), labels[row], uniforms

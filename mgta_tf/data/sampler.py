@@ -1,0 +1,172 @@
+"""P×K batches (§3.3.1) as plans: arrays of image indices, row by row what a net will see.
+
+A plan is a pure function of its arguments, so row `s` of a turn is determined by (seed, round, net,
+labels, s); a resumed run makes the plan again and goes on at its row.
+
+Everything is drawn from decks. A deck of n cards is shuffled, dealt to its end, shuffled again: at
+any moment no card has been dealt more than once oftener than another. Images are cards of their
+cluster's deck, clusters are cards of the deck from which a batch draws its P clusters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from mgta_tf.config import flag
+from mgta_tf.errors import UserError
+
+NO_CLUSTER = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchConfig:
+    """Batches (§3.3.1)."""
+
+    clusters_per_batch: int = flag(16, "P: clusters in a batch.", minimum=2)
+    images_per_cluster: int = flag(4, "K: images of each cluster in a batch.", minimum=2)
+    cluster_sampling: str = flag(
+        "uniform",
+        "How often a cluster comes up: all alike, or in proportion to its images.",
+        choices=("uniform", "proportional"),
+    )
+
+    @property
+    def size(self) -> int:
+        """P·K, also the batch of the stages without clusters."""
+        return self.clusters_per_batch * self.images_per_cluster
+
+
+def steps_of(num_images: int, epochs: int, batch_size: int) -> int:
+    """Steps of `epochs` passes over `num_images`, the last batch filled up by the next pass."""
+    return max(1, num_images * epochs // batch_size)
+
+
+def shuffled_plan(images: np.ndarray, batch_size: int, epochs: int, seed: list[int]) -> np.ndarray:
+    """Batches without clusters: every image once before any twice, [steps, batch_size] int32.
+
+    Raises:
+      UserError: the batch is larger than the data.
+    """
+    if len(images) < batch_size:
+        raise UserError(
+            f"a batch of {batch_size} images (--clusters_per_batch × --images_per_cluster) is "
+            f"larger than the data ({len(images)} images)"
+        )
+    rng = np.random.default_rng(seed)
+    return images[deal(len(images), batch_size, steps_of(len(images), epochs, batch_size), rng)]
+
+
+def pk_plan(
+    images: np.ndarray, labels: np.ndarray, config: BatchConfig, epochs: int, seed: list[int]
+) -> np.ndarray:
+    """Batches of P clusters × K images, cluster by cluster, [steps, P*K] int32.
+
+    Images in no cluster, or alone in theirs, can have no positive. They get batches of their own,
+    in which only the reconstruction teaches, in proportion to their number.
+
+    Args:
+      images: [n] indices of the images.
+      labels: [n] their clusters; -1 is none.
+      config: P, K and how clusters are drawn.
+      epochs: passes; `epochs` × n images are drawn, up to a batch.
+      seed: words of the seed.
+
+    Raises:
+      UserError: fewer than P clusters have two images or more, or the batch exceeds the data.
+    """
+    P, K = config.clusters_per_batch, config.images_per_cluster
+    members, loners = _members(images, labels)
+    if len(members) < P:
+        raise UserError(
+            f"only {len(members)} clusters have two images or more, fewer than "
+            f"--clusters_per_batch={P}; lower it, or choose another --num_clusters"
+        )
+    if len(images) < P * K:
+        raise UserError(f"a batch of P×K = {P * K} images is larger than the {len(images)} images")
+    rng = np.random.default_rng(seed)
+    steps = steps_of(len(images), epochs, P * K)
+    lone_steps = min(steps - 1, round(epochs * len(loners) / (P * K)))
+
+    sizes = np.array([len(m) for m in members])
+    if config.cluster_sampling == "uniform":
+        clusters = deal(len(members), P, steps - lone_steps, rng)  # [steps, P]
+    else:
+        clusters = _proportional(sizes, P, steps - lone_steps, rng)
+
+    batches = np.empty((steps - lone_steps, P, K), np.int32)
+    order = np.argsort(clusters, axis=None, kind="stable")
+    ends = np.cumsum(np.bincount(clusters.ravel(), minlength=len(members)))
+    for cluster, slots in enumerate(np.split(order, ends[:-1])):
+        hands = deal(sizes[cluster], K, len(slots), rng)
+        batches.reshape(-1, K)[slots] = members[cluster][hands]
+
+    plan = np.empty((steps, P * K), np.int32)
+    is_lone = np.zeros(steps, bool)
+    if lone_steps:
+        is_lone[rng.choice(steps, lone_steps, replace=False)] = True
+        plan[is_lone] = loners[deal(len(loners), P * K, lone_steps, rng)]
+    plan[~is_lone] = batches.reshape(-1, P * K)
+    return plan
+
+
+def labels_for_triplets(labels: np.ndarray) -> np.ndarray:
+    """The labels with clusters of one image turned into "no cluster", int32 of the same shape."""
+    sizes = np.bincount(labels[labels >= 0], minlength=1)
+    return np.where((labels >= 0) & (sizes[labels] > 1), labels, NO_CLUSTER).astype(np.int32)
+
+
+def _members(images: np.ndarray, labels: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """The images of every cluster of two or more, and those of no such cluster."""
+    labels = labels_for_triplets(labels)
+    order = np.argsort(labels, kind="stable")
+    loners = int(np.sum(labels == NO_CLUSTER))
+    clustered = order[loners:]
+    starts = np.flatnonzero(np.diff(labels[clustered])) + 1
+    members = [images[part] for part in np.split(clustered, starts)] if len(clustered) else []
+    return members, images[order[:loners]]
+
+
+def deal(cards: int, hand: int, hands: int, rng: np.random.Generator) -> np.ndarray:
+    """`hands` hands dealt from one deck, [hands, hand] integers below `cards`.
+
+    The cards of a hand are distinct where the deck has enough (cards ≥ hand), also where the deck
+    ends within a hand: then the new deck is shuffled so that what the hand already holds comes
+    later. At any moment the counts of two cards differ by one at most.
+    """
+    total = hands * hand
+    dealt = np.empty(total, np.int64)
+    for start in range(0, total, cards):
+        deck = rng.permutation(cards)
+        held = start % hand
+        if held and cards >= hand:
+            in_hand = np.isin(deck, dealt[start - held : start])
+            first = np.flatnonzero(~in_hand)[: hand - held]
+            deck = np.concatenate([deck[first], np.delete(deck, first)])
+        dealt[start : start + cards] = deck[: total - start]
+    return dealt.reshape(hands, hand)
+
+
+def _proportional(sizes: np.ndarray, P: int, steps: int, rng: np.random.Generator) -> np.ndarray:
+    """P distinct clusters a step, each with probability P·size/Σ, [steps, P].
+
+    Systematic sampling: the clusters lie in random order on a line, each as long as its
+    probability, and every P-th of the line is hit once. A cluster that would be due more than once
+    a step is in every step, and the others share what remains.
+    """
+    chance = np.zeros(len(sizes))
+    certain = np.zeros(len(sizes), bool)
+    while True:
+        left = P - certain.sum()
+        chance = np.where(certain, 1.0, left * sizes / sizes[~certain].sum())
+        if (chance <= 1).all():
+            break
+        certain |= chance >= 1
+    chosen = np.empty((steps, P), np.int64)
+    for step in range(steps):
+        order = rng.permutation(len(sizes))
+        ends = np.cumsum(chance[order])
+        hits = np.searchsorted(ends / ends[-1] * P, rng.random() + np.arange(P), side="right")
+        chosen[step] = order[np.minimum(hits, len(sizes) - 1)]
+    return chosen

@@ -1,0 +1,145 @@
+"""Mutual guidance (§3.4, §4.2): who labels, who trains, which half, which λ₁. Plain Python.
+
+The paper describes the method twice, and the texts differ:
+
+* §4.2: one fixed split into D1 and D2; N1 labels D2 and N2 trains on it; then N1 trains on D1 with
+  the labels of N2, which has just been trained. `--schedule=sequential --split_policy=fixed`.
+* §3.4: each iteration splits anew into A and B; both are labelled before either net trains.
+  `--schedule=parallel --split_policy=every_round`.
+
+`turns` writes either out as one flat sequence, which `mgta_tf.train` walks through and which a
+resumed run enters where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from mgta_tf.config import flag
+
+ALL = None  # in place of a half: all images
+
+
+@dataclasses.dataclass(frozen=True)
+class GuidanceConfig:
+    """Mutual guidance (§3.4, §4.2)."""
+
+    iae_epochs: int = flag(
+        100, "Stage 1: epochs of the auto-encoder on all images (§4.2).", minimum=0
+    )
+    rounds: int = flag(10, "Stage 2: rounds in which each net labels and trains.", minimum=0)
+    epochs_per_round: int = flag(10, "Epochs on the half, each time that a net trains.", minimum=1)
+    final_epochs: int = flag(
+        10, "Stage 3: epochs of N2 on all images, with the labels of N1.", minimum=0
+    )
+    lambda_start: float = flag(0.1, "λ₁ of eq. 8 in the first round (§4.2).", minimum=0.0)
+    lambda_end: float = flag(1.0, "λ₁ in the last round and in stage 3.", minimum=0.0)
+    schedule: str = flag(
+        "sequential",
+        "N2 labels after it has trained (§4.2), or both label before either trains (§3.4).",
+        choices=("sequential", "parallel"),
+    )
+    split_policy: str = flag(
+        "fixed", "One split (§4.2), or a new one each round (§3.4).", choices=("fixed", "every_round")
+    )
+    guidance: str = flag(
+        "mutual",
+        "A net learns from the other's labels, or (the ablation) from its own.",
+        choices=("mutual", "self"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One step of the algorithm.
+
+    process: 'GLP' (net encodes the images, k-means labels them) or 'TMP' (net trains on them).
+    stage: 'iae', 'mutual' or 'final'.
+    round: 1 … rounds in stage 2; 0 before, rounds + 1 after.
+    net: index of the net that acts: 0 is the paper's N1, 1 its N2.
+    half: 0 is D1 (A), 1 is D2 (B), None is all images.
+    epochs, lambda1: of a TMP.
+    """
+
+    process: str
+    stage: str
+    round: int
+    net: int
+    half: int | None
+    epochs: int = 0
+    lambda1: float = 0.0
+
+    def __str__(self) -> str:
+        where = {"iae": "IAE", "final": "final"}.get(self.stage, f"round {self.round}")
+        images = "all images" if self.half is ALL else f"D{self.half + 1}"
+        return f"{where}: {self.process} N{self.net + 1} on {images}"
+
+
+def lambda_of_round(config: GuidanceConfig, round_number: int) -> float:
+    """λ₁ of a round in 1 … rounds: linear from `lambda_start` to `lambda_end` (§4.2)."""
+    if config.rounds < 2 or round_number > config.rounds:
+        return config.lambda_end
+    progress = (round_number - 1) / (config.rounds - 1)
+    return config.lambda_start + progress * (config.lambda_end - config.lambda_start)
+
+
+def turns(config: GuidanceConfig) -> Iterator[Turn]:
+    """The whole run, turn by turn."""
+    if config.iae_epochs:
+        yield Turn("TMP", "iae", 0, net=0, half=ALL, epochs=config.iae_epochs)
+    for round_number in range(1, config.rounds + 1):
+        yield from _round(config, round_number)
+    if config.final_epochs:
+        stage = ("final", config.rounds + 1)
+        labeller = 0 if config.guidance == "mutual" else 1
+        yield Turn("GLP", *stage, net=labeller, half=ALL)
+        yield Turn(
+            "TMP", *stage, net=1, half=ALL, epochs=config.final_epochs, lambda1=config.lambda_end
+        )
+
+
+def _round(config: GuidanceConfig, round_number: int) -> Iterator[Turn]:
+    stage = ("mutual", round_number)
+    lambda1 = lambda_of_round(config, round_number)
+    labelling, training = [], []
+    for trainer in (1, 0):  # N2 trains first, on D2; then N1, on D1
+        labeller = 1 - trainer if config.guidance == "mutual" else trainer
+        labelling.append(Turn("GLP", *stage, net=labeller, half=trainer))
+        training.append(
+            Turn(
+                "TMP",
+                *stage,
+                net=trainer,
+                half=trainer,
+                epochs=config.epochs_per_round,
+                lambda1=lambda1,
+            )
+        )
+    if config.schedule == "parallel":
+        yield from labelling
+        yield from training
+    else:
+        for glp, tmp in zip(labelling, training):
+            yield glp
+            yield tmp
+
+
+def halves(num_images: int, round_number: int, config: GuidanceConfig, seed: int):
+    """Image indices of D1 and D2 in a round: two sorted int32 arrays, equal in size up to one.
+
+    With `--split_policy=fixed` the round does not matter.
+    """
+    split = 0 if config.split_policy == "fixed" else round_number
+    order = np.random.default_rng([seed, 0x5B117, split]).permutation(num_images).astype(np.int32)
+    middle = num_images // 2
+    return [np.sort(order[:middle]), np.sort(order[middle:])]
+
+
+def images_of(turn: Turn, num_images: int, config: GuidanceConfig, seed: int) -> np.ndarray:
+    """The indices of the images that a turn is about, sorted."""
+    if turn.half is ALL:
+        return np.arange(num_images, dtype=np.int32)
+    return halves(num_images, turn.round, config, seed)[turn.half]

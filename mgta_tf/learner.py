@@ -1,0 +1,148 @@
+"""A net that learns: an auto-encoder, its optimiser, and the two graphs that GLP and TMP run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mgta_tf import losses
+from mgta_tf.data import pipeline
+from mgta_tf.data.pipeline import AugmentConfig, Feed
+from mgta_tf.losses import LossConfig
+from mgta_tf.models.autoencoder import build_autoencoder
+from mgta_tf.models.encoder import ModelConfig
+from mgta_tf.optimization import OptimizerConfig, build_optimizer
+
+keras = tf.keras
+
+Monitors = dict[str, Any]
+
+
+class Learner:
+    """An auto-encoder AE = {E, D} with its optimiser.
+
+    Its graphs are built once, at the first batch, and serve every stage: λ₁, the learning rate and
+    the labels are inputs. All images of a step have the size that the run says.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        model: ModelConfig,
+        augment: AugmentConfig,
+        loss: LossConfig,
+        optimizer: OptimizerConfig,
+        seed: int,
+    ):
+        self._strategy, self._augment, self._loss, self._clip_norm = (
+            strategy,
+            augment,
+            loss,
+            optimizer.clip_norm,
+        )
+        with strategy.scope():
+            keras.utils.set_random_seed(seed)
+            self.model = build_autoencoder(model)
+            self.optimizer = build_optimizer(optimizer, self.model)
+        self._train_step = tf.function(self._train_step_on_replicas)
+        self._encode_step = tf.function(self._encode_on_replicas)
+        self._reconstruct_step = tf.function(self._reconstruct)
+
+    def fit(
+        self,
+        batches: Iterator[Any],
+        lambda1: float,
+        rate: Callable[[int], float],
+        start: int = 0,
+    ) -> Iterator[tuple[int, Monitors]]:
+        """TMP, §3.3: trains on the batches, one step for each item taken from the result.
+
+        Args:
+          batches: (images, labels, uniforms) as `Feed.batches` gives them.
+          lambda1: λ₁ of eq. 8.
+          rate: The learning rate of a step.
+          start: The number of the first step.
+
+        Yields:
+          (step, monitors): monitors are scalar tensors, not yet waited for.
+        """
+        weight = tf.constant(lambda1, tf.float32)
+        for step, batch in enumerate(batches, start):
+            self.optimizer.learning_rate.assign(rate(step))
+            yield step, self._train_step(batch, weight)
+
+    def _train_step_on_replicas(self, batch, lambda1):
+        monitors = self._strategy.run(self._train_one_replica, args=(batch, lambda1))
+        return {
+            name: self._strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+            for name, value in monitors.items()
+        }
+
+    def _train_one_replica(self, batch, lambda1):
+        images, labels, uniforms = batch
+        images = pipeline.augment(images, uniforms, self._augment)
+        images = pipeline.normalize(images, self._augment.normalization)
+        replica = tf.distribute.get_replica_context()
+        with tf.GradientTape() as tape:
+            outputs = self.model(images, training=True)
+            loss, monitors = losses.total_loss(images, outputs, labels, lambda1, self._loss)
+            scaled = loss / replica.num_replicas_in_sync
+        gradients = tape.gradient(scaled, self.model.trainable_variables)
+        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        norm = tf.linalg.global_norm(gradients)
+        if self._clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, norm)
+        self.optimizer.apply_gradients(
+            zip(gradients, self.model.trainable_variables), skip_gradients_aggregation=True
+        )
+        return {**monitors, "gradient_norm": norm}
+
+    def encode(
+        self, feed: Feed, images: np.ndarray, endpoint: str, batch_size: int
+    ) -> Iterator[np.ndarray]:
+        """The encoding half of GLP, §3.2: features of images without augmentation.
+
+        Args:
+          feed: Where the images come from.
+          images: [n] their indices.
+          endpoint: 'embedding', or 'res2' … 'res5', averaged over their pixels.
+          batch_size: The feed's.
+
+        Yields:
+          float32 [b, D], in the order of `images`; b is the batch size but for the last.
+        """
+        plan = np.resize(images, (-(-len(images) // batch_size), batch_size))
+        no_labels = np.full(int(images.max()) + 1, -1, np.int32)
+        for first, batch in zip(
+            range(0, len(images), batch_size), feed.batches(plan, no_labels, seed=[0])
+        ):
+            features = self._encode_step(batch[0], endpoint)
+            yield features.numpy()[: len(images) - first]
+
+    def _encode_on_replicas(self, images, endpoint: str):
+        def encode(images):
+            features = self.model.encoder(self._prepare(images), training=False)[endpoint]
+            features = tf.cast(features, tf.float32)
+            return features if len(features.shape) == 2 else tf.reduce_mean(features, axis=[1, 2])
+
+        return self._strategy.gather(self._strategy.run(encode, args=(images,)), axis=0)
+
+    def reconstruct(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images as the net reads them, and X̂ = D(E(X)) of eq. 1: uint8 [N, S, S, 3] each."""
+        shown, reconstructed = self._reconstruct_step(tf.constant(images))
+        return shown.numpy(), reconstructed.numpy()
+
+    def _reconstruct(self, images):
+        prepared = self._prepare(images)
+        reconstructed = self.model(prepared, training=False)["reconstruction"]
+        back = [
+            pipeline.denormalize(x, self._augment.normalization) for x in (prepared, reconstructed)
+        ]
+        return tuple(back)
+
+    def _prepare(self, images):
+        images = pipeline.fit_size(images, self._augment.image_size)
+        return pipeline.normalize(images, self._augment.normalization)

@@ -1,0 +1,202 @@
+"""The losses of §3.3: pure functions that return `(loss, monitors)`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from mgta_tf.config import flag
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Losses (§3.3)."""
+
+    reconstruction_reduction: str = flag(
+        "sum",
+        "Over the pixels of an image: eq. 7's sum, or §4.2's mean, under which the triplet term "
+        "outweighs the reconstruction by three orders.",
+        choices=("sum", "mean"),
+    )
+    margin: float = flag(0.3, "α of eq. 6, in units of embedding distance.", minimum=0.0)
+    soft_margin: bool = flag(False, "ln(1 + e^x) in place of eq. 6's [α + x]₊.")
+    triplet_reduction: str = flag(
+        "mean", "Over the anchors: mean, or eq. 6's sum.", choices=("mean", "sum")
+    )
+    normalize_embedding: bool = flag(
+        False, "Distances between embeddings of length 1, not as the encoder leaves them."
+    )
+    triplet_impl: str = flag(
+        "native",
+        "Eq. 6 by this package, or by tensorflow-addons, which counts anchors that have no "
+        "positive and knows no images without a cluster.",
+        choices=("native", "tfa"),
+    )
+
+
+def reconstruction_loss(images, reconstructions, reduction: str = "sum"):
+    """L_re, eq. 7: squared error over the pixels and channels of an image, mean over the batch.
+
+    Args:
+      images: [N, H, W, 3], normalised.
+      reconstructions: [N, H, W, 3].
+      reduction: 'sum' (eq. 7) or 'mean' over H, W and channels.
+
+    Returns:
+      (loss [], {'reconstruction_mse': the mean over pixels whatever the reduction}).
+    """
+    errors = tf.square(tf.cast(reconstructions, tf.float32) - tf.cast(images, tf.float32))
+    mse = tf.reduce_mean(errors)
+    values_per_image = tf.cast(tf.size(errors) / tf.shape(errors)[0], tf.float32)
+    loss = mse * values_per_image if reduction == "sum" else mse
+    return loss, {"reconstruction_mse": mse}
+
+
+def batch_hard_triplet_loss(
+    embeddings,
+    labels,
+    *,
+    margin: float = 0.3,
+    soft_margin: bool = False,
+    reduction: str = "mean",
+    normalize: bool = False,
+):
+    """L_htri, eq. 6: for every anchor its farthest positive and its nearest negative.
+
+    Which pair is hardest is decided on a float64 Gram matrix without gradient; the distances of the
+    chosen pairs are then measured on the differences themselves, in float32. So nothing of size
+    [N, N, D] is held, equal embeddings are at distance exactly 0, and their gradient is 0, not NaN.
+
+    An anchor counts only if the batch holds a positive (another image of its cluster) and a
+    negative; images with a label below 0 (no cluster) are neither anchor, positive nor negative.
+
+    Args:
+      embeddings: [N, D] of any float type, N = P*K.
+      labels: [N] integers, the clusters.
+      margin: α, in units of distance.
+      soft_margin: softplus(d_ap - d_an) in place of [α + d_ap - d_an]₊.
+      reduction: 'mean' over the anchors that count, or eq. 6's 'sum'.
+      normalize: scale every embedding to length 1 first.
+
+    Returns:
+      (loss [], monitors): the loss is 0 when no anchor counts. Monitors, each a scalar:
+      `triplet_active` (fraction of anchors with a loss above 0), `hardest_positive` and
+      `hardest_negative` (mean distances), `pair_distance` (mean over all pairs of the batch),
+      `embedding_norm` (mean, before normalisation).
+    """
+    embeddings = tf.cast(embeddings, tf.float32)
+    norm = tf.reduce_mean(tf.norm(tf.stop_gradient(embeddings), axis=1))
+    if normalize:
+        embeddings = tf.math.l2_normalize(embeddings, axis=1)
+
+    squared = _squared_distances(tf.stop_gradient(embeddings))  # [N, N]
+    clustered = labels >= 0
+    pair = clustered[:, None] & clustered[None, :]
+    same = labels[:, None] == labels[None, :]
+    positive = pair & same & ~tf.eye(tf.size(labels), dtype=tf.bool)
+    negative = pair & ~same
+    infinity = tf.constant(float("inf"), squared.dtype)
+    hardest_positive = tf.argmax(tf.where(positive, squared, -infinity), axis=1)
+    hardest_negative = tf.argmin(tf.where(negative, squared, infinity), axis=1)
+    counts = tf.reduce_any(positive, axis=1) & tf.reduce_any(negative, axis=1)
+
+    positive_distance = _distance(embeddings, tf.gather(embeddings, hardest_positive))  # [N]
+    negative_distance = _distance(embeddings, tf.gather(embeddings, hardest_negative))
+    difference = positive_distance - negative_distance
+    losses = tf.nn.softplus(difference) if soft_margin else tf.nn.relu(difference + margin)
+    loss = _mean_where(losses, counts)
+    if reduction == "sum":
+        loss *= tf.reduce_sum(tf.cast(counts, tf.float32))
+
+    pairs = tf.cast(tf.size(squared) - tf.size(labels), tf.float32)
+    monitors = {
+        "triplet_active": _mean_where(tf.cast(losses > 0, tf.float32), counts),
+        "hardest_positive": _mean_where(positive_distance, counts),
+        "hardest_negative": _mean_where(negative_distance, counts),
+        "pair_distance": tf.reduce_sum(tf.cast(tf.sqrt(squared), tf.float32)) / pairs,
+        "embedding_norm": norm,
+    }
+    return loss, {name: tf.stop_gradient(value) for name, value in monitors.items()}
+
+
+def _squared_distances(embeddings):
+    """|a - b|² of all pairs, [N, D] → float64 [N, N], without gradient, 0 on the diagonal."""
+    x = tf.cast(embeddings, tf.float64)
+    x -= tf.reduce_mean(x, axis=0)  # distances stay, |a|² + |b|² - 2ab cancels less
+    gram = tf.matmul(x, x, transpose_b=True)
+    lengths = tf.linalg.diag_part(gram)
+    squared = tf.maximum(lengths[:, None] + lengths[None, :] - 2 * gram, 0)
+    return tf.linalg.set_diag(squared, tf.zeros_like(lengths))
+
+
+def _distance(a, b):
+    """Eq. 3, row by row: [N, D], [N, D] → [N]. At distance 0 the gradient is 0."""
+    squared = tf.reduce_sum(tf.square(a - b), axis=1)
+    apart = squared > 0
+    return tf.where(apart, tf.sqrt(tf.where(apart, squared, 1.0)), 0.0)
+
+
+def _mean_where(values, mask):
+    """Mean of the values where the mask holds; 0 where it holds nowhere."""
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(tf.where(mask, values, 0.0)), tf.reduce_sum(tf.cast(mask, tf.float32))
+    )
+
+
+def triplet_loss(embeddings, labels, config: LossConfig):
+    """L_htri of eq. 6 as the flags say; the monitors are this package's in either case."""
+    loss, monitors = batch_hard_triplet_loss(
+        embeddings,
+        labels,
+        margin=config.margin,
+        soft_margin=config.soft_margin,
+        reduction=config.triplet_reduction,
+        normalize=config.normalize_embedding,
+    )
+    if config.triplet_impl == "tfa":
+        from mgta_tf.addons import triplet_hard_loss
+
+        embeddings = tf.cast(embeddings, tf.float32)
+        if config.normalize_embedding:
+            embeddings = tf.math.l2_normalize(embeddings, axis=1)
+        loss = triplet_hard_loss(labels, embeddings, config.margin, config.soft_margin)
+        if config.triplet_reduction == "sum":
+            loss *= tf.cast(tf.size(labels), tf.float32)
+    return loss, monitors
+
+
+def total_loss(images, outputs, labels, lambda1, config: LossConfig):
+    """L_all = L_re + λ₁ L_htri, eq. 8.
+
+    Args:
+      images: [N, H, W, 3], normalised.
+      outputs: what `build_autoencoder`'s model returned for them.
+      labels: [N] clusters, -1 for images without one; all -1 leaves the reconstruction alone.
+      lambda1: λ₁, a scalar.
+      config: The losses' settings.
+
+    Returns:
+      (L_all [], monitors of both losses with `reconstruction_loss` and `triplet_loss`).
+    """
+    reconstruction, reconstruction_monitors = reconstruction_loss(
+        images, outputs["reconstruction"], config.reconstruction_reduction
+    )
+    triplet, triplet_monitors = triplet_loss(outputs["embedding"], labels, config)
+    loss = reconstruction + lambda1 * triplet
+    losses = {"loss": loss, "reconstruction_loss": reconstruction, "triplet_loss": triplet}
+    return loss, {**losses, **reconstruction_monitors, **triplet_monitors}
+
+
+def looks_collapsed(monitors: dict[str, float], config: LossConfig) -> bool:
+    """Whether the embedding has collapsed: the loss sits on its margin and all distances vanish.
+
+    With every embedding in one place d_ap = d_an, so eq. 6 stands at α (ln 2 with a soft margin)
+    and no gradient leads away. `monitors` are means over some steps, as `total_loss` names them.
+    """
+    scale = 1.0 if config.normalize_embedding else max(monitors["embedding_norm"], 1e-12)
+    resting = 0.6931 if config.soft_margin else config.margin
+    at_rest = abs(monitors["hardest_positive"] - monitors["hardest_negative"]) < 0.1 * resting
+    return bool(
+        monitors["triplet_active"] > 0.95 and at_rest and monitors["pair_distance"] < 0.05 * scale
+    )

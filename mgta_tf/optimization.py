@@ -1,0 +1,60 @@
+"""Optimiser and learning rate: what §4.2 leaves open."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from mgta_tf.config import flag
+
+keras = tf.keras
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimiser (left open by the paper)."""
+
+    optimizer: str = flag("adam", "Adam, or SGD with momentum 0.9.", choices=("adam", "sgd"))
+    learning_rate: float = flag(1e-3, "Highest learning rate.", minimum=0.0)
+    lr_schedule: str = flag(
+        "cosine",
+        "After the warm-up: half a cosine to 0 over a net's steps, in stage 1 and again in stages "
+        "2 and 3 together; or constant.",
+        choices=("cosine", "constant"),
+    )
+    warmup_steps: int = flag(
+        100, "Steps of linear warm-up, when stage 1 and when stage 2 begins.", minimum=0
+    )
+    weight_decay: float = flag(
+        1e-4, "Decoupled weight decay a step, times the learning rate; kernels only.", minimum=0.0
+    )
+    clip_norm: float = flag(
+        0.0, "Gradients are scaled to this global norm at most; 0 turns it off.", minimum=0.0
+    )
+
+
+def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
+    """The learning rate of step `step` (from 0) of `total_steps`."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.lr_schedule == "constant":
+        return config.learning_rate
+    progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def build_optimizer(config: OptimizerConfig, model: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimiser of one net, built for the model's variables; biases and batch norm do not decay."""
+    rate, decay = config.learning_rate, config.weight_decay or None
+    if config.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
+    else:
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, weight_decay=decay)
+    if decay:
+        optimizer.exclude_from_weight_decay(
+            var_list=[v for v in model.trainable_variables if len(v.shape) < 2]
+        )
+    optimizer.build(model.trainable_variables)
+    return optimizer

@@ -1,0 +1,59 @@
+"""Checkpoints: everything from which a run goes on.
+
+A checkpoint holds both nets, both optimisers and the position: which turn of `guidance.turns`, how
+many of its steps are done, and the history of the finished turns (what `summary.json` says). The
+position travels inside TensorFlow's checkpoint, so it can never disagree with the weights.
+Labels are not in it: `labels/round_RR_netN.npz` is written before the turn that needs it begins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+
+
+class Checkpoints:
+    """Saves and restores the state of a run in `directory`."""
+
+    def __init__(self, directory: str, learners: list, keep: int):
+        self._position = tf.Variable(self._encode(0, 0, []), dtype=tf.string, trainable=False)
+        self._checkpoint = tf.train.Checkpoint(
+            position=self._position,
+            nets=[learner.model for learner in learners],
+            optimizers=[learner.optimizer for learner in learners],
+        )
+        self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=keep)
+
+    @staticmethod
+    def _encode(turn: int, step: int, history: list[dict[str, Any]]) -> str:
+        return json.dumps({"turn": turn, "step": step, "history": history})
+
+    def save(self, turn: int, step: int, history: list[dict[str, Any]]) -> str:
+        """Saves: `step` steps of turn number `turn` are done."""
+        self._position.assign(self._encode(turn, step, history))
+        return self._manager.save()
+
+    def restore(self) -> tuple[int, int, list[dict[str, Any]]]:
+        """Restores the newest checkpoint: (turn, step, history), or (0, 0, []) without one."""
+        if self._manager.latest_checkpoint:
+            self._checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
+        position = json.loads(self._position.numpy())
+        return position["turn"], position["step"], position["history"]
+
+
+def save_net(model: tf.keras.Model, path: str) -> None:
+    """Saves one net by itself, for `--iae_checkpoint` and for export."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    tf.train.Checkpoint(net=model).write(path)
+
+
+def load_net(model: tf.keras.Model, path: str) -> None:
+    """Loads what `save_net` saved into a net of the same shape.
+
+    Raises:
+      ValueError, tf.errors.NotFoundError: not there, or of another shape.
+    """
+    tf.train.Checkpoint(net=model).read(path).assert_consumed().expect_partial()
