@@ -131,16 +131,16 @@ def _members(images: np.ndarray, labels: np.ndarray) -> tuple[list[np.ndarray], 
 def deal(cards: int, hand: int, hands: int, rng: np.random.Generator) -> np.ndarray:
     """`hands` hands dealt from one deck, [hands, hand] integers below `cards`.
 
-    The cards of a hand are distinct where the deck has enough (cards ≥ hand), also where the deck
-    ends within a hand: then the new deck is shuffled so that what the hand already holds comes
-    later. At any moment the counts of two cards differ by one at most.
+    A hand has as many distinct cards as it can, min(cards, hand), also where the deck ends within
+    it: then what the hand does not hold yet lies on top of the new deck. At any moment the counts
+    of two cards differ by one at most.
     """
     total = hands * hand
     dealt = np.empty(total, np.int64)
     for start in range(0, total, cards):
         deck = rng.permutation(cards)
         held = start % hand
-        if held and cards >= hand:
+        if held:
             in_hand = np.isin(deck, dealt[start - held : start])
             first = np.flatnonzero(~in_hand)[: hand - held]
             deck = np.concatenate([deck[first], np.delete(deck, first)])

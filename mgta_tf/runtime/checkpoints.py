@@ -14,6 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from mgta_tf.errors import UserError
+
 
 class Checkpoints:
     """Saves and restores the state of a run in `directory`."""
@@ -54,6 +56,32 @@ def load_net(model: tf.keras.Model, path: str) -> None:
     """Loads what `save_net` saved into a net of the same shape.
 
     Raises:
-      ValueError, tf.errors.NotFoundError: not there, or of another shape.
+      UserError: it is not there, or is of another shape.
     """
-    tf.train.Checkpoint(net=model).read(path).assert_consumed().expect_partial()
+    if not os.path.exists(f"{path}.index"):
+        raise UserError(f"{path}: no such checkpoint; has stage 1 of that run ended?")
+    try:
+        status = tf.train.Checkpoint(net=model).read(path)
+        status.assert_existing_objects_matched().expect_partial()
+    except (tf.errors.OpError, AssertionError, ValueError):
+        raise UserError(
+            f"{path}: damaged, or a net of another --width or --blocks than asked for"
+        ) from None
+
+
+def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
+    """Loads net `index` (from 0) of the newest checkpoint in a run's checkpoint folder.
+
+    Raises:
+      UserError: there is none, or it is of another shape.
+    """
+    newest = tf.train.latest_checkpoint(directory)
+    if not newest:
+        raise UserError(f"{directory}: no checkpoint in it yet; has the run trained?")
+    nets = [tf.train.Checkpoint(), tf.train.Checkpoint()]
+    nets[index] = model
+    try:
+        status = tf.train.Checkpoint(nets=nets).restore(newest)
+        status.assert_existing_objects_matched().expect_partial()
+    except (tf.errors.OpError, AssertionError, ValueError):
+        raise UserError(f"{newest}: damaged, or not of this run's --width and --blocks") from None

@@ -1,0 +1,70 @@
+"""Writes an encoder as a SavedModel that `tf.saved_model.load` alone can use.
+
+  python -m mgta_tf.export --workdir=runs/quickstart --output=runs/quickstart/saved_model
+  python -m mgta_tf.export --workdir=runs/quickstart --output=/tmp/random --untrained
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+import tensorflow as tf
+
+from mgta_tf import cli
+from mgta_tf.config import flag
+from mgta_tf.errors import UserError
+from mgta_tf.models import artifact
+from mgta_tf.models.autoencoder import build_autoencoder
+from mgta_tf.runtime.checkpoints import load_net, load_net_of_run
+from mgta_tf.runtime.monitoring import write_json
+from mgta_tf.runtime.workdir import Workdir, load_config
+from mgta_tf.train import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """Export."""
+
+    workdir: str = flag("", "Folder of the run.")
+    output: str = flag("", "Folder for the SavedModel; must be new or empty.")
+    net: str = flag(
+        "n2",
+        "The auto-encoder of stage 1, N1, or N2, which is the method's result (§4.2).",
+        choices=("iae", "n1", "n2"),
+    )
+    untrained: bool = flag(
+        False, "The run's network with random weights: the first row of Table 2."
+    )
+
+
+def main(config: ExportConfig) -> None:
+    if not config.output:
+        raise UserError("--output is missing: name a folder for the SavedModel")
+    if os.path.isdir(config.output) and os.listdir(config.output):
+        raise UserError(f"--output={config.output} is not empty; name another folder")
+    workdir = Workdir(config.workdir)
+    trained = load_config(workdir.flagfile, TrainConfig)
+
+    tf.keras.utils.set_random_seed(trained.run.seed)
+    autoencoder = build_autoencoder(trained.model)
+    net = "untrained" if config.untrained else config.net
+    if net == "iae":
+        load_net(autoencoder, workdir.iae)
+    elif not config.untrained:
+        load_net_of_run(autoencoder, workdir.checkpoints, index=int(net[1]) - 1)
+
+    facts = artifact.Facts(
+        trained.model, trained.augment.normalization, trained.augment.image_size, net
+    )
+    artifact.save(autoencoder, facts, config.output)
+    if net == "n2" and os.path.exists(workdir.summary):
+        with open(workdir.summary, encoding="utf-8") as file:
+            summary = json.load(file)
+        write_json(workdir.summary, {**summary, "saved_model": config.output})
+    print(f"{config.output}: {net}, signatures encode and reconstruct")
+
+
+if __name__ == "__main__":
+    cli.run(main, ExportConfig)

@@ -1,0 +1,121 @@
+"""The SavedModel of an encoder: written by `mgta_tf.export`, read by the evaluations.
+
+`tf.saved_model.load` alone can use it. Beside `saved_model.pb` lies `mgta_tf.json` with what the
+graph does not say (width, blocks, normalisation), from which `load_encoder` builds the Keras model
+again, for those who train on top of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+
+import mgta_tf
+from mgta_tf.data import pipeline
+from mgta_tf.errors import UserError
+from mgta_tf.models.encoder import ModelConfig, build_encoder
+
+keras = tf.keras
+
+FACTS = "mgta_tf.json"
+IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+
+
+class SavedAutoencoder(tf.Module):
+    """What is exported: encoder and decoder with the normalisation of their training inside."""
+
+    def __init__(self, autoencoder: keras.Model, normalization: str):
+        super().__init__()
+        self.encoder, self.decoder = autoencoder.encoder, autoencoder.decoder
+        self._normalization = normalization
+
+    @tf.function(input_signature=[IMAGES])
+    def encode(self, images):
+        """uint8 [N, H, W, 3] → every endpoint by name: 'res2' … 'res5', 'embedding'."""
+        images = pipeline.normalize(images, self._normalization)
+        return self.encoder(images, training=False)
+
+    @tf.function(input_signature=[IMAGES])
+    def reconstruct(self, images):
+        """uint8 [N, H, W, 3] → {'reconstruction': uint8 [N, H, W, 3]}.
+
+        Where H or W is no multiple of 32 the image is mirrored at its end to the next one.
+        """
+        height, width = tf.shape(images)[1], tf.shape(images)[2]
+        padding = [[0, 0], [0, -height % 32], [0, -width % 32], [0, 0]]
+        padded = tf.pad(images, padding, mode="SYMMETRIC")
+        endpoints = self.encoder(pipeline.normalize(padded, self._normalization), training=False)
+        reconstruction = self.decoder(endpoints["res5"], training=False)
+        reconstruction = pipeline.denormalize(reconstruction, self._normalization)
+        return {"reconstruction": reconstruction[:, :height, :width]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What `mgta_tf.json` says."""
+
+    model: ModelConfig
+    normalization: str
+    image_size: int
+    net: str
+
+
+def save(autoencoder: keras.Model, facts: Facts, directory: str) -> None:
+    """Writes the SavedModel with signatures `encode` and `reconstruct`."""
+    module = SavedAutoencoder(autoencoder, facts.normalization)
+    signatures = {"encode": module.encode, "reconstruct": module.reconstruct}
+    tf.saved_model.save(module, directory, signatures=signatures)
+    values = {
+        "mgta_tf": mgta_tf.__version__,
+        "width": facts.model.width,
+        "blocks": list(facts.model.blocks),
+        "normalization": facts.normalization,
+        "image_size": facts.image_size,
+        "net": facts.net,
+    }
+    with open(os.path.join(directory, FACTS), "w", encoding="utf-8") as file:
+        json.dump(values, file, indent=1)
+        file.write("\n")
+
+
+def load_encoder(directory: str) -> tuple[keras.Model, Facts]:
+    """The encoder of a SavedModel as the Keras model that `build_encoder` makes, and its facts.
+
+    Raises:
+      UserError: no SavedModel of this package, or one whose variables do not fit its facts.
+    """
+    facts = read_facts(directory)
+    encoder = build_encoder(facts.model)
+    checkpoint = tf.train.Checkpoint(encoder=encoder)
+    try:
+        status = checkpoint.restore(os.path.join(directory, "variables", "variables"))
+        status.assert_existing_objects_matched().expect_partial()
+    except (tf.errors.OpError, AssertionError, ValueError):
+        raise UserError(
+            f"{directory}: its variables are damaged or do not fit {FACTS}; export it again"
+        ) from None
+    return encoder, facts
+
+
+def read_facts(directory: str) -> Facts:
+    """What `mgta_tf.json` beside a SavedModel says.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    path = os.path.join(directory, FACTS)
+    if not os.path.isfile(path):
+        raise UserError(f"{directory}: no {FACTS}; name a folder that mgta_tf.export has written")
+    try:
+        with open(path, encoding="utf-8") as file:
+            values: dict[str, Any] = json.load(file)
+        model = ModelConfig(width=float(values["width"]), blocks=tuple(values["blocks"]))
+        if values["normalization"] not in pipeline.NORMALIZATIONS:
+            raise ValueError(values["normalization"])
+        return Facts(model, values["normalization"], int(values["image_size"]), values["net"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); export it again") from None

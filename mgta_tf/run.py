@@ -1,0 +1,379 @@
+"""A run: its state, and what GLP and TMP do to it. `mgta_tf.train` is the algorithm over it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+from sklearn.metrics import normalized_mutual_info_score
+
+import mgta_tf
+from mgta_tf import clustering, guidance
+from mgta_tf.config import flag, to_flagfile
+from mgta_tf.data import sampler
+from mgta_tf.data.pipeline import Feed
+from mgta_tf.data.store import ImageStore
+from mgta_tf.errors import UserError
+from mgta_tf.guidance import Turn
+from mgta_tf.learner import Learner
+from mgta_tf.losses import looks_collapsed
+from mgta_tf.optimization import learning_rate
+from mgta_tf.runtime.checkpoints import Checkpoints, load_net, save_net
+from mgta_tf.runtime.monitoring import Board, Progress, duration, write_json
+from mgta_tf.runtime.strategy import make_strategy
+from mgta_tf.runtime.workdir import Workdir
+
+if TYPE_CHECKING:
+    from mgta_tf.train import TrainConfig
+
+SHOWN_IMAGES = 8  # originals and reconstructions on TensorBoard
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The run."""
+
+    workdir: str = flag("", "Folder for everything that the run leaves; resumes what it holds.")
+    seed: int = flag(1, "Of the weights, the split, the clusters, the batches.", minimum=0)
+    iae_checkpoint: str = flag(
+        "", "Folder of a run whose IAE both nets start from, in place of stage 1."
+    )
+    checkpoint_every_secs: float = flag(
+        600.0, "Seconds between checkpoints within a turn; there is one after each.", minimum=1.0
+    )
+    keep: int = flag(2, "Checkpoints that are kept.", minimum=1)
+    log_every_steps: int = flag(20, "Steps between two points of a curve.", minimum=1)
+
+
+class Run:
+    """The state of a run.
+
+    nets: N1 and N2, a list of two.
+    labels: by half (0, 1, or None for all images), the pseudo labels in use, int32 [n].
+    history: a row for every turn that is done, GLP and TMP; `summary.json` is made of them.
+    """
+
+    def __init__(
+        self, config: TrainConfig, workdir: Workdir, store: ImageStore, schedule: list[Turn]
+    ):
+        self.config, self.workdir, self.store, self.schedule = config, workdir, store, schedule
+        strategy = make_strategy(config.batch.clusters_per_batch)
+        self.nets = [
+            Learner(
+                strategy,
+                config.model,
+                config.augment,
+                config.loss,
+                config.optimizer,
+                seed=config.run.seed,
+            )
+            for _ in range(2)
+        ]
+        self.labels: dict[int | None, np.ndarray] = {}
+        self.history: list[dict[str, Any]] = []
+        self._feed = Feed(store, config.batch.size, strategy)
+        self._board = Board(workdir.tensorboard)
+        self._checkpoints = Checkpoints(workdir.checkpoints, self.nets, config.run.keep)
+        self._offsets, self._totals = self._count_steps()
+        self._shown = store.batch(
+            np.linspace(0, len(store) - 1, min(SHOWN_IMAGES, len(store)), dtype=np.int64)
+        )
+
+    # ------------------------------------------------------------------- Generating labels (GLP)
+
+    def encode(self, net: Learner, images: np.ndarray) -> np.ndarray:
+        """F = E(images): the features that are clustered, float32 [n, D]."""
+        cluster = self.config.cluster
+        batches = net.encode(
+            self._feed, images, cluster.cluster_features, self.config.batch.size
+        )
+        return clustering.collect(
+            batches, len(images), cluster.feature_budget_mb, self.workdir.features
+        )
+
+    def cluster(self, turn: Turn, images: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """k-means on the features (§3.2): the pseudo labels of the images, int32 [n]."""
+        seed = (self.config.run.seed * 1000 + turn.round) * 2 + turn.net
+        try:
+            found = clustering.cluster(features, self.config.cluster, seed)
+        except UserError as error:
+            raise UserError(f"{turn}: {error}") from None
+        row = self._label_row(turn, images, found)
+        self.workdir.save_labels(turn.round, turn.net, images, found.labels)
+        self.history.append(row)
+        step = self._offsets[self.schedule.index(turn)]
+        scalars = {f"clusters/{k}": v for k, v in row.items() if isinstance(v, (int, float))}
+        self._board.scalars(f"net{turn.net + 1}", step, scalars)
+        sizes = np.bincount(found.labels[found.labels >= 0])
+        self._board.histogram(f"net{turn.net + 1}", step, "clusters/size", sizes)
+        return found.labels
+
+    def _label_row(self, turn: Turn, images: np.ndarray, found) -> dict[str, Any]:
+        sizes = np.bincount(found.labels[found.labels >= 0], minlength=found.num_clusters)
+        truth = self.store.labels
+        return {
+            **_name(turn),
+            "images": len(images),
+            "seconds": found.seconds,
+            "num_clusters": found.num_clusters,
+            "empty_clusters": found.reseeded,
+            "largest": int(sizes.max()),
+            "median": float(np.median(sizes)),
+            "smallest": int(sizes.min()),
+            "inertia": found.inertia,
+            "nmi_previous": self._agreement_with_last_round(turn, images, found.labels),
+            "nmi_truth": None
+            if truth is None
+            else float(normalized_mutual_info_score(truth[images], found.labels)),
+        }
+
+    def _agreement_with_last_round(self, turn: Turn, images, labels) -> float | None:
+        """NMI with the labels that the same net gave in the round before, on the common images."""
+        path = self.workdir.labels(turn.round - 1, turn.net)
+        if not os.path.exists(path):
+            return None
+        with np.load(path, allow_pickle=False) as last:
+            _, now, before = np.intersect1d(images, last["index"], return_indices=True)
+            if not len(now):
+                return None
+            return float(normalized_mutual_info_score(last["label"][before], labels[now]))
+
+    # --------------------------------------------------------------------- Training models (TMP)
+
+    def fit(
+        self, number: int, net: Learner, images: np.ndarray, labels: np.ndarray | None, start: int
+    ) -> None:
+        """Trains a net on the images (§3.3), from step `start` of turn `number`."""
+        config, turn, began = self.config, self.schedule[number], time.monotonic()
+        label_of = np.full(len(self.store), sampler.NO_CLUSTER, np.int32)
+        seed = [config.run.seed, turn.round, turn.net]
+        if labels is None:
+            plan = sampler.shuffled_plan(images, config.batch.size, turn.epochs, seed)
+        else:
+            label_of[images] = sampler.labels_for_triplets(labels)
+            plan = sampler.pk_plan(images, labels, config.batch, turn.epochs, seed)
+
+        batches = self._feed.batches(plan, label_of, seed, start)
+        window, points, saved = [], [], time.monotonic()
+        for step, monitors in net.fit(batches, turn.lambda1, self._rate(number), start):
+            window.append(monitors)
+            if len(window) < config.run.log_every_steps and step + 1 < len(plan):
+                continue
+            points.append(self._log(number, step + 1, window))
+            window = []
+            if time.monotonic() - saved > config.run.checkpoint_every_secs:
+                self._checkpoints.save(number, step + 1, self.history)
+                saved = time.monotonic()
+        self._show_reconstructions(number, net)
+        last_epoch = points[-max(1, len(points) // turn.epochs) :]
+        self.history.append(
+            {
+                **_name(turn),
+                "images": len(images),
+                "steps": len(plan),
+                "seconds": time.monotonic() - began,
+                "lambda": turn.lambda1,
+                **_mean(last_epoch),
+                "first": points[0],
+            }
+        )
+
+    def _log(self, number: int, step: int, window: list[dict[str, Any]]) -> dict[str, float]:
+        """Waits for the steps of a window, checks them, shows their means."""
+        turn = self.schedule[number]
+        values = [{name: float(value) for name, value in m.items()} for m in window]
+        for before, monitors in enumerate(values, step - len(values)):
+            if not np.isfinite(monitors["loss"]):
+                raise UserError(
+                    f"{turn}: the loss is {monitors['loss']} at step {before}; the last good "
+                    f"checkpoint is kept in {self.workdir.checkpoints}. Lower --learning_rate, or "
+                    "set --clip_norm, under another --workdir"
+                )
+        point = _mean(values)
+        if turn.lambda1 and looks_collapsed(point, self.config.loss):
+            self._progress.note(
+                f"collapse? {turn}, step {step}: the triplet loss rests on its margin and all "
+                f"embeddings are {point['pair_distance']:.2g} apart; lower λ₁ or --learning_rate"
+            )
+        net = f"net{turn.net + 1}"
+        rate = self._rate(number)(step - 1)
+        self._board.scalars(
+            net, self._offsets[number] + step, {**point, "lambda": turn.lambda1, "rate": rate}
+        )
+        self._progress.advance(len(window))
+        speed = self._progress.speed() * self.config.batch.size
+        self._board.scalars(net, self._offsets[number] + step, {"images_per_second": speed})
+        per_epoch = self._totals[number] / turn.epochs
+        self._progress.show(
+            f"{turn} · epoch {min(int(step / per_epoch) + 1, turn.epochs)}/{turn.epochs} · "
+            f"loss {point['loss']:.4g} (reconstruction {point['reconstruction_loss']:.4g}, "
+            f"triplet {point['triplet_loss']:.4g}) · {speed:.0f} images/s"
+        )
+        return point
+
+    def _show_reconstructions(self, number: int, net: Learner) -> None:
+        turn = self.schedule[number]
+        pairs = np.concatenate(net.reconstruct(self._shown), axis=1)  # one above the other
+        step = self._offsets[number] + self._totals[number]
+        self._board.images(f"net{turn.net + 1}", step, "reconstruction", pairs)
+
+    @staticmethod
+    def copy(source: Learner, target: Learner) -> None:
+        """Gives `target` the weights of `source`: both nets "copy the parameters of IAE"."""
+        target.model.set_weights(source.model.get_weights())
+
+    # ----------------------------------------------------------------------------- Steps and rates
+
+    def _count_steps(self) -> tuple[list[int], list[int]]:
+        """For every turn: the steps its net has done before it, and its own steps (0 for a GLP)."""
+        done, offsets, totals = [0, 0], [], []
+        for turn in self.schedule:
+            images = len(self.store) if turn.half is guidance.ALL else self._half_size(turn.half)
+            steps = 0
+            if turn.process == "TMP":
+                steps = sampler.steps_of(images, turn.epochs, self.config.batch.size)
+            offsets.append(done[turn.net])
+            totals.append(steps)
+            done[turn.net] += steps
+            if turn.stage == "iae":
+                done[1] = done[0]  # N2 will start where the IAE ends
+        return offsets, totals
+
+    def _half_size(self, half: int) -> int:
+        return len(guidance.halves(len(self.store), 0, self.config.guidance, 0)[half])
+
+    def _rate(self, number: int) -> Callable[[int], float]:
+        """The learning rate by step of a turn: one schedule for the IAE, one for what follows."""
+        turn = self.schedule[number]
+        phase = [
+            (i, self._totals[i])
+            for i, other in enumerate(self.schedule)
+            if other.net == turn.net and (other.stage == "iae") == (turn.stage == "iae")
+        ]
+        before = sum(steps for i, steps in phase if i < number)
+        total = sum(steps for _, steps in phase)
+        return lambda step: learning_rate(self.config.optimizer, before + step, total)
+
+    # ---------------------------------------------------------------------------- Stop and go on
+
+    def restore(self) -> tuple[int, int]:
+        """Goes back to the newest checkpoint. Returns the turn and the step to go on with.
+
+        In this order: 1. weights, optimisers, position and history; 2. the labels in use; 3. in a
+        new run, the weights of `--iae_checkpoint`; 4. the progress line.
+        """
+        number, step, self.history = self._checkpoints.restore()
+        pending = self.schedule[number] if number < len(self.schedule) else None
+        for turn in self.schedule[:number]:
+            if turn.process == "GLP" and pending and turn.round == pending.round:
+                self.labels[turn.half] = self.workdir.load_labels(turn.round, turn.net)
+        if not self.history and self.config.run.iae_checkpoint:
+            number = self._start_from_iae(self.config.run.iae_checkpoint)
+        done = sum(self._totals[:number]) + step
+        self._progress = Progress(sum(self._totals), done)
+        if self.history:
+            print(f"resuming in {self.workdir.path} at {pending or 'its end'}, step {step}")
+        self._board.text("flags", "```\n" + to_flagfile(self.config) + "```")
+        return number, step
+
+    def _start_from_iae(self, folder: str) -> int:
+        """Loads the IAE of another run into both nets. Returns the first turn after stage 1."""
+        load_net(self.nets[0].model, Workdir(folder).iae)
+        self.copy(*self.nets)
+        save_net(self.nets[0].model, self.workdir.iae)
+        return sum(turn.stage == "iae" for turn in self.schedule)
+
+    def finish(self, number: int) -> None:
+        """Saves what a turn has changed. A GLP has left its labels in a file already."""
+        turn = self.schedule[number]
+        if turn.process == "TMP":
+            if turn.stage == "iae":
+                save_net(self.nets[0].model, self.workdir.iae)
+            self._checkpoints.save(number + 1, 0, self.history)
+        self._board.flush()
+        self._write_summary()
+        row = self.history[-1]
+        self._progress.note(f"{turn} · {_words(row)} · {duration(row['seconds'])}")
+
+    def _write_summary(self) -> None:
+        """`summary.json`: a row for every TMP, with what is known of the labels it used."""
+        glp = {(r["round"], r["half"]): r for r in self.history if r["process"] == "GLP"}
+        stages = []
+        for row in self.history:
+            if row["process"] == "TMP":
+                labels = glp.get((row["round"], row["half"]), {}) if row["round"] else {}
+                stages.append({**labels, "label_seconds": labels.get("seconds"), **row})
+        keys = ("num_clusters", "empty_clusters", "nmi_previous", "nmi_truth")
+        write_json(
+            self.workdir.summary,
+            {
+                "stages": [{**dict.fromkeys(keys), **stage} for stage in stages],
+                "num_images": len(self.store),
+                "num_parameters": self.nets[0].model.count_params(),
+                "versions": versions(),
+                "saved_model": None,
+            },
+        )
+
+    def report(self) -> None:
+        """The last lines on the terminal: what was made, and where it lies."""
+        self._write_summary()
+        path = self.workdir.path
+        total = sum(row["seconds"] for row in self.history)
+        print(
+            f"done: {len(self.history)} turns in {duration(total)}\n"
+            f"  losses, clusters:  {self.workdir.summary}\n"
+            f"  curves, pictures:  tensorboard --logdir={self.workdir.tensorboard}\n"
+            f"  pseudo labels:     {os.path.join(path, 'labels')}\n"
+            f"  encoder:           python -m mgta_tf.export --workdir={path} "
+            f"--output={os.path.join(path, 'saved_model')}",
+            flush=True,
+        )
+
+
+def _name(turn: Turn) -> dict[str, Any]:
+    """What a row of the history is about."""
+    return {
+        "process": turn.process,
+        "stage": turn.stage,
+        "round": turn.round,
+        "net": turn.net + 1,
+        "half": turn.half,
+    }
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _words(row: dict[str, Any]) -> str:
+    if row["process"] == "GLP":
+        truth = "" if row["nmi_truth"] is None else f", NMI with the truth {row['nmi_truth']:.3f}"
+        return (
+            f"{row['num_clusters']} clusters of {row['smallest']} to {row['largest']} images, "
+            f"{row['empty_clusters']} re-seeded{truth}"
+        )
+    first = row["first"]
+    return (
+        f"reconstruction {first['reconstruction_loss']:.4g} → {row['reconstruction_loss']:.4g}, "
+        f"triplet {first['triplet_loss']:.4g} → {row['triplet_loss']:.4g}"
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Of everything that decides a result."""
+    return {
+        "mgta_tf": mgta_tf.__version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": tf.keras.__version__,
+        "numpy": np.__version__,
+    }

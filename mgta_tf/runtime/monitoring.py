@@ -1,0 +1,129 @@
+"""What a run shows while it runs: TensorBoard, one progress line, `summary.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+class Board:
+    """TensorBoard event files: `net1` and `net2` with the same tags, so they share axes, and `run`."""
+
+    def __init__(self, directory: str):
+        self._writers = {
+            name: tf.summary.create_file_writer(os.path.join(directory, name))
+            for name in ("net1", "net2", "run")
+        }
+
+    def scalars(self, writer: str, step: int, values: dict[str, float]) -> None:
+        with self._writers[writer].as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+
+    def images(self, writer: str, step: int, name: str, images: np.ndarray) -> None:
+        """Shows uint8 images [N, H, W, 3], all of them."""
+        with self._writers[writer].as_default(step=step):
+            tf.summary.image(name, images, max_outputs=len(images))
+
+    def histogram(self, writer: str, step: int, name: str, values: np.ndarray) -> None:
+        with self._writers[writer].as_default(step=step):
+            tf.summary.histogram(name, values)
+
+    def text(self, name: str, markdown: str) -> None:
+        with self._writers["run"].as_default(step=0):
+            tf.summary.text(name, markdown)
+
+    def flush(self) -> None:
+        for writer in self._writers.values():
+            writer.flush()
+
+
+class Progress:
+    """One line on the terminal, rewritten; one line a minute where it is no terminal.
+
+    The ETA is that of the whole run: training steps left, at the speed of the last ones.
+    """
+
+    def __init__(self, total_steps: int, done_steps: int, stream: Any = None):
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._every = 0.5 if self._live else 60.0
+        self._total, self._done = total_steps, done_steps
+        self._started, self._first_done = time.monotonic(), done_steps
+        self._shown = 0.0
+
+    def advance(self, steps: int) -> None:
+        self._done += steps
+
+    def speed(self) -> float:
+        """Training steps a second since the start, clustering and saving included."""
+        return (self._done - self._first_done) / max(time.monotonic() - self._started, 1e-9)
+
+    def show(self, text: str) -> None:
+        """Shows `text`, then the share done and the ETA, if the last line is old enough."""
+        now = time.monotonic()
+        if now - self._shown < self._every:
+            return
+        self._shown = now
+        speed = self.speed()
+        left = (self._total - self._done) / speed if speed else float("nan")
+        line = f"{text} · {self._done / max(self._total, 1):.0%} · ETA {duration(left)}"
+        self._write(f"\r{line[:200]}\033[K" if self._live else f"{line}\n")
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._write(f"\r\033[K{text}\n" if self._live else f"{text}\n")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """'1 d 02 h', '2 h 05 min', '3 min 20 s', '45 s'; '?' where it is not known."""
+    if not np.isfinite(seconds):
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours:02d} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def write_atomically(path: str, text: str) -> None:
+    """Writes a text file so that a reader, or a kill, finds the old one or the new one whole."""
+    partial = f"{path}.partial"
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_json(path: str, value: Any) -> None:
+    """`write_atomically` of JSON; NaN and infinity become null."""
+    write_atomically(path, json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars, arrays and NaN as what JSON has for them."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

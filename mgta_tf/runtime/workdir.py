@@ -1,0 +1,96 @@
+"""The folder of a run: what lies where, and whose it is."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from absl import flags as absl_flags
+
+from mgta_tf import config as config_lib
+from mgta_tf.errors import UserError
+from mgta_tf.runtime.monitoring import write_atomically
+
+# Flags that change how a run is watched and kept, not what it computes.
+NEUTRAL = frozenset(
+    ("workdir", "keep", "checkpoint_every_secs", "log_every_steps", "cache_budget_mb")
+)
+
+
+class Workdir:
+    """Paths in a run's folder."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.flagfile = os.path.join(path, "flags.flagfile")
+        self.summary = os.path.join(path, "summary.json")
+        self.checkpoints = os.path.join(path, "checkpoints")
+        self.iae = os.path.join(path, "checkpoints", "iae")
+        self.tensorboard = os.path.join(path, "tensorboard")
+        self.skipped = os.path.join(path, "skipped.txt")
+        self.features = os.path.join(path, "features")
+
+    def labels(self, round_number: int, net: int) -> str:
+        """Where the labels that net `net` (from 0) made in a round are kept."""
+        return os.path.join(self.path, "labels", f"round_{round_number:02d}_net{net + 1}.npz")
+
+    def save_labels(self, round_number: int, net: int, index: np.ndarray, label: np.ndarray):
+        """Writes `index` and `label`, int32 [n], whole or not at all."""
+        path = self.labels(round_number, net)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(f"{path}.partial", "wb") as file:
+            np.savez_compressed(file, index=index.astype(np.int32), label=label.astype(np.int32))
+        os.replace(f"{path}.partial", path)
+
+    def load_labels(self, round_number: int, net: int) -> np.ndarray:
+        """The labels saved for a round, int32 [n]."""
+        with np.load(self.labels(round_number, net), allow_pickle=False) as arrays:
+            return arrays["label"]
+
+
+def open_workdir(path: str, config: Any) -> Workdir:
+    """Makes the folder of a new run, or opens that of an old one to go on with it.
+
+    Raises:
+      UserError: no path; or the folder is another run's, whose flags differ.
+    """
+    if not path:
+        raise UserError("--workdir is missing: name a folder for what the run leaves")
+    workdir = Workdir(path)
+    if os.path.exists(workdir.flagfile):
+        before = config_lib.to_dict(load_config(workdir.flagfile, type(config)))
+        now = config_lib.to_dict(config)
+        different = [
+            f"--{name} was {before[name]!r} and is {now[name]!r}"
+            for name in now
+            if name not in NEUTRAL and before[name] != now[name]
+        ]
+        if different:
+            raise UserError(
+                f"{path} belongs to a run with other flags: {'; '.join(different)}. Give the same "
+                "flags to resume it, or another --workdir"
+            )
+    elif os.path.isdir(path) and os.listdir(path):
+        raise UserError(f"--workdir={path} is not empty and holds no run; name another folder")
+    os.makedirs(path, exist_ok=True)
+    write_atomically(workdir.flagfile, config_lib.to_flagfile(config))
+    return workdir
+
+
+def load_config(flagfile: str, config_class: type) -> Any:
+    """The config that a flagfile says.
+
+    Raises:
+      UserError: it is not there, or is no flagfile of this command.
+    """
+    if not os.path.isfile(flagfile):
+        raise UserError(f"{flagfile}: no such file; is its folder the --workdir of a run?")
+    values = absl_flags.FlagValues()
+    config_lib.define(config_class, values)
+    absl_flags.DEFINE_string("flagfile", "", "", flag_values=values)
+    try:
+        values(["flagfile", f"--flagfile={flagfile}"])
+    except absl_flags.Error as error:
+        raise UserError(f"{flagfile}: {' '.join(str(error).split())}") from None
+    return config_lib.from_flags(config_class, values)

@@ -1,0 +1,14 @@
+"""Two logical CPU devices for the tests of replicas, before anything else touches TensorFlow."""
+
+import mgta_tf  # noqa: F401  (sets TensorFlow's environment before it loads)
+import pytest
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -1,0 +1,152 @@
+"""The laws of the P×K sampler, over thousands of draws."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mgta_tf.data import sampler
+from mgta_tf.data.sampler import BatchConfig
+from mgta_tf.errors import UserError
+
+P, K = 5, 4
+CONFIG = BatchConfig(clusters_per_batch=P, images_per_cluster=K)
+
+
+def clusters_of(sizes, seed=0):
+    """Shuffled image numbers (not 0 … n-1) and their labels for clusters of these sizes."""
+    rng = np.random.default_rng(seed)
+    images = rng.permutation(10 * sum(sizes))[: sum(sizes)].astype(np.int32)
+    return images, np.repeat(np.arange(len(sizes)), sizes)
+
+
+def deal_by_hand(rng, cards, hand, hands):
+    """The definition of a deck, card by card: used to check that counts stay level."""
+    counts = np.zeros(cards, int)
+    for row in sampler.deal(cards, hand, hands, rng):
+        for card in row:
+            counts[card] += 1
+            assert counts.max() - counts.min() <= 1
+        assert len(set(row)) == min(cards, hand)
+    return counts
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_a_deck_is_dealt_evenly_and_hands_are_distinct(cards, hand, hands, seed):
+    counts = deal_by_hand(np.random.default_rng(seed), cards, hand, hands)
+    assert counts.sum() == hand * hands
+
+
+def test_every_order_of_a_deck_is_as_likely_as_another():
+    orders = sampler.deal(3, 3, 12000, np.random.default_rng(0))
+    _, counts = np.unique(orders, axis=0, return_counts=True)
+    assert len(counts) == 6
+    assert np.abs(counts - 2000).max() < 5 * np.sqrt(2000)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "proportional"])
+def test_rows_are_p_clusters_of_k_distinct_images(sampling):
+    images, labels = clusters_of([4, 5, 6, 7, 8, 30, 40])
+    config = BatchConfig(P, K, sampling)
+    label_of = dict(zip(images, labels))
+    plan = sampler.pk_plan(images, labels, config, epochs=50, seed=[1])
+    for row in plan:
+        assert len(set(row)) == P * K
+        by_cluster = np.array([label_of[i] for i in row]).reshape(P, K)
+        assert (by_cluster == by_cluster[:, :1]).all()
+        assert len(set(by_cluster[:, 0])) == P
+
+
+def test_small_clusters_repeat_as_little_as_they_can():
+    images, labels = clusters_of([2, 3, 10, 10, 10])
+    label_of = dict(zip(images, labels))
+    for row in sampler.pk_plan(images, labels, CONFIG, epochs=40, seed=[1]):
+        for group in row.reshape(P, K):
+            size = np.sum(labels == label_of[group[0]])
+            assert len(set(group)) == min(K, size)
+
+
+def test_an_epoch_draws_as_many_images_as_there_are():
+    images, labels = clusters_of([10] * 10)
+    assert sampler.pk_plan(images, labels, CONFIG, epochs=1, seed=[0]).size == 100
+    assert sampler.pk_plan(images, labels, CONFIG, epochs=7, seed=[0]).size == 700
+
+
+def test_within_a_cluster_every_image_comes_before_any_comes_twice():
+    images, labels = clusters_of([7, 9, 13, 21, 50, 50])
+    plan = sampler.pk_plan(images, labels, CONFIG, epochs=30, seed=[2])
+    counts = {image: 0 for image in images}
+    members = [images[labels == c] for c in range(6)]
+    for image in plan.ravel():
+        counts[image] += 1
+        cluster = members[labels[np.flatnonzero(images == image)[0]]]
+        drawn = [counts[i] for i in cluster]
+        assert max(drawn) - min(drawn) <= 1
+
+
+def test_uniform_draws_clusters_alike_and_proportional_by_size():
+    sizes = np.array([10, 20, 30, 40, 50, 60, 70, 80, 90, 100])
+    images, labels = clusters_of(list(sizes))
+    label_of = dict(zip(images, labels))
+
+    def draws(sampling):
+        plan = sampler.pk_plan(images, labels, BatchConfig(2, K, sampling), epochs=60, seed=[3])
+        return np.bincount([label_of[i] for i in plan[:, ::K].ravel()], minlength=10)
+
+    uniform = draws("uniform")
+    assert uniform.max() - uniform.min() <= 1
+    proportional = draws("proportional")
+    expected = proportional.sum() * sizes / sizes.sum()
+    assert np.abs(proportional - expected).max() < 5 * np.sqrt(expected.max())
+
+
+def test_proportional_with_a_giant_cluster_has_it_in_every_batch():
+    images, labels = clusters_of([5000, 10, 10, 10, 10, 10])
+    label_of = dict(zip(images, labels))
+    plan = sampler.pk_plan(images, labels, BatchConfig(3, 2, "proportional"), epochs=1, seed=[0])
+    for row in plan[:200]:
+        assert 0 in [label_of[i] for i in row]
+
+
+def test_loners_are_reconstructed_but_are_no_anchors():
+    images, labels = clusters_of([1] * 40 + [20] * 6)
+    labels[-20:] = -1  # and one cluster is noise
+    plan = sampler.pk_plan(images, labels, CONFIG, epochs=20, seed=[1])
+    lone = set(images[:40]) | set(images[-20:])
+    rows = [sum(i in lone for i in row) for row in plan]
+    assert set(rows) == {0, P * K}
+    assert sum(rows) == pytest.approx(20 * 60, abs=P * K)
+    drawn = np.bincount(plan.ravel(), minlength=images.max() + 1)[sorted(lone)]
+    assert drawn.max() - drawn.min() <= 1
+
+
+def test_labels_for_triplets():
+    labels = np.array([3, 3, 1, -1, 0, 0, 0])
+    np.testing.assert_array_equal(sampler.labels_for_triplets(labels), [3, 3, -1, -1, 0, 0, 0])
+
+
+def test_a_plan_is_its_seed():
+    images, labels = clusters_of([10] * 8)
+    plans = [sampler.pk_plan(images, labels, CONFIG, 3, seed) for seed in ([1, 2], [1, 2], [1, 3])]
+    np.testing.assert_array_equal(plans[0], plans[1])
+    assert not np.array_equal(plans[0], plans[2])
+
+
+def test_shuffled_plan_passes_over_all_images():
+    images = np.arange(100, 130, dtype=np.int32)
+    plan = sampler.shuffled_plan(images, 7, epochs=7, seed=[0])
+    assert plan.shape == (30, 7)
+    np.testing.assert_array_equal(np.unique(plan, return_counts=True)[1], [7] * 30)
+    assert all(len(set(row)) == 7 for row in plan)
+
+
+def test_too_few_clusters_or_images_say_so():
+    images, labels = clusters_of([10, 10, 10, 10, 1, 1])
+    with pytest.raises(UserError, match="only 4 clusters have two images or more.*=5"):
+        sampler.pk_plan(images, labels, CONFIG, 1, [0])
+    images, labels = clusters_of([3] * 5)
+    with pytest.raises(UserError, match="P×K = 20 images is larger than the 15 images"):
+        sampler.pk_plan(images, labels, CONFIG, 1, [0])
+    with pytest.raises(UserError, match="larger than the data"):
+        sampler.shuffled_plan(images, 20, 1, [0])

@@ -1,0 +1,177 @@
+"""Losses against brute force: eq. 6 as a triple loop, eq. 7 as a double one."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mgta_tf import losses
+from mgta_tf.losses import LossConfig
+
+
+def triple_loop(x, labels, margin, soft=False):
+    """Eq. 6, anchor by anchor; anchors without a positive or a negative do not count."""
+    values = []
+    for a in range(len(x)):
+        if labels[a] < 0:
+            continue
+        positives, negatives = [], []
+        for b in range(len(x)):
+            if a == b or labels[b] < 0:
+                continue
+            distance = math.sqrt(sum((x[a][i] - x[b][i]) ** 2 for i in range(len(x[a]))))
+            (positives if labels[a] == labels[b] else negatives).append(distance)
+        if positives and negatives:
+            difference = max(positives) - min(negatives)
+            value = math.log1p(math.exp(difference)) if soft else max(0.0, margin + difference)
+            values.append((value, max(positives), min(negatives)))
+    return values
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 2, 2], [0, 0, 1, 1, -1, -1]])
+def test_batch_hard_is_the_triple_loop(labels, soft):
+    x = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    expected = triple_loop(x.astype(float), labels, 0.7, soft)
+    mean, monitors = losses.batch_hard_triplet_loss(
+        x, tf.constant(labels), margin=0.7, soft_margin=soft
+    )
+    total, _ = losses.batch_hard_triplet_loss(
+        x, tf.constant(labels), margin=0.7, soft_margin=soft, reduction="sum"
+    )
+    assert float(mean) == pytest.approx(np.mean([e[0] for e in expected]), rel=1e-5)
+    assert float(total) == pytest.approx(np.sum([e[0] for e in expected]), rel=1e-5)
+    assert float(monitors["hardest_positive"]) == pytest.approx(np.mean([e[1] for e in expected]))
+    assert float(monitors["hardest_negative"]) == pytest.approx(np.mean([e[2] for e in expected]))
+    active = np.mean([e[0] > 0 for e in expected])
+    assert float(monitors["triplet_active"]) == pytest.approx(active)
+
+
+def test_monitors_of_a_hand_worked_batch():
+    x = tf.constant([[0.0, 0.0], [3.0, 4.0], [0.0, 10.0], [0.0, 10.0]])
+    _, monitors = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]))
+    distances = [5, 10, 10, math.sqrt(45), math.sqrt(45), 0]
+    assert float(monitors["pair_distance"]) == pytest.approx(np.mean(distances))
+    assert float(monitors["embedding_norm"]) == pytest.approx((0 + 5 + 10 + 10) / 4)
+
+
+def test_embeddings_are_normalised_on_request():
+    x = np.random.default_rng(1).normal(size=(6, 5)).astype(np.float32) * 9
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    labels = [0, 0, 1, 1, 2, 2]
+    loss, monitors = losses.batch_hard_triplet_loss(x, tf.constant(labels), normalize=True)
+    assert float(loss) == pytest.approx(np.mean([v[0] for v in triple_loop(unit, labels, 0.3)]))
+    assert float(monitors["embedding_norm"]) == pytest.approx(
+        np.linalg.norm(x, axis=1).mean(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 1, 2, 3], [-1, -1, -1, -1]])
+def test_a_batch_without_an_anchor_costs_nothing(labels):
+    x = tf.Variable(np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32))
+    with tf.GradientTape() as tape:
+        loss, _ = losses.batch_hard_triplet_loss(x, tf.constant(labels))
+    assert float(loss) == 0
+    assert np.all(np.asarray(tape.gradient(loss, x)) == 0)
+
+
+def test_equal_embeddings_stand_at_the_margin_with_a_finite_gradient():
+    x = tf.Variable(np.full((4, 3), 1e4, np.float32))
+    with tf.GradientTape() as tape:
+        loss, monitors = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]), margin=0.3)
+    assert float(loss) == pytest.approx(0.3)
+    assert np.all(np.isfinite(tape.gradient(loss, x)))
+    assert losses.looks_collapsed({k: float(v) for k, v in monitors.items()}, LossConfig())
+
+
+def test_close_embeddings_far_from_the_origin_keep_their_distance():
+    """|a|² + |b|² - 2ab in float32 answers 0 or 32 here; the distances are 1 and 3."""
+    x = tf.constant([[10000.0], [10001.0], [10004.0], [10005.0]])
+    _, monitors = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]))
+    assert float(monitors["hardest_positive"]) == 1
+    assert float(monitors["hardest_negative"]) == 3.5  # 4, 3, 3, 4
+
+
+def test_gradient_against_finite_differences():
+    x = np.random.default_rng(3).normal(size=(6, 2)).astype(np.float64)
+    labels = [0, 0, 1, 1, 2, 2]
+    variable = tf.Variable(x.astype(np.float32))
+    with tf.GradientTape() as tape:
+        loss, _ = losses.batch_hard_triplet_loss(variable, tf.constant(labels), margin=1.0)
+    gradient = tape.gradient(loss, variable).numpy()
+    for i in range(6):
+        for j in range(2):
+            up, down = x.copy(), x.copy()
+            up[i, j] += 1e-6
+            down[i, j] -= 1e-6
+            slope = sum(v[0] for v in triple_loop(up, labels, 1.0)) / 6
+            slope -= sum(v[0] for v in triple_loop(down, labels, 1.0)) / 6
+            assert gradient[i, j] == pytest.approx(slope / 2e-6, abs=1e-4)
+
+
+def test_half_precision_is_measured_in_float32():
+    x = np.random.default_rng(0).normal(size=(8, 4)) * 300  # squares overflow float16
+    half = tf.constant(x, tf.float16)
+    labels = tf.constant([0, 0, 1, 1, 2, 2, 3, 3])
+    loss, _ = losses.batch_hard_triplet_loss(half, labels)
+    expected = triple_loop(half.numpy().astype(float), labels.numpy(), 0.3)
+    assert loss.dtype == tf.float32
+    assert float(loss) == pytest.approx(np.mean([v[0] for v in expected]), rel=1e-5)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_native_equals_tensorflow_addons(soft, normalize):
+    rng = np.random.default_rng(5)
+    for _ in range(5):
+        x = tf.constant(rng.normal(size=(16, 8)).astype(np.float32))
+        labels = tf.constant(np.repeat(rng.permutation(20)[:4], 4))
+        values = [
+            float(
+                losses.triplet_loss(
+                    x,
+                    labels,
+                    LossConfig(triplet_impl=i, soft_margin=soft, normalize_embedding=normalize),
+                )[0]
+            )
+            for i in ("native", "tfa")
+        ]
+        assert values[0] == pytest.approx(values[1], abs=1e-6, rel=1e-6)
+
+
+def test_reconstruction_is_a_loop_over_pixels():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 2, 3, 4, 3)).astype(np.float32)
+    per_image = [
+        sum((a[n, i, j, c] - b[n, i, j, c]) ** 2 for i in range(3) for j in range(4) for c in range(3))
+        for n in range(2)
+    ]
+    loss, monitors = losses.reconstruction_loss(a, b)
+    mean, _ = losses.reconstruction_loss(a, b, "mean")
+    assert float(loss) == pytest.approx(np.mean(per_image), rel=1e-5)
+    assert float(mean) == pytest.approx(np.mean(per_image) / 36, rel=1e-5)
+    assert float(monitors["reconstruction_mse"]) == pytest.approx(float(mean))
+
+
+def test_total_is_eq_8():
+    rng = np.random.default_rng(0)
+    images = rng.random((4, 2, 2, 3)).astype(np.float32)
+    outputs = {
+        "reconstruction": rng.random((4, 2, 2, 3)).astype(np.float32),
+        "embedding": tf.constant(rng.normal(size=(4, 3)).astype(np.float32)),
+    }
+    loss, monitors = losses.total_loss(
+        images, outputs, tf.constant([0, 0, 1, 1]), 0.25, LossConfig(margin=5.0)
+    )
+    squares = np.sum((images - outputs["reconstruction"]) ** 2) / 4
+    triplets = triple_loop(outputs["embedding"].numpy().astype(float), [0, 0, 1, 1], 5.0)
+    expected = squares + 0.25 * np.mean([v[0] for v in triplets])
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert float(monitors["loss"]) == float(loss)
+
+
+def test_a_spread_embedding_is_not_called_collapsed():
+    x = tf.constant(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32))
+    _, monitors = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1, 2, 2, 3, 3]))
+    assert not losses.looks_collapsed({k: float(v) for k, v in monitors.items()}, LossConfig())
