@@ -1,8 +1,14 @@
 """Two logical CPU devices for the tests of replicas, before anything else touches TensorFlow."""
 
+import os
+import pathlib
+
 import mgta_tf  # noqa: F401  (sets TensorFlow's environment before it loads)
 import pytest
 import tensorflow as tf
+
+# Commands that tests start find the package as this process does.
+os.environ["PYTHONPATH"] = str(pathlib.Path(__file__).parent.parent)
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2

@@ -119,7 +119,8 @@ def _random_resized_crop(images, draws, config: AugmentConfig):
     height = tf.minimum(tf.sqrt(area / aspect), 1.0)
     width = tf.minimum(tf.sqrt(area * aspect), 1.0)
     top, left = draws[2] * (1 - height), draws[3] * (1 - width)
-    boxes = tf.stack([top, left, top + height, left + width], axis=1)
+    # A box that ends beyond 1, if only by a rounding error, would get a black border.
+    boxes = tf.minimum(tf.stack([top, left, top + height, left + width], axis=1), 1 - 1e-5)
     size = (config.image_size, config.image_size)
     return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), size)
 

@@ -1,0 +1,131 @@
+"""Augmentation by hand-worked cases, and the feed."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mgta_tf.data import pipeline
+from mgta_tf.data.pipeline import UNIFORMS, AugmentConfig, Feed
+from mgta_tf.errors import UserError
+
+OFF = dict(image_size=32, flip=False, crop_min_area=1.0, color_jitter=0.0)
+
+
+class Store:
+    """Image i is filled with i, but for its left upper pixel, which is 255."""
+
+    def __init__(self, count, size=32):
+        self.size = size
+        self._pixels = np.repeat(np.arange(count, dtype=np.uint8), size * size * 3)
+        self._pixels = self._pixels.reshape(count, size, size, 3)
+        self._pixels[:, 0, 0] = 255
+
+    def batch(self, indices):
+        return self._pixels[indices]
+
+
+def uniforms(n, **draws):
+    values = np.full((n, UNIFORMS), 0.5, np.float32)
+    for index, value in draws.items():
+        values[:, int(index[1:])] = value
+    return tf.constant(values)
+
+
+def test_nothing_is_done_when_all_is_off():
+    images = Store(4).batch(np.arange(4))
+    out = pipeline.augment(images, uniforms(4), AugmentConfig(**OFF))
+    np.testing.assert_array_equal(out, images)
+
+
+def test_half_of_the_images_are_mirrored():
+    images = Store(2).batch(np.array([0, 1]))
+    draws = np.full((2, UNIFORMS), 0.5, np.float32)
+    draws[:, 4] = [0.49, 0.51]
+    out = pipeline.augment(images, tf.constant(draws), AugmentConfig(**{**OFF, "flip": True}))
+    np.testing.assert_array_equal(out[0], images[0])
+    np.testing.assert_array_equal(out[1], images[1][:, ::-1])
+
+
+@pytest.mark.parametrize("u", [0.0, 0.5, 0.999])
+def test_crops_keep_to_the_image_and_their_area(u):
+    """On a ramp of columns the crop's values say where it was cut."""
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, None, :, None], (1, 64, 64, 3))
+    config = AugmentConfig(**{**OFF, "crop_min_area": 0.25})
+    out = pipeline.augment(ramp, uniforms(1, u0=u, u1=0.5, u3=1.0), config).numpy()[0, 0, :, 0]
+    width = np.sqrt(0.25 + 0.75 * u)
+    assert out[-1] == pytest.approx(63, abs=2e-3)  # u3 = 1: as far right as it goes
+    assert out[-1] - out[0] == pytest.approx(63 * width, rel=1e-3)
+
+
+def test_colours_by_hand():
+    image = np.zeros((1, 32, 32, 3), np.uint8)
+    image[:] = (100, 50, 200)
+    config = AugmentConfig(**{**OFF, "color_jitter": 0.5})
+    brighter = pipeline.augment(image, uniforms(1, u5=0.9), config)  # 1 + 0.5 · 0.8
+    np.testing.assert_allclose(brighter[0, 0, 0], [140, 70, 255], rtol=1e-4)
+    grey = 0.299 * 100 + 0.587 * 50 + 0.114 * 200
+    paler = pipeline.augment(image, uniforms(1, u7=0.0), config)  # saturation · 0.5
+    np.testing.assert_allclose(paler[0, 0, 0], (np.array([100, 50, 200]) + grey) / 2, rtol=1e-4)
+    config = AugmentConfig(**OFF, grayscale=0.6)
+    np.testing.assert_allclose(pipeline.augment(image, uniforms(1), config)[0, 0, 0], [grey] * 3)
+
+
+@pytest.mark.parametrize("name", pipeline.NORMALIZATIONS)
+def test_normalisation_goes_there_and_back(name):
+    images = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
+    there = pipeline.normalize(images, name)
+    np.testing.assert_array_equal(pipeline.denormalize(there, name), images)
+
+
+def test_imagenet_normalisation_is_the_usual_one():
+    value = pipeline.normalize(np.array([[124, 116, 104]], np.uint8), "imagenet").numpy()
+    np.testing.assert_allclose(value, [[0.00561, -0.00490, 0.00819]], atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [33, 84, 100])
+def test_image_size_is_a_multiple_of_32(size):
+    with pytest.raises(UserError, match=f"image_size={size}.*multiple of 32"):
+        AugmentConfig(image_size=size)
+
+
+def read(feed, *args, **kwargs):
+    return [[np.asarray(x) for x in batch] for batch in feed.batches(*args, **kwargs)]
+
+
+def test_feed_follows_the_plan_and_a_new_one():
+    feed = Feed(Store(50), 4, tf.distribute.get_strategy())
+    labels = np.arange(50, dtype=np.int32) * 2
+    plan = np.random.default_rng(0).integers(0, 50, (6, 4)).astype(np.int32)
+    for rows in (plan, plan[::-1]):
+        got = read(feed, rows, labels, seed=[1])
+        np.testing.assert_array_equal([images[:, 5, 5, 0] for images, _, _ in got], rows)
+        np.testing.assert_array_equal([batch[1] for batch in got], labels[rows])
+
+
+def test_feed_goes_on_in_the_middle_with_the_same_random_numbers():
+    feed = Feed(Store(50), 4, tf.distribute.get_strategy())
+    plan = np.arange(40, dtype=np.int32).reshape(10, 4)
+    labels = np.zeros(50, np.int32)
+    whole, rest = read(feed, plan, labels, [3, 1]), read(feed, plan, labels, [3, 1], start=6)
+    for a, b in zip(whole[6:], rest):
+        for x, y in zip(a, b):
+            np.testing.assert_array_equal(x, y)
+    other = read(feed, plan, labels, [3, 2])
+    assert not np.array_equal(whole[0][2], other[0][2])
+
+
+def test_replicas_take_whole_clusters_in_order(two_replicas):
+    feed = Feed(Store(50), 8, two_replicas)
+    plan = np.arange(8, dtype=np.int32)[None]
+    labels = np.repeat(np.arange(25, dtype=np.int32), 2)
+    batch = next(iter(feed.batches(plan, labels, [0])))
+    parts = two_replicas.experimental_local_results(batch[1])
+    np.testing.assert_array_equal([p.numpy() for p in parts], [[0, 0, 1, 1], [2, 2, 3, 3]])
+
+
+def test_a_feed_can_be_left_before_its_end():
+    feed = Feed(Store(50), 4, tf.distribute.get_strategy())
+    plan = np.arange(40, dtype=np.int32).reshape(10, 4)
+    next(iter(feed.batches(plan, np.zeros(50, np.int32), [0])))
+    got = read(feed, plan[:2], np.zeros(50, np.int32), [0])
+    np.testing.assert_array_equal([images[:, 5, 5, 0] for images, _, _ in got], plan[:2])

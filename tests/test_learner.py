@@ -1,0 +1,121 @@
+"""A learner on one replica and on two, and its two graphs."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mgta_tf.data.pipeline import AugmentConfig, Feed
+from mgta_tf.learner import Learner
+from mgta_tf.losses import LossConfig
+from mgta_tf.models.encoder import ModelConfig
+from mgta_tf.optimization import OptimizerConfig
+
+AUGMENT = AugmentConfig(image_size=32)
+TINY = ModelConfig(width=0.0625, blocks=(1, 1, 1, 1))
+
+
+class Store:
+    size = 32
+
+    def __init__(self):
+        self._pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3)).astype(np.uint8)
+
+    def batch(self, indices):
+        return self._pixels[indices]
+
+
+def learner(strategy, **optimizer):
+    return Learner(strategy, TINY, AUGMENT, LossConfig(), OptimizerConfig(**optimizer), seed=3)
+
+
+def train(strategy, steps=3, lambda1=0.5, **optimizer):
+    net = learner(strategy, **optimizer)
+    plan = np.arange(8 * steps, dtype=np.int32).reshape(steps, 8)
+    labels = np.repeat(np.arange(10, dtype=np.int32), 4)
+    batches = Feed(Store(), 8, strategy).batches(plan, labels, [1])
+    rows = [
+        {name: float(value) for name, value in monitors.items()}
+        for _, monitors in net.fit(batches, lambda1, lambda step: 1e-2)
+    ]
+    return net, rows
+
+
+def test_two_replicas_take_the_step_of_one(two_replicas):
+    """The reconstruction's gradient of one batch, with batch norm over all replicas."""
+    options = dict(steps=1, lambda1=0.0, optimizer="sgd", weight_decay=0.0)
+    one, rows_of_one = train(tf.distribute.get_strategy(), **options)
+    two, rows_of_two = train(two_replicas, **options)
+    for name in ("loss", "reconstruction_loss", "gradient_norm"):
+        assert rows_of_two[0][name] == pytest.approx(rows_of_one[0][name], rel=1e-4)
+    # SGD's first step is the gradient times the rate: compare what the weights moved by
+    before = learner(tf.distribute.get_strategy()).model.trainable_variables
+    for start, a, b in zip(before, one.model.trainable_variables, two.model.trainable_variables):
+        scale = np.abs(a.numpy() - start.numpy()).max()
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-3 * scale + 1e-7)
+
+
+def test_training_lowers_the_loss():
+    _, rows = train(tf.distribute.get_strategy(), steps=5)
+    assert rows[-1]["reconstruction_loss"] < rows[0]["reconstruction_loss"]
+    assert all(np.isfinite(v) for row in rows for v in row.values())
+
+
+def test_same_seed_same_weights():
+    a, b = (learner(tf.distribute.get_strategy()).model.get_weights() for _ in range(2))
+    for x, y in zip(a, b):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_gradients_are_clipped():
+    options = dict(steps=1, optimizer="sgd", weight_decay=0.0)
+    start = learner(tf.distribute.get_strategy()).model.trainable_variables
+    net, rows = train(tf.distribute.get_strategy(), clip_norm=0.1, **options)
+    moved = [v.numpy() - s.numpy() for v, s in zip(net.model.trainable_variables, start)]
+    assert rows[0]["gradient_norm"] > 1
+    assert np.sqrt(sum(np.sum(m**2) for m in moved)) == pytest.approx(0.1 * 1e-2, rel=1e-3)
+
+
+def test_rate_is_that_of_the_step():
+    net = learner(tf.distribute.get_strategy())
+    feed = Feed(Store(), 8, tf.distribute.get_strategy())
+    plan = np.arange(32, dtype=np.int32).reshape(4, 8)
+    seen = []
+    batches = feed.batches(plan, np.full(40, -1, np.int32), [1], start=2)
+    for step, _ in net.fit(batches, 0.0, lambda s: s / 100, start=2):
+        seen.append((step, round(float(net.optimizer.learning_rate), 6)))
+    assert seen == [(2, 0.02), (3, 0.03)]
+
+
+@pytest.mark.parametrize("endpoint", ["embedding", "res4"])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_encode_is_the_encoder_on_plain_images_in_order(replicas, endpoint, two_replicas):
+    strategy = two_replicas if replicas == 2 else tf.distribute.get_strategy()
+    net, store = learner(strategy), Store()
+    images = np.array([7, 3, 30, 31, 2, 9, 11, 13, 39, 0, 1], np.int32)
+    batches = list(net.encode(Feed(store, 4, strategy), images, endpoint, 4))
+    assert [len(b) for b in batches] == [4, 4, 3]
+    prepared = store.batch(images).astype(np.float32) / 255
+    expected = net.model.encoder(prepared, training=False)[endpoint].numpy()
+    if endpoint == "res4":
+        expected = expected.mean((1, 2))
+    np.testing.assert_allclose(np.concatenate(batches), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_reconstruct_shows_image_and_reconstruction():
+    net, images = learner(tf.distribute.get_strategy()), Store().batch(np.arange(3))
+    shown, reconstructed = net.reconstruct(images)
+    np.testing.assert_array_equal(shown, images)
+    assert (reconstructed.shape, reconstructed.dtype) == ((3, 32, 32, 3), np.uint8)
+
+
+def test_graphs_are_built_once():
+    net = learner(tf.distribute.get_strategy())
+    feed = Feed(Store(), 8, tf.distribute.get_strategy())
+    labels = np.repeat(np.arange(10, dtype=np.int32), 4)
+    for turn in range(4):
+        plan = np.random.default_rng(turn).permutation(40)[:16].astype(np.int32).reshape(2, 8)
+        for _ in net.fit(feed.batches(plan, labels, [turn]), turn / 4, lambda step: 1e-3):
+            pass
+        list(net.encode(feed, np.arange(40, dtype=np.int32), "embedding", 8))
+    assert net._train_step.experimental_get_tracing_count() == 1
+    assert net._encode_step.experimental_get_tracing_count() == 1
