@@ -1,4 +1,4 @@
-"""mgta_tf: Mutual Guidance to Train Auto-Encoder (MGTA), self-supervised pre-training in TensorFlow.
+"""Mutual Guidance to Train Auto-Encoder (MGTA): self-supervised pre-training in TensorFlow.
 
 Importing this package sets two environment variables before TensorFlow loads, each only where the
 user has not set it:
@@ -10,8 +10,11 @@ user has not set it:
 """
 
 import os
+import warnings
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# A dependency of Model Garden announces at import which Pythons it will drop.
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
 
 __version__ = "0.1.0"

@@ -17,6 +17,7 @@ from typing import Any
 
 from absl import app
 from absl import flags as absl_flags
+from absl import logging as absl_logging
 
 from mgta_tf import config as config_lib
 from mgta_tf.errors import UserError
@@ -67,6 +68,7 @@ def quiet_libraries() -> None:
 
     Python warnings stay available under ``python -W``; they are not ours to act on.
     """
+    absl_logging.set_verbosity(absl_logging.ERROR)
     if not sys.warnoptions:
         warnings.filterwarnings("ignore")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

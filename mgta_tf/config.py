@@ -68,9 +68,7 @@ def define(config_class: type, values: absl_flags.FlagValues = absl_flags.FLAGS)
             _define_one(field, owner.__module__, values)
 
 
-def _define_one(
-    field: dataclasses.Field[Any], module: str, values: absl_flags.FlagValues
-) -> None:
+def _define_one(field: dataclasses.Field[Any], module: str, values: absl_flags.FlagValues) -> None:
     default, meta = field.default, field.metadata
     parser: absl_flags.ArgumentParser[Any]
     serializer: absl_flags.ArgumentSerializer[Any] = absl_flags.ArgumentSerializer()

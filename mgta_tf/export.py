@@ -1,7 +1,7 @@
 """Writes an encoder as a SavedModel that `tf.saved_model.load` alone can use.
 
-  python -m mgta_tf.export --workdir=runs/quickstart --output=runs/quickstart/saved_model
-  python -m mgta_tf.export --workdir=runs/quickstart --output=/tmp/random --untrained
+python -m mgta_tf.export --workdir=runs/quickstart --output=runs/quickstart/saved_model
+python -m mgta_tf.export --workdir=runs/quickstart --output=/tmp/random --untrained
 """
 
 from __future__ import annotations

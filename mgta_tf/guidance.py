@@ -43,7 +43,9 @@ class GuidanceConfig:
         choices=("sequential", "parallel"),
     )
     split_policy: str = flag(
-        "fixed", "One split (§4.2), or a new one each round (§3.4).", choices=("fixed", "every_round")
+        "fixed",
+        "One split (§4.2), or a new one each round (§3.4).",
+        choices=("fixed", "every_round"),
     )
     guidance: str = flag(
         "mutual",

@@ -45,8 +45,10 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def build_optimizer(config: OptimizerConfig, model: keras.Model) -> keras.optimizers.Optimizer:
-    """The optimiser of one net, built for the model's variables; biases and batch norm do not decay."""
+def build_optimizer(
+    config: OptimizerConfig, model: tf.keras.Model
+) -> tf.keras.optimizers.Optimizer:
+    """The optimiser of one net, built for its variables; biases and batch norm do not decay."""
     rate, decay = config.learning_rate, config.weight_decay or None
     if config.optimizer == "adam":
         optimizer = keras.optimizers.Adam(rate, weight_decay=decay)

@@ -8,11 +8,10 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
-from sklearn.metrics import normalized_mutual_info_score
 
 import mgta_tf
 from mgta_tf import clustering, guidance
@@ -91,9 +90,7 @@ class Run:
     def encode(self, net: Learner, images: np.ndarray) -> np.ndarray:
         """F = E(images): the features that are clustered, float32 [n, D]."""
         cluster = self.config.cluster
-        batches = net.encode(
-            self._feed, images, cluster.cluster_features, self.config.batch.size
-        )
+        batches = net.encode(self._feed, images, cluster.cluster_features, self.config.batch.size)
         return clustering.collect(
             batches, len(images), cluster.feature_budget_mb, self.workdir.features
         )
@@ -116,34 +113,37 @@ class Run:
         return found.labels
 
     def _label_row(self, turn: Turn, images: np.ndarray, found) -> dict[str, Any]:
-        sizes = np.bincount(found.labels[found.labels >= 0], minlength=found.num_clusters)
         truth = self.store.labels
-        return {
+        row = {
             **_name(turn),
             "images": len(images),
             "seconds": found.seconds,
-            "num_clusters": found.num_clusters,
+            "num_clusters": len(found.centroids),
             "empty_clusters": found.reseeded,
-            "largest": int(sizes.max()),
-            "median": float(np.median(sizes)),
-            "smallest": int(sizes.min()),
             "inertia": found.inertia,
-            "nmi_previous": self._agreement_with_last_round(turn, images, found.labels),
-            "nmi_truth": None
-            if truth is None
-            else float(normalized_mutual_info_score(truth[images], found.labels)),
+            **clustering.diagnostics(
+                found.labels,
+                None if truth is None else truth[images],
+                self._labels_of_last_round(turn, images),
+            ),
         }
+        limit = self.config.cluster.max_cluster_fraction
+        if row["largest_fraction"] > limit:
+            self._progress.note(
+                f"collapse? {turn}: one cluster holds {row['largest_fraction']:.0%} of the images, "
+                f"more than --max_cluster_fraction={limit}"
+            )
+        return row
 
-    def _agreement_with_last_round(self, turn: Turn, images, labels) -> float | None:
-        """NMI with the labels that the same net gave in the round before, on the common images."""
+    def _labels_of_last_round(self, turn: Turn, images: np.ndarray) -> np.ndarray | None:
+        """What the same net called the same images a round ago, -1 where it did not: int32 [n]."""
         path = self.workdir.labels(turn.round - 1, turn.net)
         if not os.path.exists(path):
             return None
+        label_of = np.full(len(self.store), sampler.NO_CLUSTER, np.int32)
         with np.load(path, allow_pickle=False) as last:
-            _, now, before = np.intersect1d(images, last["index"], return_indices=True)
-            if not len(now):
-                return None
-            return float(normalized_mutual_info_score(last["label"][before], labels[now]))
+            label_of[last["index"]] = last["label"]
+        return label_of[images]
 
     # --------------------------------------------------------------------- Training models (TMP)
 
@@ -373,7 +373,5 @@ def versions() -> dict[str, str]:
     return {
         "mgta_tf": mgta_tf.__version__,
         "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": tf.keras.__version__,
-        "numpy": np.__version__,
+        **{name: metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
     }

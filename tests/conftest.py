@@ -3,9 +3,10 @@
 import os
 import pathlib
 
-import mgta_tf  # noqa: F401  (sets TensorFlow's environment before it loads)
 import pytest
 import tensorflow as tf
+
+import mgta_tf  # noqa: F401  (sets TensorFlow's environment before it loads)
 
 # Commands that tests start find the package as this process does.
 os.environ["PYTHONPATH"] = str(pathlib.Path(__file__).parent.parent)

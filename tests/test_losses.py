@@ -144,7 +144,12 @@ def test_reconstruction_is_a_loop_over_pixels():
     rng = np.random.default_rng(0)
     a, b = rng.random((2, 2, 3, 4, 3)).astype(np.float32)
     per_image = [
-        sum((a[n, i, j, c] - b[n, i, j, c]) ** 2 for i in range(3) for j in range(4) for c in range(3))
+        sum(
+            (a[n, i, j, c] - b[n, i, j, c]) ** 2
+            for i in range(3)
+            for j in range(4)
+            for c in range(3)
+        )
         for n in range(2)
     ]
     loss, monitors = losses.reconstruction_loss(a, b)

@@ -36,17 +36,22 @@ class AugmentConfig:
         64, "Pixels per side as the nets see them, a multiple of 32.", minimum=32
     )
     normalization: str = flag(
-        "unit", "RGB to [0, 1], to [-1, 1], or by ImageNet's mean and deviation.",
+        "unit",
+        "RGB to [0, 1], to [-1, 1], or by ImageNet's mean and deviation.",
         choices=tuple(NORMALIZATIONS),
     )
     flip: bool = flag(True, "Mirror half of the training images.")
     crop_min_area: float = flag(
-        0.4, "Random-resized crop: smallest share of the image; 1 turns it off.",
-        minimum=0.05, maximum=1.0,
+        0.4,
+        "Random-resized crop: smallest share of the image; 1 turns it off.",
+        minimum=0.05,
+        maximum=1.0,
     )
     color_jitter: float = flag(
-        0.2, "Largest relative change of brightness, contrast and saturation; 0 turns it off.",
-        minimum=0.0, maximum=1.0,
+        0.2,
+        "Largest relative change of brightness, contrast and saturation; 0 turns it off.",
+        minimum=0.0,
+        maximum=1.0,
     )
     grayscale: float = flag(0.0, "Share of images turned grey.", minimum=0.0, maximum=1.0)
 

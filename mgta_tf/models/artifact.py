@@ -28,7 +28,7 @@ IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 class SavedAutoencoder(tf.Module):
     """What is exported: encoder and decoder with the normalisation of their training inside."""
 
-    def __init__(self, autoencoder: keras.Model, normalization: str):
+    def __init__(self, autoencoder: tf.keras.Model, normalization: str):
         super().__init__()
         self.encoder, self.decoder = autoencoder.encoder, autoencoder.decoder
         self._normalization = normalization
@@ -64,7 +64,7 @@ class Facts:
     net: str
 
 
-def save(autoencoder: keras.Model, facts: Facts, directory: str) -> None:
+def save(autoencoder: tf.keras.Model, facts: Facts, directory: str) -> None:
     """Writes the SavedModel with signatures `encode` and `reconstruct`."""
     module = SavedAutoencoder(autoencoder, facts.normalization)
     signatures = {"encode": module.encode, "reconstruct": module.reconstruct}
@@ -82,7 +82,7 @@ def save(autoencoder: keras.Model, facts: Facts, directory: str) -> None:
         file.write("\n")
 
 
-def load_encoder(directory: str) -> tuple[keras.Model, Facts]:
+def load_encoder(directory: str) -> tuple[tf.keras.Model, Facts]:
     """The encoder of a SavedModel as the Keras model that `build_encoder` makes, and its facts.
 
     Raises:

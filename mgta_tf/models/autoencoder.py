@@ -10,7 +10,7 @@ from mgta_tf.models.encoder import ModelConfig, build_encoder
 keras = tf.keras
 
 
-def build_autoencoder(config: ModelConfig) -> keras.Model:
+def build_autoencoder(config: ModelConfig) -> tf.keras.Model:
     """The auto-encoder as a functional model of its two halves, `.encoder` and `.decoder`.
 
     Input: normalised images [N, H, W, 3], H and W multiples of 32. Output, by name: every endpoint

@@ -10,7 +10,7 @@ from mgta_tf.models.layers import bottleneck
 keras = tf.keras
 
 
-def build_decoder(config: ModelConfig) -> keras.Model:
+def build_decoder(config: ModelConfig) -> tf.keras.Model:
     """The decoder as a functional model: res5 [N, h, w, 2048w] → images [N, 32h, 32w, 3], linear.
 
     Each stage mirrors one of the encoder's, last first, so its blocks count 3, 6, 4, 3. A block
@@ -44,7 +44,7 @@ def build_decoder(config: ModelConfig) -> keras.Model:
                 transposed=True,
             )
     x = keras.layers.UpSampling2D(2, interpolation="bilinear", name="interpolate")(x)
-    images = keras.layers.Conv2DTranspose(
-        3, 8, 2, padding="same", kernel_initializer="he_normal", dtype="float32", name="images"
-    )(x)
+    images = keras.layers.Conv2DTranspose(3, 8, 2, padding="same", dtype="float32", name="images")(
+        x
+    )
     return keras.Model(features, images, name="decoder")

@@ -39,7 +39,7 @@ class ModelConfig:
         return max(4, round(full * self.width))
 
 
-def build_encoder(config: ModelConfig) -> keras.Model:
+def build_encoder(config: ModelConfig) -> tf.keras.Model:
     """The encoder as a functional model.
 
     Input: normalised images [N, H, W, 3], any H and W from 32. Output, by name, with w = width:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 
 class Board:
-    """TensorBoard event files: `net1` and `net2` with the same tags, so they share axes, and `run`."""
+    """TensorBoard files: `net1` and `net2` with the same tags, so they share axes, and `run`."""
 
     def __init__(self, directory: str):
         self._writers = {

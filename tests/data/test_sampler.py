@@ -76,7 +76,7 @@ def test_an_epoch_draws_as_many_images_as_there_are():
 def test_within_a_cluster_every_image_comes_before_any_comes_twice():
     images, labels = clusters_of([7, 9, 13, 21, 50, 50])
     plan = sampler.pk_plan(images, labels, CONFIG, epochs=30, seed=[2])
-    counts = {image: 0 for image in images}
+    counts = dict.fromkeys(images, 0)
     members = [images[labels == c] for c in range(6)]
     for image in plan.ravel():
         counts[image] += 1
@@ -143,7 +143,7 @@ def test_shuffled_plan_passes_over_all_images():
 
 def test_too_few_clusters_or_images_say_so():
     images, labels = clusters_of([10, 10, 10, 10, 1, 1])
-    with pytest.raises(UserError, match="only 4 clusters have two images or more.*=5"):
+    with pytest.raises(UserError, match=r"only 4 clusters have two images or more.*=5"):
         sampler.pk_plan(images, labels, CONFIG, 1, [0])
     images, labels = clusters_of([3] * 5)
     with pytest.raises(UserError, match="P×K = 20 images is larger than the 15 images"):

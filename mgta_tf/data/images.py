@@ -1,0 +1,117 @@
+"""One decoder for the whole product: Pillow, for photographs that nobody has vouched for.
+
+Pillow releases the GIL while it decodes and resizes, so threads are enough, and its draft mode lets
+libjpeg decode a large photograph at a half, a quarter or an eighth of its size.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+RESIZE_POLICIES = ("crop", "squash", "pad")
+MAX_PIXELS = 50_000_000
+
+
+class BadImage(Exception):  # noqa: N818 (it reads as a reason, not as a fault of ours)
+    """An image that cannot be used; the message is the reason, in a few words."""
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, draft_size: int = 0) -> np.ndarray:
+    """Encoded bytes → RGB, uint8 [H, W, 3].
+
+    JPEG, PNG, BMP and GIF (its first frame). Greyscale, palettes and CMYK become RGB, 16-bit
+    values their upper 8 bits, transparent pixels lie on white; EXIF orientation is applied.
+
+    Args:
+      data: The file.
+      max_pixels: Images of more pixels are refused by their header, before anything is decoded.
+      draft_size: If not 0, a JPEG may be decoded at a fraction of its size that still leaves both
+        sides at twice this or more.
+
+    Raises:
+      BadImage: empty, not an image, truncated, too large.
+    """
+    if not data:
+        raise BadImage("empty file")
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set; half images would pass")
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own limit warns; ours decides, from the same header.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        pixels = image.width * image.height
+        if pixels > max_pixels:
+            raise BadImage(f"{image.width}×{image.height} is over the limit of {max_pixels} pixels")
+        if draft_size and image.format == "JPEG" and image.mode in ("RGB", "L"):
+            image.draft(None, (2 * draft_size, 2 * draft_size))
+        image.load()
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except BadImage:
+        raise
+    except Image.UnidentifiedImageError:
+        raise BadImage("not a JPEG, PNG, BMP or GIF image") from None
+    except Image.DecompressionBombError:
+        raise BadImage(f"over the limit of {max_pixels} pixels") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:
+        raise BadImage(f"truncated or damaged ({' '.join(str(error).split())})") from None
+    except Exception as error:  # a decoder's own exceptions (struct.error, zlib.error, …)
+        raise BadImage(f"damaged ({type(error).__name__})") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.asarray(image).astype(np.float64)
+        if values.max(initial=0) > 255:
+            values = values / 256  # 16 bits: keep the upper 8
+        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize(image: np.ndarray, size: int, policy: str) -> np.ndarray:
+    """uint8 [H, W, 3] → uint8 [size, size, 3], antialiased bilinear.
+
+    Args:
+      image: RGB.
+      size: Pixels per side of the result.
+      policy: 'crop': the short side becomes `size`, then the centre is cut out; 'squash': both
+        sides become `size`, the aspect is lost; 'pad': the long side becomes `size`, black around.
+    """
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return image
+    picture = Image.fromarray(image)
+    if policy == "squash":
+        return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    if policy == "pad":
+        picture = ImageOps.pad(picture, (size, size), Image.Resampling.BILINEAR)
+        return np.asarray(picture)
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def load_square(source: bytes | np.ndarray, size: int, policy: str, max_pixels: int) -> np.ndarray:
+    """An image of a source, encoded or as pixels → uint8 [size, size, 3].
+
+    Raises:
+      BadImage: it cannot be used.
+    """
+    if isinstance(source, bytes):
+        source = decode(source, max_pixels=max_pixels, draft_size=size)
+    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
+        raise BadImage(f"pixels are {source.dtype} {list(source.shape)}, not uint8 [H, W, 3]")
+    return resize(source, size, policy)

@@ -1,0 +1,105 @@
+"""TFRecord shards of encoded images, written by tools/make_tfrecord.py and read by number.
+
+A record is a tf.train.Example with `image/encoded` (bytes), `image/filename`, and, where the images
+have classes, `image/class/label` and `image/class/text`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from mgta_tf.errors import UserError
+
+HEADER, FOOTER = 12, 4  # bytes around a record: its length and CRCs
+
+
+class Shards:
+    """The records of some files as one list.
+
+    Opening reads every file once with TensorFlow's own reader, which checks all CRCs.
+    names, labels (int32 [N], or None), class_names: as in `mgta_tf.data.sources.Source`.
+    """
+
+    def __init__(self, files: Sequence[str]):
+        self._places: list[tuple[str, int, int]] = []  # file, offset of the data, length
+        names: list[str] = []
+        labels: list[int] = []
+        text_of: dict[int, str] = {}
+        for path in files:
+            for offset, length, example in _scan(path):
+                self._places.append((path, offset, length))
+                name, label, text = _describe(example)
+                names.append(name or f"{path}[{len(names)}]")
+                labels.append(label)
+                text_of.setdefault(label, text)
+        labelled = bool(labels) and min(labels) >= 0
+        self.names = names
+        self.labels = np.array(labels, np.int32) if labelled else None
+        classes = range(max(labels) + 1) if labelled else ()
+        self.class_names = tuple(text_of.get(c) or f"class {c}" for c in classes)
+
+    def read(self, number: int) -> bytes:
+        """The encoded image of a record."""
+        path, offset, length = self._places[number]
+        with open(path, "rb") as file:
+            file.seek(offset)
+            example = tf.train.Example.FromString(file.read(length))
+        return example.features.feature["image/encoded"].bytes_list.value[0]
+
+
+def _scan(path: str):
+    """Yields (offset, length, example) of every record of a file.
+
+    Raises:
+      UserError: the file is cut or damaged, or holds something else.
+    """
+    offset, count = 0, 0
+    try:
+        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            example = tf.train.Example.FromString(record)
+            if not example.features.feature["image/encoded"].bytes_list.value:
+                raise UserError(
+                    f"{path}: record {count} holds no image/encoded; make the files with "
+                    "tools/make_tfrecord.py"
+                )
+            yield offset + HEADER, len(record), example
+            offset += HEADER + len(record) + FOOTER
+            count += 1
+    except tf.errors.OpError:
+        raise UserError(f"{path}: cut or damaged after {count} records; make it again") from None
+    except Exception as error:
+        if isinstance(error, UserError) or type(error).__name__ != "DecodeError":
+            raise
+        raise UserError(f"{path}: record {count} is no tf.train.Example") from None
+
+
+def _describe(example: tf.train.Example) -> tuple[str, int, str]:
+    """(file name, label or -1, class in words) of a record, '' where it does not say."""
+    features = example.features.feature
+
+    def text(key: str) -> str:
+        values = features[key].bytes_list.value
+        return values[0].decode("utf-8", "replace") if values else ""
+
+    labels = features["image/class/label"].int64_list.value
+    return text("image/filename"), labels[0] if labels else -1, text("image/class/text")
+
+
+def make_example(encoded: bytes, name: str, label: int, text: str) -> tf.train.Example:
+    """The record of an image; a label below 0 is left out."""
+
+    def bytes_feature(value: bytes) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    feature = {
+        "image/encoded": bytes_feature(encoded),
+        "image/filename": bytes_feature(name.encode()),
+    }
+    if label >= 0:
+        label_list = tf.train.Int64List(value=[label])
+        feature["image/class/label"] = tf.train.Feature(int64_list=label_list)
+        feature["image/class/text"] = bytes_feature(text.encode())
+    return tf.train.Example(features=tf.train.Features(feature=feature))
