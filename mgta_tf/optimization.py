@@ -17,7 +17,12 @@ class OptimizerConfig:
     """Optimiser (left open by the paper)."""
 
     optimizer: str = flag("adam", "Adam, or SGD with momentum 0.9.", choices=("adam", "sgd"))
-    learning_rate: float = flag(1e-3, "Highest learning rate.", minimum=0.0)
+    learning_rate: float = flag(
+        3e-3,
+        "Highest learning rate. On Tiny ImageNet the laptop twin's IAE stood at 136, 168 and 227 "
+        "after 3 epochs with 3e-3, 1e-3 and 3e-4.",
+        minimum=0.0,
+    )
     lr_schedule: str = flag(
         "cosine",
         "After the warm-up: half a cosine to 0 over a net's steps, in stage 1 and again in stages "

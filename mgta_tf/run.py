@@ -45,7 +45,7 @@ class RunConfig:
         "", "Folder of a run whose IAE both nets start from, in place of stage 1."
     )
     checkpoint_every_secs: float = flag(
-        600.0, "Seconds between checkpoints within a turn; there is one after each.", minimum=1.0
+        600.0, "Seconds between checkpoints within a turn; there is one after each.", minimum=0.0
     )
     keep: int = flag(2, "Checkpoints that are kept.", minimum=1)
     log_every_steps: int = flag(20, "Steps between two points of a curve.", minimum=1)

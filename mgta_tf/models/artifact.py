@@ -92,7 +92,7 @@ def load_encoder(directory: str) -> tuple[tf.keras.Model, Facts]:
     encoder = build_encoder(facts.model)
     checkpoint = tf.train.Checkpoint(encoder=encoder)
     try:
-        status = checkpoint.restore(os.path.join(directory, "variables", "variables"))
+        status = checkpoint.read(os.path.join(directory, "variables", "variables"))
         status.assert_existing_objects_matched().expect_partial()
     except (tf.errors.OpError, AssertionError, ValueError):
         raise UserError(

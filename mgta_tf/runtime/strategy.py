@@ -19,8 +19,7 @@ def make_strategy(clusters_per_batch: int) -> tf.distribute.MirroredStrategy:
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
     strategy = tf.distribute.MirroredStrategy(
-        [device.name for device in tf.config.list_logical_devices("GPU")]
-        or [device.name for device in tf.config.list_logical_devices("CPU")]
+        [device.name for device in tf.config.list_logical_devices("GPU")] or ["CPU:0"]
     )
     replicas = strategy.num_replicas_in_sync
     if clusters_per_batch % replicas:

@@ -52,13 +52,15 @@ class Workdir:
 def open_workdir(path: str, config: Any) -> Workdir:
     """Makes the folder of a new run, or opens that of an old one to go on with it.
 
+    A run that has saved nothing yet may be started again with other flags.
+
     Raises:
       UserError: no path; or the folder is another run's, whose flags differ.
     """
     if not path:
         raise UserError("--workdir is missing: name a folder for what the run leaves")
     workdir = Workdir(path)
-    if os.path.exists(workdir.flagfile):
+    if os.path.exists(os.path.join(workdir.checkpoints, "checkpoint")):
         before = config_lib.to_dict(load_config(workdir.flagfile, type(config)))
         now = config_lib.to_dict(config)
         different = [
@@ -71,7 +73,7 @@ def open_workdir(path: str, config: Any) -> Workdir:
                 f"{path} belongs to a run with other flags: {'; '.join(different)}. Give the same "
                 "flags to resume it, or another --workdir"
             )
-    elif os.path.isdir(path) and os.listdir(path):
+    elif os.path.isdir(path) and os.listdir(path) and not os.path.exists(workdir.flagfile):
         raise UserError(f"--workdir={path} is not empty and holds no run; name another folder")
     os.makedirs(path, exist_ok=True)
     write_atomically(workdir.flagfile, config_lib.to_flagfile(config))

@@ -1,0 +1,360 @@
+"""The training command end to end: what it leaves, how it goes on, how it stops."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mgta_tf import config as config_lib
+from mgta_tf import export, train
+from mgta_tf.errors import UserError
+from mgta_tf.runtime import checkpoints
+from mgta_tf.runtime.workdir import Workdir, load_config
+
+FLAGS = {
+    "data_source": "shapes",
+    "shapes_count": 96,
+    "image_size": 32,
+    "width": 0.0625,
+    "blocks": (1, 1, 1, 1),
+    "iae_epochs": 1,
+    "rounds": 1,
+    "epochs_per_round": 1,
+    "final_epochs": 1,
+    "num_clusters": 6,
+    "clusters_per_batch": 4,
+    "images_per_cluster": 4,
+    "log_every_steps": 2,
+}
+
+
+def config_of(workdir, **flags):
+    return config_lib.from_dict(train.TrainConfig, {**FLAGS, "workdir": str(workdir), **flags})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An undisturbed run."""
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    train.main(config_of(workdir))
+    return workdir
+
+
+def weights(workdir, index):
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(workdir / "checkpoints"))
+    names = [n for n in reader.get_variable_to_shape_map() if n.startswith(f"nets/{index}/")]
+    return {name: reader.get_tensor(name) for name in sorted(names) if "OPTIMIZER" not in name}
+
+
+def assert_same_weights(one, other):
+    for index in (0, 1):
+        a, b = weights(one, index), weights(other, index)
+        assert a.keys() == b.keys()
+        assert len(a) > 50
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_a_run_leaves_what_the_contract_says(finished):
+    assert (finished / "skipped.txt").read_text() == ""
+    summary = json.loads((finished / "summary.json").read_text())
+    assert [(s["stage"], s["round"], s["net"]) for s in summary["stages"]] == [
+        ("iae", 0, 1),
+        ("mutual", 1, 2),
+        ("mutual", 1, 1),
+        ("final", 2, 2),
+    ]
+    keys = {"images", "seconds", "reconstruction_loss", "triplet_loss", "lambda", "num_clusters"}
+    keys |= {"empty_clusters", "nmi_previous", "nmi_truth"}
+    assert all(keys <= set(stage) for stage in summary["stages"])
+    assert [s["images"] for s in summary["stages"]] == [96, 48, 48, 96]
+    assert summary["stages"][0]["num_clusters"] is None
+    assert all(s["num_clusters"] == 6 for s in summary["stages"][1:])
+    assert all(0 <= s["nmi_truth"] <= 1 for s in summary["stages"][1:])
+    assert summary["num_parameters"] > 1000
+    assert summary["versions"]["tensorflow"] == tf.__version__
+
+
+def test_labels_are_those_of_the_halves(finished):
+    found = sorted(os.listdir(finished / "labels"))
+    assert found == ["round_01_net1.npz", "round_01_net2.npz", "round_02_net1.npz"]
+    index = []
+    for name in found:
+        with np.load(finished / "labels" / name, allow_pickle=False) as arrays:
+            assert len(arrays["index"]) == len(arrays["label"])
+            assert set(arrays["label"]) <= set(range(6))
+            index.append(arrays["index"])
+    assert sorted([*index[0], *index[1]]) == list(range(96))  # N1 labelled D2, N2 labelled D1
+    assert sorted(index[2]) == list(range(96))
+
+
+def test_the_flagfile_it_leaves_is_the_run(finished):
+    assert load_config(str(finished / "flags.flagfile"), train.TrainConfig) == config_of(finished)
+
+
+def test_tensorboard_shows_both_nets(finished):
+    for net in ("net1", "net2"):
+        events = EventAccumulator(str(finished / "tensorboard" / net)).Reload()
+        scalars = set(events.Tags()["tensors"])
+        assert {"loss", "reconstruction_loss", "triplet_loss", "lambda", "images_per_second"} <= (
+            scalars
+        )
+        assert {"triplet_active", "hardest_positive", "embedding_norm", "reconstruction"} <= scalars
+        assert {"clusters/nmi_truth", "clusters/empty_clusters", "clusters/size"} <= scalars
+        assert len(events.Tensors("loss")) >= 1
+
+
+def test_same_flags_same_weights_and_a_kill_changes_nothing(finished, tmp_path, monkeypatch):
+    """Killed after a checkpoint in the middle of two turns; the end is that of a quiet run."""
+    saves = checkpoints.Checkpoints.save
+
+    def save_and_die(self, turn, step, history):
+        saves(self, turn, step, history)
+        if (turn, step) in deaths:
+            deaths.remove((turn, step))
+            raise KeyboardInterrupt
+
+    deaths = [(2, 2), (6, 4)]
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", save_and_die)
+    config = config_of(tmp_path / "w", checkpoint_every_secs=0.0)
+    for _ in range(len(deaths)):
+        with pytest.raises(KeyboardInterrupt):
+            train.main(config)
+    train.main(config)
+    assert not deaths
+    assert_same_weights(finished, tmp_path / "w")
+    stages = [
+        json.loads((w / "summary.json").read_text())["stages"] for w in (finished, tmp_path / "w")
+    ]
+    for a, b in zip(*stages):
+        assert (a["stage"], a["net"], a["nmi_truth"]) == (b["stage"], b["net"], b["nmi_truth"])
+
+
+def test_a_finished_run_is_not_run_again(finished, capsys):
+    before = weights(finished, 1)
+    train.main(config_of(finished))
+    assert "at its end" in capsys.readouterr().out
+    for name, value in weights(finished, 1).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_other_flags_are_named_and_refused(finished):
+    with pytest.raises(UserError, match=r"--width was 0.0625 and is 0.125") as e:
+        train.main(config_of(finished, width=0.125, margin=0.5))
+    assert "--margin was 0.3 and is 0.5" in str(e.value)
+
+
+def test_neutral_flags_may_change(finished):
+    train.main(config_of(finished, keep=5, log_every_steps=7, cache_budget_mb=1))
+
+
+def test_another_folder_is_not_written_into(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="holds no run"):
+        train.main(config_of(tmp_path))
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_an_iae_serves_another_run(finished, tmp_path):
+    config = config_of(tmp_path / "w", iae_checkpoint=str(finished), rounds=0, final_epochs=0)
+    train.main(config)
+    models = [
+        tf.train.load_checkpoint(str(w / "checkpoints" / "iae")) for w in (finished, tmp_path / "w")
+    ]
+    names = [n for n in models[0].get_variable_to_shape_map() if n.startswith("net/")]
+    assert len(names) > 50
+    for name in names:
+        np.testing.assert_array_equal(models[0].get_tensor(name), models[1].get_tensor(name))
+
+
+@pytest.mark.parametrize("flags", [{"width": 0.125}, {"blocks": (2, 1, 1, 1)}])
+def test_an_iae_of_another_shape_is_refused(finished, tmp_path, flags):
+    config = config_of(tmp_path / "w", iae_checkpoint=str(finished), **flags)
+    with pytest.raises(UserError, match="another --width or --blocks"):
+        train.main(config)
+
+
+def test_a_run_that_has_saved_nothing_may_be_started_with_other_flags(tmp_path):
+    for flags, message in (({"data_dir": "/nowhere"}, "no such folder"), ({}, "larger than")):
+        flags = {"data_source": "", **flags} if flags else {"clusters_per_batch": 40}
+        with pytest.raises(UserError, match=message):
+            train.main(config_of(tmp_path / "w", **flags))
+
+
+def test_a_diverged_loss_names_the_step_and_keeps_the_last_checkpoint(tmp_path):
+    config = config_of(
+        tmp_path / "w",
+        learning_rate=1e30,
+        warmup_steps=0,
+        optimizer="sgd",
+        checkpoint_every_secs=1e9,
+    )
+    with pytest.raises(
+        UserError, match=r"IAE: TMP N1.*the loss is (nan|inf) at step \d+.*--workdir"
+    ):
+        train.main(config)
+    assert not tf.train.latest_checkpoint(tmp_path / "w" / "checkpoints")
+
+
+# ----------------------------------------------------------------------------------------- Export
+
+
+@pytest.fixture(scope="module")
+def saved_model(finished):
+    output = finished / "saved_model"
+    export.main(export.ExportConfig(workdir=str(finished), output=str(output)))
+    return output
+
+
+USE_IT = """
+import sys, numpy as np, tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1])
+images = np.random.default_rng(0).integers(0, 256, (2, 45, 70, 3)).astype(np.uint8)
+encoded = loaded.signatures["encode"](tf.constant(images))
+print({name: value.shape.as_list() for name, value in sorted(encoded.items())})
+print(loaded.signatures["reconstruct"](tf.constant(images))["reconstruction"].shape.as_list())
+assert "mgta_tf" not in sys.modules
+"""
+
+
+def test_a_saved_model_needs_nothing_but_tensorflow(saved_model, tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", USE_IT, str(saved_model)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    shapes, reconstruction = done.stdout.splitlines()
+    assert eval(shapes) == {
+        "embedding": [2, 128],
+        "res2": [2, 12, 18, 16],
+        "res3": [2, 6, 9, 32],
+        "res4": [2, 3, 5, 64],
+        "res5": [2, 2, 3, 128],
+    }
+    assert eval(reconstruction) == [2, 45, 70, 3]
+
+
+def test_it_encodes_as_the_trained_net_does(finished, saved_model):
+    from mgta_tf.models.artifact import load_encoder
+    from mgta_tf.models.autoencoder import build_autoencoder
+
+    config = config_of(finished)
+    net = build_autoencoder(config.model)
+    checkpoints.load_net_of_run(net, str(finished / "checkpoints"), index=1)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 64, 3)).astype(np.uint8)
+    expected = net(images.astype(np.float32) / 255, training=False)
+    signatures = tf.saved_model.load(str(saved_model)).signatures
+    encoded = signatures["encode"](tf.constant(images))
+    encoder, facts = load_encoder(str(saved_model))
+    again = encoder(images.astype(np.float32) / 255, training=False)
+    for name in ("res2", "res5", "embedding"):
+        np.testing.assert_allclose(encoded[name], expected[name], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(again[name], expected[name], rtol=1e-4, atol=1e-4)
+    assert (facts.model, facts.net, facts.normalization) == (config.model, "n2", "unit")
+    reconstructed = signatures["reconstruct"](tf.constant(images))["reconstruction"]
+    pixels = np.clip(np.round(expected["reconstruction"].numpy() * 255), 0, 255)
+    assert np.abs(reconstructed.numpy().astype(int) - pixels).max() <= 1
+
+
+def test_every_net_can_be_exported(finished, saved_model, tmp_path):
+    encoders = [str(saved_model)]
+    for flags in ({"net": "iae"}, {"net": "n1"}, {"untrained": True}):
+        encoders.append(str(tmp_path / str(len(encoders))))
+        export.main(export.ExportConfig(workdir=str(finished), output=encoders[-1], **flags))
+    images = tf.constant(np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8))
+    seen = [
+        tf.saved_model.load(path).signatures["encode"](images)["embedding"].numpy()
+        for path in encoders
+    ]
+    for i in range(len(seen)):
+        for j in range(i):
+            assert not np.allclose(seen[i], seen[j])
+
+
+def test_export_says_what_is_missing(finished, tmp_path):
+    for flags, message in (
+        ({"workdir": str(finished)}, "--output is missing"),
+        ({"workdir": str(tmp_path), "output": "x"}, "no such file"),
+        ({"workdir": str(finished), "output": str(finished)}, "not empty"),
+    ):
+        with pytest.raises(UserError, match=message):
+            export.main(export.ExportConfig(**flags))
+    started = tmp_path / "w"
+    Workdir(str(started))
+    started.mkdir()
+    (started / "flags.flagfile").write_text(config_lib.to_flagfile(config_of(started)))
+    for net, message in (("n2", "no checkpoint"), ("iae", "no such checkpoint")):
+        config = export.ExportConfig(workdir=str(started), output=str(tmp_path / "o"), net=net)
+        with pytest.raises(UserError, match=message):
+            export.main(config)
+
+
+# ------------------------------------------------------------------------------ As a user types it
+
+
+def command(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "mgta_tf.train", *words], capture_output=True, text=True, check=False
+    )
+
+
+IMPORTED = """
+import sys
+sys.argv = ["train", "--help"]
+import runpy
+try:
+    runpy.run_module("mgta_tf.train", run_name="__main__")
+except SystemExit as e:
+    print("exit", e.code)
+print([m for m in ("official", "tensorflow_addons", "tensorflow_datasets") if m in sys.modules])
+"""
+
+
+def test_help_imports_neither_model_garden_nor_addons():
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.endswith("exit 0\n[]\n")
+    assert done.stderr == ""
+    for words in ("Losses (§3.3).", "--margin=FLOAT  (default", "--data_dir"):
+        assert words in done.stdout
+
+
+def test_one_line_for_bad_input(tmp_path):
+    small = [f"--{k}={v}" for k, v in FLAGS.items() if k != "blocks"]
+    for words, status, message in (
+        (["--data_dir=/nowhere"], 1, "/nowhere: no such folder"),
+        ([f"--data_dir={tmp_path}"], 1, "no images in it"),
+        (["--image_size=50"], 1, "--image_size=50: must be a multiple of 32"),
+        (["--margin=-1"], 2, "margin"),
+        (["--marign=1"], 2, "Unknown command line flag 'marign'. Did you mean: margin"),
+        ([*small, "--clusters_per_batch=40"], 1, "larger than the data"),
+    ):
+        done = command(f"--workdir={tmp_path / 'w'}", *words)
+        assert done.returncode == status, done.stderr
+        assert message in done.stderr
+        assert [line for line in done.stderr.splitlines() if "error" in line] == (
+            done.stderr.splitlines()[-1:]
+        )
+        assert "Traceback" not in done.stderr
+
+
+def test_configs_resolve_from_every_flagfile_of_training():
+    for name in ("quickstart", "tiny_imagenet_laptop", "mini_imagenet_iae", "mini_imagenet_k300"):
+        path = f"flags/{name}.flagfile"
+        config = load_config(path, train.TrainConfig)
+        assert dataclasses.is_dataclass(config)
+        with open(path) as file:
+            head = file.read()
+        assert all(word in head for word in ("# What:", "# Cost:", "# Command:"))
