@@ -1,0 +1,45 @@
+"""k-nearest-neighbour accuracy: what the features say without any training."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+KS = (1, 5, 20, 200)
+CHUNK = 1024  # test images whose similarities are held at once
+
+
+def knn_accuracy(
+    train_features: np.ndarray,
+    train_labels: np.ndarray,
+    test_features: np.ndarray,
+    test_labels: np.ndarray,
+    ks: tuple[int, ...] = KS,
+) -> dict[int, float]:
+    """Top-1 of a majority vote among the k nearest by cosine, in percent, for every k.
+
+    A tie goes to the class whose nearest member is nearest.
+
+    Args:
+      train_features: float32 [N, D]. train_labels: int [N].
+      test_features: float32 [M, D]. test_labels: int [M].
+      ks: Those above N are left out.
+    """
+    ks = tuple(k for k in ks if k <= len(train_features))
+    train = tf.math.l2_normalize(train_features, axis=1)
+    classes = int(max(train_labels.max(), test_labels.max())) + 1
+    right = dict.fromkeys(ks, 0)
+    for start in range(0, len(test_features), CHUNK):
+        test = tf.math.l2_normalize(test_features[start : start + CHUNK], axis=1)
+        similarity = tf.matmul(test, train, transpose_b=True)
+        nearest = tf.math.top_k(similarity, max(ks)).indices.numpy()
+        labels = train_labels[nearest]  # [m, largest k]
+        truth = test_labels[start : start + CHUNK]
+        rows = np.arange(len(labels))
+        votes = np.zeros((len(labels), classes))
+        for rank in range(max(ks)):
+            # a vote is 1, and the nearer the neighbour the more a sliver above it
+            votes[rows, labels[:, rank]] += 1 + 1e-6 / (rank + 1)
+            if rank + 1 in right:
+                right[rank + 1] += int((votes.argmax(1) == truth).sum())
+    return {k: 100.0 * count / len(test_labels) for k, count in right.items()}

@@ -1,0 +1,319 @@
+"""Linear SVMs on frozen features (protocols §2.5, §2.6), exact and fast.
+
+One problem, for a class, a cost C and a fold:
+
+    min over w  ½|w|² + C Σ c_i max(0, 1 - y_i w·x_i)²
+
+with y = ±1, class weights c = {+1: 2, -1: 1}, and a constant 1 appended to every x, so that the
+bias is regularised as LIBLINEAR does with intercept_scaling=1. It is strictly convex: there is one
+optimum, whoever finds it. `liblinear` finds it with scikit-learn's LinearSVC, one fit after the
+other; `batched` for all classes × costs × folds at once, by Newton's method on matrix products.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+
+import joblib
+import numpy as np
+import scipy.linalg
+import tensorflow as tf
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.svm import LinearSVC
+
+from mgta_tf.errors import UserError
+from mgta_tf.evaluation.ap import average_precision
+
+COSTS = {
+    # FAIR's benchmark: powers of ten, and parse_cost_list's powers of a half
+    "goyal": tuple(sorted([10.0**e for e in range(-7, 3)] + [0.5**e for e in range(4, 20)])),
+    "vissl": (0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 50.0, 100.0, 1000.0),
+}
+POSITIVE_WEIGHT = 2.0
+FOLDS = 3
+GAP = 1e-4  # relative duality gap at which a batched problem counts as solved
+BLOCK_VALUES = 2**24  # of an array [images, problems] that the batched solver holds: 64 MiB
+
+
+@dataclasses.dataclass(frozen=True)
+class SvmResult:
+    """One-vs-rest SVMs of C classes, judged on M test images.
+
+    ap: [C] percent, NaN without a positive. map: their mean. cost: [C], chosen by cross-validation.
+    cv_ap: [C, costs], mean over the folds, 0 to 1. scores: float32 [M, C]. gap: largest relative
+    duality gap (batched) or NaN. unconverged: fits that stopped early.
+    """
+
+    ap: np.ndarray
+    map: float
+    cost: np.ndarray
+    cv_ap: np.ndarray
+    scores: np.ndarray
+    seconds: float
+    gap: float
+    unconverged: int
+
+
+def linear_svm(
+    train: np.ndarray,
+    targets: np.ndarray,
+    test: np.ndarray,
+    test_targets: np.ndarray,
+    *,
+    costs: tuple[float, ...] = COSTS["goyal"],
+    impl: str = "batched",
+    ap: str = "area",
+) -> SvmResult:
+    """Chooses each class's cost by 3-fold cross-validation, fits on all, judges on the test images.
+
+    Args:
+      train: float32 [N, D], as `features.normalize` leaves them. targets: int8 [N, C] in {1, -1},
+        or 0 where the image is left out for the class.
+      test: float32 [M, D]. test_targets: int8 [M, C], likewise.
+      costs: C's to choose from.
+      impl: 'batched' or 'liblinear'.
+      ap: method of `average_precision`.
+
+    Raises:
+      UserError: a feature is not finite.
+    """
+    began = time.monotonic()
+    if not (np.isfinite(train).all() and np.isfinite(test).all()):
+        raise UserError("features hold NaN or infinity; the encoder has diverged")
+    known = (targets == 1).any(0) & (targets == -1).any(0)
+    fit = {"batched": _fit_batched, "liblinear": _fit_liblinear}[impl]
+    cost, cv_ap, scores, gap, unconverged = fit(train, targets[:, known], test, costs)
+
+    def spread(values, shape, fill):
+        whole = np.full(shape, fill, np.float64)
+        whole[..., known] = values
+        return whole
+
+    classes = targets.shape[1]
+    scores = spread(scores, (len(test), classes), -np.inf)
+    aps = np.full(classes, np.nan)
+    for c in np.flatnonzero(known):
+        aps[c] = 100 * average_precision(test_targets[:, c], scores[:, c], ap)
+    return SvmResult(
+        ap=aps,
+        map=float(np.nanmean(aps)) if np.isfinite(aps).any() else float("nan"),
+        cost=spread(cost, classes, np.nan),
+        cv_ap=spread(cv_ap.T, (len(costs), classes), np.nan).T,
+        scores=scores.astype(np.float32),
+        seconds=time.monotonic() - began,
+        gap=gap,
+        unconverged=unconverged,
+    )
+
+
+def folds_of(target: np.ndarray) -> np.ndarray:
+    """The fold of each image of a class in scikit-learn's stratified, unshuffled 3-fold split.
+
+    target: [N] in {1, -1, 0} → int [N], -1 where the image is left out.
+    """
+    fold, counted = np.full(len(target), -1), np.flatnonzero(target)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fewer than 3 positives: a fold goes without
+        splits = StratifiedKFold(FOLDS).split(np.zeros(len(counted)), target[counted])
+        for number, (_, held_out) in enumerate(splits):
+            fold[counted[held_out]] = number
+    return fold
+
+
+def _held_out_ap(target, scores, fold) -> float:
+    """scikit-learn's average precision on a fold, cross_val_score's scoring; 0 without positives."""
+    held_out = fold
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return average_precision_score(target[held_out] > 0, scores[held_out])
+
+
+# --------------------------------------------------------------------------------------- LIBLINEAR
+
+
+def _fit_liblinear(train, targets, test, costs):
+    """LinearSVC for every class, cost and fold; classes in parallel."""
+    train, test = train.astype(np.float64), test.astype(np.float64)
+
+    def one_class(target):
+        counted, fold, failed = target != 0, folds_of(target), 0
+        cv_ap = np.zeros(len(costs))
+        for i, cost in enumerate(costs):
+            for number in range(FOLDS):
+                inside = counted & (fold != number)
+                if (target[inside] > 0).any():
+                    model, missed = _linear_svc(train[inside], target[inside], cost)
+                    failed += missed
+                    held_out = fold == number
+                    scores = model.decision_function(train[held_out])
+                    cv_ap[i] += _held_out_ap(target[held_out], scores, slice(None)) / FOLDS
+        best = costs[int(np.argmax(cv_ap))]
+        model, missed = _linear_svc(train[counted], target[counted], best)
+        return best, cv_ap, model.decision_function(test), failed + missed
+
+    columns = [targets[:, c] for c in range(targets.shape[1])]
+    results = joblib.Parallel(n_jobs=-1)(joblib.delayed(one_class)(t) for t in columns)
+    cost, cv_ap, scores, failed = zip(*results)
+    return np.array(cost), np.stack(cv_ap), np.stack(scores, axis=1), float("nan"), sum(failed)
+
+
+def _linear_svc(x, y, cost):
+    """The reference's fit, and whether it stopped before it converged."""
+    model = LinearSVC(
+        C=cost,
+        class_weight={1: POSITIVE_WEIGHT, -1: 1.0},
+        penalty="l2",
+        loss="squared_hinge",
+        dual=True,
+        tol=1e-4,
+        intercept_scaling=1.0,
+        max_iter=2000,
+        random_state=0,
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model.fit(x, y)
+    return model, any(issubclass(w.category, ConvergenceWarning) for w in caught)
+
+
+# ----------------------------------------------------------------------------------------- Batched
+
+
+def _fit_batched(train, targets, test, costs):
+    """All classes × costs × folds by Newton's method in a shared basis; then the chosen costs."""
+    z, projection = _principal_basis(train)
+    folds = np.stack([folds_of(t) for t in targets.T], axis=1)  # [N, C]
+    classes = targets.shape[1]
+    cv_ap, worst, unsolved = np.zeros((classes, len(costs))), 0.0, 0
+    problems = [(c, i, f) for c in range(classes) for i in range(len(costs)) for f in range(FOLDS)]
+    block = max(1, BLOCK_VALUES // len(train))
+    for start in range(0, len(problems), block):
+        part = problems[start : start + block]
+        c, i, f = np.array(part).T
+        inside = (folds[:, c] >= 0) & (folds[:, c] != f)
+        y = np.where(inside, targets[:, c], 0)
+        _, margins, gaps = _newton(z, y, np.array(costs)[i])
+        worst, unsolved = max(worst, gaps.max()), unsolved + int((gaps > GAP).sum())
+        for column, (c, i, f) in enumerate(part):
+            if (y[:, column] > 0).any():
+                ap = _held_out_ap(targets[:, c], margins[:, column], folds[:, c] == f)
+                cv_ap[c, i] += ap / FOLDS
+    chosen = np.array(costs)[cv_ap.argmax(1)]
+    weights, _, gaps = _newton(z, targets, chosen)
+    appended = np.concatenate([test, np.ones((len(test), 1), np.float32)], axis=1)
+    scores = (appended.astype(np.float32) @ projection) @ weights
+    worst, unsolved = max(worst, gaps.max()), unsolved + int((gaps > GAP).sum())
+    return chosen, cv_ap, scores, worst, unsolved
+
+
+def _principal_basis(x):
+    """x with its constant, turned to its own principal axes: (z [N, r], projection [D + 1, r]).
+
+    A rotation changes no dot product, so the problem stays the same; but zᵀz is diagonal, and that
+    makes the diagonal of the Hessian a good preconditioner even at large costs. r ≤ min(N, D + 1).
+    """
+    x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1).astype(np.float64)
+    wide = x.shape[0] < x.shape[1]
+    values, vectors = scipy.linalg.eigh(x @ x.T if wide else x.T @ x, overwrite_a=True)
+    kept = values > values[-1] * 1e-10
+    values, vectors = values[kept], vectors[:, kept]
+    projection = x.T @ (vectors / np.sqrt(values)) if wide else vectors
+    z = vectors * np.sqrt(values) if wide else x @ vectors
+    return z.astype(np.float32), projection.astype(np.float32)
+
+
+def _newton(z, targets, costs, max_steps: int = 60):
+    """Solves P problems on the same points.
+
+    Args:
+      z: float32 [N, r]. targets: [N, P] in {1, -1, 0}; 0 takes no part. costs: [P].
+
+    Returns:
+      (weights float32 [r, P], margins z·w float32 [N, P], relative duality gaps [P]).
+    """
+    count = targets.shape[1]
+    weights, margins = np.zeros((z.shape[1], count), np.float32), np.zeros(targets.shape, np.float32)
+    gaps, todo = np.full(count, np.inf), np.arange(count)
+    z, squares = tf.constant(z), tf.square(tf.constant(z))
+    for _ in range(max_steps):
+        y = tf.constant(targets[:, todo], tf.float32)
+        c = tf.constant(costs[todo], tf.float32)
+        state = tf.constant(weights[:, todo]), tf.constant(margins[:, todo])
+        gap, new_weights, new_margins = _newton_step(z, squares, y, c, *state)
+        gaps[todo] = gap.numpy()
+        open_ = gaps[todo] > GAP
+        weights[:, todo[open_]] = new_weights.numpy()[:, open_]
+        margins[:, todo[open_]] = new_margins.numpy()[:, open_]
+        todo = todo[open_]
+        if not len(todo):
+            break
+    return weights, margins, gaps
+
+
+@tf.function(reduce_retracing=True)
+def _newton_step(z, squares, y, costs, weights, margins):
+    """One Newton step of P problems: (gap before it [P], weights, margins after it)."""
+    importance = tf.where(y > 0, POSITIVE_WEIGHT, 1.0) * tf.abs(y)
+    slack = tf.nn.relu(1.0 - y * margins)
+    pull = tf.matmul(z, y * importance * slack, transpose_a=True)  # [r, P]
+    gradient = weights - 2.0 * costs * pull
+
+    # Duality: α = 2C c ξ is feasible whatever w is; the gap bounds the distance to the optimum.
+    norm = tf.reduce_sum(tf.square(weights), 0)
+    loss = costs * tf.reduce_sum(importance * tf.square(slack), 0)
+    primal = 0.5 * norm + loss
+    dual = (
+        2.0 * costs * tf.reduce_sum(importance * slack, 0)
+        - 2.0 * tf.square(costs) * tf.reduce_sum(tf.square(pull), 0)
+        - loss
+    )
+    gap = (primal - dual) / primal
+
+    active = importance * tf.cast(slack > 0, tf.float32)
+
+    def hessian(v):
+        return v + 2.0 * costs * tf.matmul(z, active * tf.matmul(z, v), transpose_a=True)
+
+    diagonal = 1.0 + 2.0 * costs * tf.matmul(squares, active, transpose_a=True)
+    direction = _conjugate_gradients(hessian, -gradient, diagonal)
+    change = tf.matmul(z, direction)
+
+    # The objective along the direction is convex and piecewise quadratic: try some lengths.
+    lengths = tf.constant([1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.01])
+    slope = tf.reduce_sum(weights * direction, 0)
+    bend = tf.reduce_sum(tf.square(direction), 0)
+
+    def objective(t):
+        moved = tf.nn.relu(1.0 - y * (margins + t * change))
+        regulariser = 0.5 * norm + t * slope + 0.5 * t * t * bend
+        return regulariser + costs * tf.reduce_sum(importance * tf.square(moved), 0)
+
+    values = tf.map_fn(objective, lengths)  # [lengths, P]
+    best = tf.gather(lengths, tf.argmin(values, 0))
+    return gap, weights + best * direction, margins + best * change
+
+
+def _conjugate_gradients(product, right, diagonal, max_steps: int = 40, tolerance: float = 0.03):
+    """Solves product(v) = right for P columns at once, preconditioned by the diagonal."""
+    limit = tolerance * tf.norm(right, axis=0)
+
+    def go_on(step, v, residual, *_):
+        return (step < max_steps) & tf.reduce_any(tf.norm(residual, axis=0) > limit)
+
+    def body(step, v, residual, search, energy):
+        moved = product(search)
+        size = tf.math.divide_no_nan(energy, tf.reduce_sum(search * moved, 0))
+        size *= tf.cast(tf.norm(residual, axis=0) > limit, tf.float32)  # solved columns rest
+        v, residual = v + size * search, residual - size * moved
+        scaled = residual / diagonal
+        new_energy = tf.reduce_sum(residual * scaled, 0)
+        search = scaled + tf.math.divide_no_nan(new_energy, energy) * search
+        return step + 1, v, residual, search, new_energy
+
+    start = right / diagonal
+    energy = tf.reduce_sum(right * start, 0)
+    return tf.while_loop(go_on, body, (0, tf.zeros_like(right), right, start, energy))[1]
