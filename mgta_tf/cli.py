@@ -1,6 +1,7 @@
 """What every command shares: flags in, one line out when something is wrong.
 
-Exit status: 0 done; 1 the input is at fault (one line says what to do); 2 a flag is at fault.
+Exit status: 0 done; 1 the input is at fault (one line says what to do); 2 a flag is at fault;
+130 interrupted from the keyboard.
 """
 
 from __future__ import annotations
@@ -53,6 +54,12 @@ def run(main: Callable[[Any], None], config_class: type) -> None:
             if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
                 raise
             fail(f"cannot write {error.filename or ''}: {os.strerror(error.errno)}")
+        except KeyboardInterrupt:
+            fail("interrupted; the same command goes on from the last checkpoint", status=130)
+        except Exception as error:
+            if "No space left on device" not in str(error):  # as TensorFlow's file system says it
+                raise
+            fail("No space left on device; free some and give the same command again")
 
     app.run(guarded, flags_parser=parse)
 

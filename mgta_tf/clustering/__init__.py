@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
-from mgta_tf.clustering.kmeans import KMeans, kmeans
+from mgta_tf.clustering.lloyd import KMeans, kmeans
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 
@@ -94,9 +94,7 @@ def prepare(features: np.ndarray, config: ClusterConfig) -> np.ndarray:
         from sklearn.decomposition import PCA
 
         dimensions = min(config.cluster_pca_dim, *features.shape)
-        pca = PCA(
-            dimensions, whiten=config.cluster_pca_whiten, svd_solver="randomized", random_state=0
-        )
+        pca = PCA(dimensions, whiten=config.cluster_pca_whiten, svd_solver="covariance_eigh")
         features = pca.fit_transform(features).astype(np.float32)
     if config.cluster_l2_normalize:
         features = features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-8)

@@ -148,6 +148,7 @@ class Feed:
     def __init__(self, store, batch_size: int, strategy: tf.distribute.Strategy):
         self._store = store
         self._rows: Iterator[Any] = iter(())
+        self._error: Exception | None = None
         side = store.size
         dataset = tf.data.Dataset.from_generator(
             lambda: self._rows,
@@ -168,12 +169,21 @@ class Feed:
         """Rows `start` … of a plan [steps, batch], with `labels` [number of images in the store].
 
         `seed` decides the augmentation, together with the row's number.
+
+        Raises:
+          UserError: an image cannot be read any more.
         """
-        self._rows = self._generate(plan, labels, seed, start)
-        return iter(self._dataset)
+        self._rows, self._error = self._generate(plan, labels, seed, start), None
+        yield from self._dataset
+        if self._error:
+            raise self._error
 
     def _generate(self, plan, labels, seed, start):
-        for step in range(start, len(plan)):
-            row = plan[step]
-            uniforms = np.random.default_rng([*seed, step]).random((len(row), UNIFORMS), np.float32)
-            yield self._store.batch(row), labels[row], uniforms
+        try:
+            for step in range(start, len(plan)):
+                row = plan[step]
+                rng = np.random.default_rng([*seed, step])
+                uniforms = rng.random((len(row), UNIFORMS), np.float32)
+                yield self._store.batch(row), labels[row], uniforms
+        except UserError as error:  # tf.data would bury its one line under its own
+            self._error = error

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any
 
 import tensorflow as tf
 
 from mgta_tf.errors import UserError
+
+# What TensorFlow raises at files that are cut, altered, or of other variables.
+DAMAGED = (tf.errors.OpError, AssertionError, IndexError, ValueError)
 
 
 class Checkpoints:
@@ -36,14 +40,41 @@ class Checkpoints:
     def save(self, turn: int, step: int, history: list[dict[str, Any]]) -> str:
         """Saves: `step` steps of turn number `turn` are done."""
         self._position.assign(self._encode(turn, step, history))
-        return self._manager.save()
+        try:
+            return self._manager.save()
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"{self._manager.directory}: cannot write a checkpoint ({_first_line(error)}); "
+                "those before it are whole. Remove the cause and give the same command again"
+            ) from None
 
     def restore(self) -> tuple[int, int, list[dict[str, Any]]]:
-        """Restores the newest checkpoint: (turn, step, history), or (0, 0, []) without one."""
-        if self._manager.latest_checkpoint:
-            self._checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
+        """Restores the newest checkpoint that is whole: (turn, step, history).
+
+        (0, 0, []) without any. One that is damaged is named, and the one before it is taken.
+
+        Raises:
+          UserError: all are damaged.
+        """
+        paths = self._manager.checkpoints
+        for path in reversed(paths):
+            try:
+                self._checkpoint.restore(path).assert_consumed()
+            except DAMAGED as error:
+                print(f"{path}: damaged ({_first_line(error)}); trying the one before it")
+            else:
+                break
+        else:
+            if paths:
+                raise UserError(f"{self._manager.directory}: every checkpoint in it is damaged")
         position = json.loads(self._position.numpy())
         return position["turn"], position["step"], position["history"]
+
+
+def _first_line(error: Exception) -> str:
+    """What TensorFlow says, less the name of its graph's node."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\]$", "", first)[:160]
 
 
 def save_net(model: tf.keras.Model, path: str) -> None:
@@ -63,7 +94,7 @@ def load_net(model: tf.keras.Model, path: str) -> None:
     try:
         status = tf.train.Checkpoint(net=model).read(path)
         status.assert_existing_objects_matched().expect_partial()
-    except (tf.errors.OpError, AssertionError, ValueError):
+    except DAMAGED:
         raise UserError(
             f"{path}: damaged, or a net of another --width or --blocks than asked for"
         ) from None
@@ -83,5 +114,5 @@ def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
     try:
         status = tf.train.Checkpoint(nets=nets).restore(newest)
         status.assert_existing_objects_matched().expect_partial()
-    except (tf.errors.OpError, AssertionError, ValueError):
+    except DAMAGED:
         raise UserError(f"{newest}: damaged, or not of this run's --width and --blocks") from None

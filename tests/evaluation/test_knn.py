@@ -1,0 +1,47 @@
+"""k-NN accuracy against scikit-learn and by hand."""
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from mgta_tf.evaluation import knn
+from mgta_tf.evaluation.knn import knn_accuracy
+
+
+def data(count=260, classes=7, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count)
+    means = np.random.default_rng(9).normal(size=(classes, 12))
+    return (means[labels] + rng.normal(size=(count, 12))).astype(np.float32), labels
+
+
+def test_nearest_neighbour_and_majorities_are_scikit_learns(monkeypatch):
+    monkeypatch.setattr(knn, "CHUNK", 37)
+    (train, train_labels), (test, test_labels) = data(), data(150, seed=1)
+    ours = knn_accuracy(train, train_labels, test, test_labels)
+    assert set(ours) == {1, 5, 20, 200}
+    model = KNeighborsClassifier(1, metric="cosine").fit(train, train_labels)
+    assert ours[1] == pytest.approx(100 * model.score(test, test_labels))
+    for k in (5, 20, 200):  # where the majority is one, ties aside
+        model = KNeighborsClassifier(k, metric="cosine").fit(train, train_labels)
+        votes = np.sort(model.predict_proba(test), axis=1)
+        clear = votes[:, -1] > votes[:, -2] + 1e-9
+        assert clear.mean() > 0.5
+        theirs = 100 * model.score(test[clear], test_labels[clear])
+        assert knn_accuracy(train, train_labels, test[clear], test_labels[clear])[k] == (
+            pytest.approx(theirs)
+        )
+
+
+def test_a_tie_goes_to_the_class_of_the_nearest():
+    angles = np.array([0.1, 0.2, 0.3, 0.4])
+    train = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    labels = np.array([1, 0, 0, 1])
+    test = np.array([[1.0, 0.0]], np.float32)
+    for truth, right in ((1, 100.0), (0, 0.0)):
+        assert knn_accuracy(train, labels, test, np.array([truth]), ks=(4,)) == {4: right}
+
+
+def test_more_neighbours_than_images_are_left_out():
+    train, labels = data(30)
+    assert set(knn_accuracy(train, labels, train, labels)) == {1, 5, 20}
