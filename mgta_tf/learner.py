@@ -88,7 +88,9 @@ class Learner:
         replica = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
             outputs = self.model(images, training=True)
-            loss, monitors = losses.total_loss(images, outputs, labels, lambda1, self._loss)
+            loss, monitors = losses.total_loss(
+                images, outputs, labels, lambda1, self._loss, draws=uniforms[:, -1]
+            )
             scaled = loss / replica.num_replicas_in_sync
         gradients = tape.gradient(scaled, self.model.trainable_variables)
         gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)

@@ -7,6 +7,7 @@ import dataclasses
 import tensorflow as tf
 
 from mgta_tf.config import flag
+from mgta_tf.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +28,34 @@ class LossConfig:
     normalize_embedding: bool = flag(
         False, "Distances between embeddings of length 1, not as the encoder leaves them."
     )
+    triplet_positive: str = flag(
+        "hardest",
+        "Which image of its cluster an anchor is compared with: eq. 6's farthest, the nearest, "
+        "or any.",
+        choices=("hardest", "nearest", "random"),
+    )
+    triplet_negative: str = flag(
+        "hardest",
+        "Which image of another cluster: eq. 6's nearest, or any.",
+        choices=("hardest", "random"),
+    )
     triplet_impl: str = flag(
         "native",
         "Eq. 6 by this package, or by tensorflow-addons, which counts anchors that have no "
         "positive and knows no images without a cluster.",
         choices=("native", "tfa"),
     )
+    reconstruction_weight: float = flag(
+        1.0, "Factor of the reconstruction in eq. 8 after stage 1; 0 is an ablation.", minimum=0.0
+    )
+
+    def __post_init__(self):
+        mined = (self.triplet_positive, self.triplet_negative)
+        if self.triplet_impl == "tfa" and mined != ("hardest", "hardest"):
+            raise UserError(
+                "--triplet_impl=tfa knows --triplet_positive=hardest and "
+                "--triplet_negative=hardest only"
+            )
 
 
 def reconstruction_loss(images, reconstructions, reduction: str = "sum"):
@@ -61,10 +84,13 @@ def batch_hard_triplet_loss(
     soft_margin: bool = False,
     reduction: str = "mean",
     normalize: bool = False,
+    positive: str = "hardest",
+    negative: str = "hardest",
+    draws=None,
 ):
     """L_htri, eq. 6: for every anchor its farthest positive and its nearest negative.
 
-    Which pair is hardest is decided on a float64 Gram matrix without gradient; the distances of the
+    Which pair is chosen is decided on a float64 Gram matrix without gradient; the distances of the
     chosen pairs are then measured on the differences themselves, in float32. So nothing of size
     [N, N, D] is held, equal embeddings are at distance exactly 0, and their gradient is 0, not NaN.
 
@@ -78,12 +104,15 @@ def batch_hard_triplet_loss(
       soft_margin: softplus(d_ap - d_an) in place of [α + d_ap - d_an]₊.
       reduction: 'mean' over the anchors that count, or eq. 6's 'sum'.
       normalize: scale every embedding to length 1 first.
+      positive: 'hardest' (farthest), 'nearest' or 'random'. negative: 'hardest' (nearest) or
+        'random'.
+      draws: float32 [N] in [0, 1), from which the random choices are made.
 
     Returns:
       (loss [], monitors): the loss is 0 when no anchor counts. Monitors, each a scalar:
       `triplet_active` (fraction of anchors with a loss above 0), `hardest_positive` and
-      `hardest_negative` (mean distances), `pair_distance` (mean over all pairs of the batch),
-      `embedding_norm` (mean, before normalisation).
+      `hardest_negative` (mean distances of the chosen pairs), `pair_distance` (mean over all pairs
+      of the batch), `embedding_norm` (mean, before normalisation).
     """
     embeddings = tf.cast(embeddings, tf.float32)
     norm = tf.reduce_mean(tf.norm(tf.stop_gradient(embeddings), axis=1))
@@ -94,15 +123,14 @@ def batch_hard_triplet_loss(
     clustered = labels >= 0
     pair = clustered[:, None] & clustered[None, :]
     same = labels[:, None] == labels[None, :]
-    positive = pair & same & ~tf.eye(tf.size(labels), dtype=tf.bool)
-    negative = pair & ~same
-    infinity = tf.constant(float("inf"), squared.dtype)
-    hardest_positive = tf.argmax(tf.where(positive, squared, -infinity), axis=1)
-    hardest_negative = tf.argmin(tf.where(negative, squared, infinity), axis=1)
-    counts = tf.reduce_any(positive, axis=1) & tf.reduce_any(negative, axis=1)
+    is_positive = pair & same & ~tf.eye(tf.size(labels), dtype=tf.bool)
+    is_negative = pair & ~same
+    chosen_positive = _choose(is_positive, squared, "farthest", positive, draws)
+    chosen_negative = _choose(is_negative, squared, "nearest", negative, draws)
+    counts = tf.reduce_any(is_positive, axis=1) & tf.reduce_any(is_negative, axis=1)
 
-    positive_distance = _distance(embeddings, tf.gather(embeddings, hardest_positive))  # [N]
-    negative_distance = _distance(embeddings, tf.gather(embeddings, hardest_negative))
+    positive_distance = _distance(embeddings, tf.gather(embeddings, chosen_positive))  # [N]
+    negative_distance = _distance(embeddings, tf.gather(embeddings, chosen_negative))
     difference = positive_distance - negative_distance
     losses = tf.nn.softplus(difference) if soft_margin else tf.nn.relu(difference + margin)
     loss = _mean_where(losses, counts)
@@ -118,6 +146,20 @@ def batch_hard_triplet_loss(
         "embedding_norm": norm,
     }
     return loss, {name: tf.stop_gradient(value) for name, value in monitors.items()}
+
+
+def _choose(candidates, squared, hardest: str, which: str, draws):
+    """For every row the column of one candidate, [N, N] → [N]; `hardest` is what that word means.
+
+    A random choice ranks the candidates by the fraction of a sum of large multiples of the two
+    images' numbers: no state, so a step that is repeated chooses the same.
+    """
+    if which == "random":
+        squared = tf.cast(draws[:, None] * 7919.0 + draws[None, :] * 6101.0, squared.dtype) % 1.0
+    infinity = tf.constant(float("inf"), squared.dtype)
+    if which == "nearest" or (which == "hardest" and hardest == "nearest"):
+        return tf.argmin(tf.where(candidates, squared, infinity), axis=1)
+    return tf.argmax(tf.where(candidates, squared, -infinity), axis=1)
 
 
 def _squared_distances(embeddings):
@@ -144,8 +186,11 @@ def _mean_where(values, mask):
     )
 
 
-def triplet_loss(embeddings, labels, config: LossConfig):
-    """L_htri of eq. 6 as the flags say; the monitors are this package's in either case."""
+def triplet_loss(embeddings, labels, config: LossConfig, draws=None):
+    """L_htri of eq. 6 as the flags say; the monitors are this package's in either case.
+
+    draws: [N] in [0, 1), for random triplets.
+    """
     loss, monitors = batch_hard_triplet_loss(
         embeddings,
         labels,
@@ -153,6 +198,9 @@ def triplet_loss(embeddings, labels, config: LossConfig):
         soft_margin=config.soft_margin,
         reduction=config.triplet_reduction,
         normalize=config.normalize_embedding,
+        positive=config.triplet_positive,
+        negative=config.triplet_negative,
+        draws=draws,
     )
     if config.triplet_impl == "tfa":
         from mgta_tf.addons import triplet_hard_loss
@@ -166,7 +214,7 @@ def triplet_loss(embeddings, labels, config: LossConfig):
     return loss, monitors
 
 
-def total_loss(images, outputs, labels, lambda1, config: LossConfig):
+def total_loss(images, outputs, labels, lambda1, config: LossConfig, draws=None):
     """L_all = L_re + λ₁ L_htri, eq. 8.
 
     Args:
@@ -175,6 +223,7 @@ def total_loss(images, outputs, labels, lambda1, config: LossConfig):
       labels: [N] clusters, -1 for images without one; all -1 leaves the reconstruction alone.
       lambda1: λ₁, a scalar.
       config: The losses' settings.
+      draws: [N] in [0, 1), for random triplets.
 
     Returns:
       (L_all [], monitors of both losses with `reconstruction_loss` and `triplet_loss`).
@@ -182,8 +231,9 @@ def total_loss(images, outputs, labels, lambda1, config: LossConfig):
     reconstruction, reconstruction_monitors = reconstruction_loss(
         images, outputs["reconstruction"], config.reconstruction_reduction
     )
-    triplet, triplet_monitors = triplet_loss(outputs["embedding"], labels, config)
-    loss = reconstruction + lambda1 * triplet
+    triplet, triplet_monitors = triplet_loss(outputs["embedding"], labels, config, draws)
+    weight = tf.where(lambda1 > 0, config.reconstruction_weight, 1.0)  # stage 1 has λ₁ = 0
+    loss = weight * reconstruction + lambda1 * triplet
     losses = {"loss": loss, "reconstruction_loss": reconstruction, "triplet_loss": triplet}
     return loss, {**losses, **reconstruction_monitors, **triplet_monitors}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import platform
 import time
@@ -42,7 +43,9 @@ class RunConfig:
     workdir: str = flag("", "Folder for everything that the run leaves; resumes what it holds.")
     seed: int = flag(1, "Of the weights, the split, the clusters, the batches.", minimum=0)
     iae_checkpoint: str = flag(
-        "", "Folder of a run whose IAE both nets start from, in place of stage 1."
+        "",
+        "Folder of a run whose IAE both nets start from, in place of stage 1; two folders, with a "
+        "comma between them, give each net its own.",
     )
     checkpoint_every_secs: float = flag(
         600.0, "Seconds between checkpoints within a turn; there is one after each.", minimum=0.0
@@ -103,14 +106,15 @@ class Run:
         except UserError as error:
             raise UserError(f"{turn}: {error}") from None
         row = self._label_row(turn, images, found)
-        self.workdir.save_labels(turn.round, turn.net, images, found.labels)
+        labels = clustering.core(found.labels, found.distances, self.config.cluster.core_fraction)
+        self.workdir.save_labels(turn.round, turn.net, images, labels)
         self.history.append(row)
         step = self._offsets[self.schedule.index(turn)]
         scalars = {f"clusters/{k}": v for k, v in row.items() if isinstance(v, (int, float))}
         self._board.scalars(f"net{turn.net + 1}", step, scalars)
-        sizes = np.bincount(found.labels[found.labels >= 0])
+        sizes = np.bincount(found.labels)
         self._board.histogram(f"net{turn.net + 1}", step, "clusters/size", sizes)
-        return found.labels
+        return labels
 
     def _label_row(self, turn: Turn, images: np.ndarray, found) -> dict[str, Any]:
         truth = self.store.labels
@@ -157,7 +161,7 @@ class Run:
         if labels is None:
             plan = sampler.shuffled_plan(images, config.batch.size, turn.epochs, seed)
         else:
-            label_of[images] = sampler.labels_for_triplets(labels)
+            label_of[images] = sampler.labels_for_triplets(labels, config.batch.smallest_cluster)
             plan = sampler.pk_plan(images, labels, config.batch, turn.epochs, seed)
 
         batches = self._feed.batches(plan, label_of, seed, start)
@@ -284,9 +288,12 @@ class Run:
         return number, step
 
     def _start_from_iae(self, folder: str) -> int:
-        """Loads the IAE of another run into both nets. Returns the first turn after stage 1."""
-        load_net(self.nets[0].model, Workdir(folder).iae)
-        self.copy(*self.nets)
+        """Loads the IAEs of other runs. Returns the first turn after stage 1."""
+        folders = folder.split(",")
+        if len(folders) > len(self.nets):
+            raise UserError(f"--iae_checkpoint={folder}: at most two folders, one for each net")
+        for net, source in zip(self.nets, itertools.cycle(folders)):
+            load_net(net.model, Workdir(source).iae)
         save_net(self.nets[0].model, self.workdir.iae)
         return sum(turn.stage == "iae" for turn in self.schedule)
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from mgta_tf import losses
+from mgta_tf.errors import UserError
 from mgta_tf.losses import LossConfig
 
 
@@ -180,3 +181,63 @@ def test_a_spread_embedding_is_not_called_collapsed():
     x = tf.constant(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32))
     _, monitors = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1, 2, 2, 3, 3]))
     assert not losses.looks_collapsed({k: float(v) for k, v in monitors.items()}, LossConfig())
+
+
+CHOICES = {"hardest": max, "nearest": min}
+
+
+@pytest.mark.parametrize("which", ["hardest", "nearest"])
+def test_the_positive_is_the_one_asked_for(which):
+    x = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+    labels = np.repeat([0, 1, 2], 3)
+    loss, monitors = losses.batch_hard_triplet_loss(
+        x, tf.constant(labels), margin=9.0, positive=which
+    )
+    distance = np.linalg.norm(x[:, None] - x[None], axis=2)
+    positives, negatives = [], []
+    for a in range(9):
+        same = [distance[a, b] for b in range(9) if b != a and labels[b] == labels[a]]
+        positives.append(CHOICES[which](same))
+        negatives.append(min(distance[a, b] for b in range(9) if labels[b] != labels[a]))
+    assert float(monitors["hardest_positive"]) == pytest.approx(np.mean(positives), rel=1e-5)
+    assert float(loss) == pytest.approx(9 + np.mean(positives) - np.mean(negatives), rel=1e-4)
+
+
+def test_random_triplets_are_triplets_and_all_of_them_come_up():
+    """Embeddings on a line at powers of 2: a distance tells the pair."""
+    x = tf.constant([[2.0**i] for i in range(6)])
+    labels = tf.constant([0, 0, 0, 1, 1, 1])
+    rng, seen = np.random.default_rng(0), {"positive": set(), "negative": set()}
+    for _ in range(300):
+        draws = tf.constant(rng.random(6, np.float32))
+        squared = losses._squared_distances(x)
+        for name, same in (("positive", True), ("negative", False)):
+            mask = (labels[:, None] == labels[None]) == same
+            mask &= ~tf.eye(6, dtype=tf.bool)
+            chosen = losses._choose(mask, squared, "farthest", "random", draws).numpy()
+            assert all(mask.numpy()[a, b] for a, b in enumerate(chosen))
+            seen[name] |= set(enumerate(chosen))
+            again = losses._choose(mask, squared, "farthest", "random", draws).numpy()
+            np.testing.assert_array_equal(chosen, again)
+    assert len(seen["positive"]) == 6 * 2
+    assert len(seen["negative"]) == 6 * 3
+
+
+@pytest.mark.parametrize(("lambda1", "weight"), [(0.0, 1.0), (0.5, 0.25)])
+def test_the_reconstruction_weighs_what_is_asked_once_triplets_are_there(lambda1, weight):
+    rng = np.random.default_rng(0)
+    images = rng.random((4, 8, 8, 3)).astype(np.float32)
+    outputs = {
+        "reconstruction": rng.random((4, 8, 8, 3)).astype(np.float32),
+        "embedding": rng.random((4, 5)).astype(np.float32),
+    }
+    config = LossConfig(reconstruction_weight=0.25)
+    labels = tf.constant([0, 0, 1, 1])
+    loss, said = losses.total_loss(images, outputs, labels, tf.constant(lambda1), config)
+    expected = weight * said["reconstruction_loss"] + lambda1 * said["triplet_loss"]
+    assert float(loss) == pytest.approx(float(expected))
+
+
+def test_addons_do_not_mine_otherwise():
+    with pytest.raises(UserError, match="--triplet_impl=tfa"):
+        LossConfig(triplet_impl="tfa", triplet_positive="random")

@@ -34,6 +34,13 @@ class ClusterConfig:
     kmeans_tolerance: float = flag(
         1e-4, "k-means stops when a step lowers the inertia by a smaller share.", minimum=0.0
     )
+    core_fraction: float = flag(
+        1.0,
+        "Share of a cluster, nearest to its centroid, that enters triplets; the others are only "
+        "reconstructed.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     max_cluster_fraction: float = flag(
         0.5,
         "A cluster with a larger share of the images is reported as a collapse.",
@@ -99,6 +106,18 @@ def prepare(features: np.ndarray, config: ClusterConfig) -> np.ndarray:
     if config.cluster_l2_normalize:
         features = features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-8)
     return features
+
+
+def core(labels: np.ndarray, distances: np.ndarray, fraction: float) -> np.ndarray:
+    """The labels of the share of every cluster that is nearest to its centroid, -1 elsewhere.
+
+    labels: int32 [n]. distances: [n], to the own centroid. A cluster of m keeps ⌈fraction · m⌉.
+    """
+    order = np.lexsort((distances, labels))
+    sizes = np.bincount(labels)
+    rank = np.empty(len(labels), np.int64)
+    rank[order] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.where(rank < np.ceil(fraction * sizes)[labels], labels, -1).astype(np.int32)
 
 
 def diagnostics(

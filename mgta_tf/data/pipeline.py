@@ -17,8 +17,8 @@ import tensorflow as tf
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 
-# Random numbers in [0, 1) that the augmentation of one image uses.
-UNIFORMS = 9
+# Random numbers in [0, 1) for one image of a batch: nine of its augmentation, one of its triplet.
+UNIFORMS = 10
 
 NORMALIZATIONS = {
     # name: (mean, standard deviation) of RGB in 0..1

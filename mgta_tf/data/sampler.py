@@ -31,11 +31,29 @@ class BatchConfig:
         "How often a cluster comes up: all alike, or in proportion to its images.",
         choices=("uniform", "proportional"),
     )
+    views_per_image: int = flag(
+        1,
+        "Times that an image appears in its batch, each augmented by itself; K counts them all. "
+        "Above 1 an image is a positive of itself (not in the paper).",
+        minimum=1,
+    )
+
+    def __post_init__(self):
+        if self.images_per_cluster % self.views_per_image:
+            raise UserError(
+                f"--images_per_cluster={self.images_per_cluster}: must be a multiple of "
+                f"--views_per_image={self.views_per_image}"
+            )
 
     @property
     def size(self) -> int:
         """P·K, also the batch of the stages without clusters."""
         return self.clusters_per_batch * self.images_per_cluster
+
+    @property
+    def smallest_cluster(self) -> int:
+        """Images that a cluster needs so that each of them has a positive."""
+        return 2 if self.views_per_image == 1 else 1
 
 
 def steps_of(num_images: int, epochs: int, batch_size: int) -> int:
@@ -63,7 +81,8 @@ def pk_plan(
 ) -> np.ndarray:
     """Batches of P clusters × K images, cluster by cluster, [steps, P*K] int32.
 
-    Images in no cluster, or alone in theirs, can have no positive. They get batches of their own,
+    Images in no cluster, or alone in theirs (unless they have a second view), can have no positive.
+    They get batches of their own,
     in which only the reconstruction teaches, in proportion to their number.
 
     Args:
@@ -76,12 +95,12 @@ def pk_plan(
     Raises:
       UserError: fewer than P clusters have two images or more, or the batch exceeds the data.
     """
-    P, K = config.clusters_per_batch, config.images_per_cluster
-    members, loners = _members(images, labels)
+    P, K, views = config.clusters_per_batch, config.images_per_cluster, config.views_per_image
+    members, loners = _members(images, labels, config.smallest_cluster)
     if len(members) < P:
         raise UserError(
-            f"only {len(members)} clusters have two images or more, fewer than "
-            f"--clusters_per_batch={P}; lower it, or choose another --num_clusters"
+            f"only {len(members)} clusters have {config.smallest_cluster} images or more, fewer "
+            f"than --clusters_per_batch={P}; lower it, or choose another --num_clusters"
         )
     if len(images) < P * K:
         raise UserError(f"a batch of P×K = {P * K} images is larger than the {len(images)} images")
@@ -99,8 +118,8 @@ def pk_plan(
     order = np.argsort(clusters, axis=None, kind="stable")
     ends = np.cumsum(np.bincount(clusters.ravel(), minlength=len(members)))
     for cluster, slots in enumerate(np.split(order, ends[:-1])):
-        hands = deal(sizes[cluster], K, len(slots), rng)
-        batches.reshape(-1, K)[slots] = members[cluster][hands]
+        hands = deal(sizes[cluster], K // views, len(slots), rng)
+        batches.reshape(-1, K)[slots] = members[cluster][np.repeat(hands, views, axis=1)]
 
     plan = np.empty((steps, P * K), np.int32)
     is_lone = np.zeros(steps, bool)
@@ -111,15 +130,18 @@ def pk_plan(
     return plan
 
 
-def labels_for_triplets(labels: np.ndarray) -> np.ndarray:
-    """The labels with clusters of one image turned into "no cluster", int32 of the same shape."""
+def labels_for_triplets(labels: np.ndarray, smallest: int = 2) -> np.ndarray:
+    """The labels, clusters of fewer than `smallest` images turned into "no cluster", int32."""
     sizes = np.bincount(labels[labels >= 0], minlength=1)
-    return np.where((labels >= 0) & (sizes[labels] > 1), labels, NO_CLUSTER).astype(np.int32)
+    enough = (labels >= 0) & (sizes[labels] >= smallest)
+    return np.where(enough, labels, NO_CLUSTER).astype(np.int32)
 
 
-def _members(images: np.ndarray, labels: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """The images of every cluster of two or more, and those of no such cluster."""
-    labels = labels_for_triplets(labels)
+def _members(
+    images: np.ndarray, labels: np.ndarray, smallest: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The images of every cluster of `smallest` or more, and those of no such cluster."""
+    labels = labels_for_triplets(labels, smallest)
     order = np.argsort(labels, kind="stable")
     loners = int(np.sum(labels == NO_CLUSTER))
     clustered = order[loners:]

@@ -71,3 +71,11 @@ def test_diagnostics():
     alone = clustering.diagnostics(labels)
     assert alone["nmi_truth"] is None
     assert alone["nmi_previous"] is None
+
+
+def test_the_core_of_a_cluster_is_its_nearest_share():
+    labels = np.array([0, 1, 0, 1, 0, 1, 0, 2], np.int32)
+    distances = np.array([4.0, 1.0, 1.0, 3.0, 2.0, 2.0, 3.0, 9.0])
+    half = clustering.core(labels, distances, 0.5)  # 2 of 4, 2 of 3, 1 of 1
+    np.testing.assert_array_equal(half, [-1, 1, 0, -1, 0, 1, -1, 2])
+    np.testing.assert_array_equal(clustering.core(labels, distances, 1.0), labels)

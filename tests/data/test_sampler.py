@@ -143,10 +143,30 @@ def test_shuffled_plan_passes_over_all_images():
 
 def test_too_few_clusters_or_images_say_so():
     images, labels = clusters_of([10, 10, 10, 10, 1, 1])
-    with pytest.raises(UserError, match=r"only 4 clusters have two images or more.*=5"):
+    with pytest.raises(UserError, match=r"only 4 clusters have 2 images or more.*=5"):
         sampler.pk_plan(images, labels, CONFIG, 1, [0])
     images, labels = clusters_of([3] * 5)
     with pytest.raises(UserError, match="P×K = 20 images is larger than the 15 images"):
         sampler.pk_plan(images, labels, CONFIG, 1, [0])
     with pytest.raises(UserError, match="larger than the data"):
         sampler.shuffled_plan(images, 20, 1, [0])
+
+
+def test_views_of_an_image_stand_side_by_side_and_count_in_k():
+    images, labels = clusters_of([1, 1, 2, 3, 9, 9])
+    config = BatchConfig(P, K, views_per_image=2)
+    label_of = dict(zip(images, labels))
+    plan = sampler.pk_plan(images, labels, config, epochs=40, seed=[1])
+    assert plan.size == 40 * 25
+    for group in plan.reshape(-1, K // 2, 2):
+        assert (group[:, 0] == group[:, 1]).all()
+        cluster = {label_of[i] for i in group[:, 0]}
+        assert len(cluster) == 1
+        size = np.sum(labels == cluster.pop())
+        assert len(set(group[:, 0])) == min(K // 2, size)
+    assert set(plan.ravel()) == set(images)  # clusters of one take part
+
+
+def test_views_divide_k():
+    with pytest.raises(UserError, match="--views_per_image=3"):
+        BatchConfig(P, K, views_per_image=3)
