@@ -183,31 +183,37 @@ def _linear_svc(x, y, cost):
 
 
 def _fit_batched(train, targets, test, costs):
-    """All classes × costs × folds by Newton's method in a shared basis; then the chosen costs."""
+    """All classes × folds by Newton's method in a shared basis, cost after cost, each from the
+    optimum of the one below it; then the chosen costs on all images.
+    """
     z, projection = _principal_basis(train)
     folds = np.stack([folds_of(t) for t in targets.T], axis=1)  # [N, C]
-    classes = targets.shape[1]
-    cv_ap, worst, unsolved = np.zeros((classes, len(costs))), 0.0, 0
-    problems = [(c, i, f) for c in range(classes) for i in range(len(costs)) for f in range(FOLDS)]
-    block = max(1, BLOCK_VALUES // len(train))
-    for start in range(0, len(problems), block):
-        part = problems[start : start + block]
-        c, i, f = np.array(part).T
-        inside = (folds[:, c] >= 0) & (folds[:, c] != f)
-        y = np.where(inside, targets[:, c], 0)
-        _, margins, errors = _newton(z, y, np.array(costs)[i])
-        worst, unsolved = max(worst, errors.max()), unsolved + int((errors > ERROR).sum())
-        for column, (c, i, f) in enumerate(part):
-            if (y[:, column] > 0).any():
-                held_out = folds[:, c] == f
-                ap = _held_out_ap(targets[held_out, c], margins[held_out, column])
-                cv_ap[c, i] += ap / FOLDS
+    classes, ascending = targets.shape[1], np.argsort(costs)
+    cv_ap, errors = np.zeros((classes, len(costs))), []
+    best, start = np.full(classes, -1.0), np.zeros((z.shape[1], classes), np.float32)
+    block = max(1, BLOCK_VALUES // (len(train) * FOLDS))
+    for first in range(0, classes, block):
+        part = np.arange(first, min(first + block, classes))
+        c, fold = np.repeat(part, FOLDS), np.tile(np.arange(FOLDS), len(part))
+        held_out = folds[:, c] == fold
+        y = np.where((folds[:, c] >= 0) & ~held_out, targets[:, c], 0)
+        weights = np.zeros((z.shape[1], len(c)), np.float32)
+        for i in ascending:
+            weights, margins, error = _newton(z, y, np.full(len(c), costs[i]), weights)
+            errors.append(error)
+            for column in np.flatnonzero((y > 0).any(0)):
+                test_of = held_out[:, column]
+                ap = _held_out_ap(targets[test_of, c[column]], margins[test_of, column])
+                cv_ap[c[column], i] += ap / FOLDS
+            better = cv_ap[part, i] > best[part]
+            best[part] = np.maximum(best[part], cv_ap[part, i])
+            start[:, part[better]] = weights[:, ::FOLDS][:, better]
     chosen = np.array(costs)[cv_ap.argmax(1)]
-    weights, _, errors = _newton(z, targets, chosen)
+    weights, _, error = _newton(z, targets, chosen, start)
+    errors = np.concatenate([*errors, error])
     appended = np.concatenate([test, np.ones((len(test), 1), np.float32)], axis=1)
     scores = (appended.astype(np.float32) @ projection) @ weights
-    worst, unsolved = max(worst, errors.max()), unsolved + int((errors > ERROR).sum())
-    return chosen, cv_ap, scores, worst, unsolved
+    return chosen, cv_ap, scores, errors.max(), int((errors > ERROR).sum())
 
 
 def _principal_basis(x):
@@ -226,18 +232,18 @@ def _principal_basis(x):
     return z.astype(np.float32), projection.astype(np.float32)
 
 
-def _newton(z, targets, costs, max_steps: int = 60):
-    """Solves P problems on the same points.
+def _newton(z, targets, costs, weights, max_steps: int = 60):
+    """Solves P problems on the same points, from the weights given.
 
     Args:
       z: float32 [N, r]. targets: [N, P] in {1, -1, 0}; 0 takes no part. costs: [P].
+      weights: float32 [r, P].
 
     Returns:
       (weights float32 [r, P], margins z·w float32 [N, P], bounds on |w - w*| / |w| [P]).
     """
     count = targets.shape[1]
-    weights = np.zeros((z.shape[1], count), np.float32)
-    margins = np.zeros(targets.shape, np.float32)
+    weights, margins = weights.copy(), z @ weights
     errors, todo = np.full(count, np.inf), np.arange(count)
     z, squares = tf.constant(z), tf.square(tf.constant(z))
     for _ in range(max_steps):

@@ -73,7 +73,8 @@ def test_the_certified_error_bounds_the_true_one():
     rng = np.random.default_rng(0)
     for cost in (0.01, 0.1, 10.0):
         costs = np.array([cost], np.float32)
-        optimum = svm._newton(z, targets, costs)[0]
+        zeros = np.zeros((z.shape[1], 1), np.float32)
+        optimum = svm._newton(z, targets, costs, zeros)[0]
         for size in (1.0, 0.1, 0.01):
             weights = optimum * (1 + size * rng.normal(size=optimum.shape)).astype(np.float32)
             y = targets.astype(np.float32)

@@ -1,0 +1,115 @@
+"""One experiment, as tools/search.py and tools/study.py repeat it: train, export, judge.
+
+Each step is the command that a user would type, in a process of its own; what is done already is
+not done again, so an experiment that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.errors import UserError
+
+
+def command(module: str, flags: dict[str, Any], log: str) -> None:
+    """Runs `python -m module` with these flags, its output appended to the file `log`.
+
+    Raises:
+      UserError: it failed; the message is its last line.
+    """
+    words = [f"--{name}={_text(value)}" for name, value in flags.items()]
+    with open(log, "a", encoding="utf-8") as file:
+        file.write(f"$ python -m {module} {' '.join(words)}\n")
+        file.flush()
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words], stdout=file, stderr=file, check=False
+        )
+    if done.returncode:
+        with open(log, encoding="utf-8") as file:
+            last = collections.deque(file, maxlen=1)
+        raise UserError(f"{log}: python -m {module} ended with {done.returncode}: {last[0]}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(str(part) for part in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def train_and_judge(
+    workdir: str,
+    train: dict[str, Any],
+    export: dict[str, Any],
+    probe: dict[str, Any],
+    trainer: str = "mgta_tf.train",
+) -> dict[str, Any]:
+    """Trains with the flags `train`, exports, probes.
+
+    Returns:
+      What the probe found (`map`, `top1`, `knn`, …), with `seconds` of training and judging.
+    """
+    os.makedirs(workdir, exist_ok=True)
+    run, saved_model = os.path.join(workdir, "run"), os.path.join(workdir, "saved_model")
+    result, log = os.path.join(workdir, "probe.json"), os.path.join(workdir, "log.txt")
+    began = time.monotonic()
+    if not os.path.exists(result):
+        if not os.path.exists(os.path.join(saved_model, "mgta_tf.json")):
+            command(trainer, {**train, "workdir": run}, log)
+            shutil.rmtree(saved_model, ignore_errors=True)
+            command("mgta_tf.export", {**export, "workdir": run, "output": saved_model}, log)
+        command("mgta_tf.probe", {**probe, "saved_model": saved_model, "output": result}, log)
+        shutil.rmtree(os.path.join(workdir, "probe_features"))  # every encoder is judged once
+    with open(result, encoding="utf-8") as file:
+        found = json.load(file)
+    return {**found, "seconds": time.monotonic() - began}
+
+
+def hold_out(data_dir: str, output: str, share: float, seed: int = 0) -> None:
+    """Splits labelled training images by class into Tiny ImageNet's layout: train, and `share` val.
+
+    The files are hard links, or copies where the file system has none.
+
+    Raises:
+      UserError: the images have no classes.
+    """
+    if os.path.exists(os.path.join(output, "wnids.txt")):
+        return
+    source = open_source(DataConfig(data_dir=data_dir), "train")
+    if source.labels is None:
+        raise UserError(f"--data_dir={data_dir}: no classes in it; the search judges by them")
+    rng = np.random.default_rng(seed)
+    annotations = []
+    for number in range(len(source.class_names)):
+        wnid = f"n{number:08d}"
+        images = rng.permutation(np.flatnonzero(source.labels == number))
+        held = round(share * len(images))
+        for place, image in enumerate(images):
+            name = f"{wnid}_{place}.JPEG"
+            parts = ("val", "images") if place < held else ("train", wnid, "images")
+            folder = os.path.join(output, *parts)
+            os.makedirs(folder, exist_ok=True)
+            _link(os.path.join(data_dir, source.names[image]), os.path.join(folder, name))
+            if place < held:
+                annotations.append(f"{name}\t{wnid}\n")
+    with open(os.path.join(output, "val", "val_annotations.txt"), "w", encoding="utf-8") as file:
+        file.writelines(annotations)
+    with open(os.path.join(output, "wnids.txt"), "w", encoding="utf-8") as file:
+        file.writelines(f"n{number:08d}\n" for number in range(len(source.class_names)))
+
+
+def _link(source: str, target: str) -> None:
+    if not os.path.exists(target):
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)

@@ -1,0 +1,176 @@
+"""Searches for settings at which MGTA helps; judged on a third of the training images.
+
+  python tools/search.py --data_dir=tiny-imagenet-100 --workdir=runs/search --trials=24
+
+Optuna's TPE proposes settings; each is trained from one shared IAE for `--rounds` and judged by the
+SVM on the held-out third. The best `--finalists` are trained again, longer and from another seed
+(successive halving with two rungs). The same command goes on where it was. Every trial becomes a
+row of `search.json`; the validation images are never read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import experiment
+import optuna
+from optuna.storages.journal import JournalFileBackend
+
+from mgta_tf import cli
+from mgta_tf.config import flag
+from mgta_tf.errors import UserError
+from mgta_tf.runtime.monitoring import write_json
+
+TWIN: dict[str, Any] = dict(image_size=32, width=0.25, blocks=(2, 2, 2, 2))
+PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.003,0.01,0.03,0.1,0.3")
+LONGER = 2  # times the rounds of the first rung, for the finalists
+
+PAPER: dict[str, Any] = dict(
+    views_per_image=1,
+    num_clusters=100,
+    lambda_end=1.0,
+    margin=0.3,
+    normalize_embedding=False,
+    triplet_positive="hardest",
+    color_jitter=0.2,
+    crop_min_area=0.4,
+    grayscale=0.0,
+    cluster_pca_dim=0,
+    core_fraction=1.0,
+    learning_rate=3e-3,
+)
+# What is tried before TPE proposes.
+FIRST: list[dict[str, Any]] = [
+    PAPER,
+    {**PAPER, "views_per_image": 2, "num_clusters": 1000, "color_jitter": 0.4, "lambda_end": 10.0},
+    {**PAPER, "normalize_embedding": True, "triplet_positive": "nearest", "lambda_end": 100.0},
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """The search."""
+
+    data_dir: str = flag("", "Labelled images; the labels only judge.")
+    workdir: str = flag("", "Folder for trials and results; resumes what it holds.")
+    output: str = flag("", "JSON of all trials; default search.json in the workdir.")
+    trials: int = flag(24, "Settings that are tried.", minimum=1)
+    finalists: int = flag(4, "Settings of which a longer run from another seed is made.", minimum=0)
+    rounds: int = flag(2, "Rounds of a trial.", minimum=1)
+    epochs_per_round: int = flag(2, "Epochs each time that a net trains.", minimum=1)
+    iae_epochs: int = flag(10, "Epochs of the IAE that all trials start from.", minimum=1)
+    seed: int = flag(1, "Of Optuna's proposals.", minimum=0)
+
+
+def propose(trial: optuna.Trial) -> dict[str, Any]:
+    """The flags of `mgta_tf.train` that are searched, those of the paper among them."""
+    views = trial.suggest_categorical("views_per_image", [1, 2])
+    return dict(
+        views_per_image=views,
+        num_clusters=trial.suggest_categorical("num_clusters", [100, 300, 1000]),
+        lambda_end=trial.suggest_float("lambda_end", 0.3, 300.0, log=True),
+        margin=trial.suggest_categorical("margin", [0.3, 1.0]),
+        normalize_embedding=trial.suggest_categorical("normalize_embedding", [False, True]),
+        triplet_positive=trial.suggest_categorical(
+            "triplet_positive", ["hardest", "nearest", "random"]
+        ),
+        color_jitter=trial.suggest_categorical("color_jitter", [0.2, 0.4, 0.6]),
+        crop_min_area=trial.suggest_categorical("crop_min_area", [0.2, 0.4]),
+        grayscale=trial.suggest_categorical("grayscale", [0.0, 0.2]),
+        cluster_pca_dim=trial.suggest_categorical("cluster_pca_dim", [0, 64]),
+        core_fraction=trial.suggest_categorical("core_fraction", [0.5, 1.0]),
+        learning_rate=trial.suggest_categorical("learning_rate", [1e-3, 3e-3]),
+    )
+
+
+def main(config: SearchConfig) -> None:
+    for name in ("data_dir", "workdir"):
+        if not getattr(config, name):
+            raise UserError(f"--{name} is missing")
+    data = os.path.join(config.workdir, "data")
+    experiment.hold_out(config.data_dir, data, share=1 / 3)
+    equal_cost = {"lambda_start": 0.0, "lambda_end": 0.0}
+    rows = [
+        judge(config, data, "iae", {"rounds": 0, "final_epochs": 0}, seed=1),
+        judge(config, data, "equal", equal_cost, seed=1),
+    ]
+    study = open_study(config)
+    while len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) < config.trials:
+        trial = study.ask()
+        row = judge(config, data, f"trial_{trial.number:03d}", propose(trial), seed=1)
+        trial.set_user_attr("row", row)
+        study.tell(trial, row["map"])
+        save(config, rows + rows_of(study))
+    rows += rows_of(study)
+    best = sorted(rows_of(study), key=lambda row: -row["map"])[: config.finalists]
+    for row in [rows[1], *best]:
+        flags = {**row["searched"], "rounds": LONGER * config.rounds}
+        rows.append(judge(config, data, f"final_{row['method']}", flags, seed=2))
+        save(config, rows)
+
+
+def open_study(config: SearchConfig) -> optuna.Study:
+    """Optuna's study in the workdir; a trial that was killed is tried again."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = JournalFileBackend(os.path.join(config.workdir, "optuna.log"))
+    study = optuna.create_study(
+        study_name="search",
+        storage=optuna.storages.JournalStorage(journal),
+        sampler=optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=8),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    if not study.trials:
+        for flags in FIRST:
+            study.enqueue_trial(flags)
+    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return study
+
+
+def rows_of(study: optuna.Study) -> list[dict[str, Any]]:
+    complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    return [trial.user_attrs["row"] for trial in complete]
+
+
+def save(config: SearchConfig, rows: list[dict[str, Any]]) -> None:
+    write_json(config.output or os.path.join(config.workdir, "search.json"), rows)
+
+
+def judge(
+    config: SearchConfig, data: str, name: str, flags: dict[str, Any], seed: int
+) -> dict[str, Any]:
+    """A row: the settings and what the SVM makes of their encoder."""
+    shared: dict[str, Any] = dict(
+        **TWIN,
+        iae_epochs=config.iae_epochs,
+        rounds=config.rounds,
+        epochs_per_round=config.epochs_per_round,
+        final_epochs=config.epochs_per_round,
+        seed=seed,
+        data_dir=data,
+    )
+    if name != "iae":
+        shared["iae_checkpoint"] = os.path.join(config.workdir, "iae", "run")
+    found = experiment.train_and_judge(
+        os.path.join(config.workdir, name),
+        train={**shared, **flags},
+        export={"net": "iae" if name == "iae" else "n2"},
+        probe={**PROBE, "data_dir": data},
+    )
+    row = {
+        "method": name,
+        "seed": seed,
+        **{key: found[key] for key in ("map", "top1", "knn", "seconds")},
+        "searched": flags,
+    }
+    print(f"{name}: mAP {row['map']:.2f}, {json.dumps(flags)}", flush=True)
+    return row
+
+
+if __name__ == "__main__":
+    cli.run(main, SearchConfig)
