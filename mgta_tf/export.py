@@ -20,6 +20,7 @@ from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.runtime.checkpoints import load_net, load_net_of_run
 from mgta_tf.runtime.monitoring import write_json
 from mgta_tf.runtime.workdir import Workdir, load_config
+from mgta_tf.supervised import SupervisedConfig
 from mgta_tf.train import TrainConfig
 
 
@@ -31,7 +32,8 @@ class ExportConfig:
     output: str = flag("", "Folder for the SavedModel; must be new or empty.")
     net: str = flag(
         "n2",
-        "The auto-encoder of stage 1, N1, or N2, which is the method's result (§4.2).",
+        "The auto-encoder of stage 1, N1, or N2, which is the method's result (§4.2). A run of "
+        "mgta_tf.supervised has one net only.",
         choices=("iae", "n1", "n2"),
     )
     untrained: bool = flag(
@@ -45,21 +47,24 @@ def main(config: ExportConfig) -> None:
     if os.path.isdir(config.output) and os.listdir(config.output):
         raise UserError(f"--output={config.output} is not empty; name another folder")
     workdir = Workdir(config.workdir)
-    trained = load_config(workdir.flagfile, TrainConfig)
+    supervised = os.path.exists(f"{workdir.supervised}.index")
+    trained = load_config(workdir.flagfile, SupervisedConfig if supervised else TrainConfig)
 
     tf.keras.utils.set_random_seed(trained.run.seed)
     autoencoder = build_autoencoder(trained.model)
-    net = "untrained" if config.untrained else config.net
-    if net == "iae":
+    net = "untrained" if config.untrained else "supervised" if supervised else config.net
+    if net == "supervised":
+        load_net(autoencoder.encoder, workdir.supervised)  # its decoder has learnt nothing
+    elif net == "iae":
         load_net(autoencoder, workdir.iae)
-    elif not config.untrained:
+    elif net != "untrained":
         load_net_of_run(autoencoder, workdir.checkpoints, index=int(net[1]) - 1)
 
     facts = artifact.Facts(
         trained.model, trained.augment.normalization, trained.augment.image_size, net
     )
     artifact.save(autoencoder, facts, config.output)
-    if net == "n2" and os.path.exists(workdir.summary):
+    if net in ("n2", "supervised") and os.path.exists(workdir.summary):
         with open(workdir.summary, encoding="utf-8") as file:
             summary = json.load(file)
         write_json(workdir.summary, {**summary, "saved_model": config.output})

@@ -14,7 +14,7 @@ from mgta_tf.data.pipeline import AugmentConfig, Feed
 from mgta_tf.losses import LossConfig
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
-from mgta_tf.optimization import OptimizerConfig, build_optimizer
+from mgta_tf.optimization import OptimizerConfig, apply_gradients, build_optimizer
 
 keras = tf.keras
 
@@ -85,21 +85,12 @@ class Learner:
         images, labels, uniforms = batch
         images = pipeline.augment(images, uniforms, self._augment)
         images = pipeline.normalize(images, self._augment.normalization)
-        replica = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
             outputs = self.model(images, training=True)
             loss, monitors = losses.total_loss(
                 images, outputs, labels, lambda1, self._loss, draws=uniforms[:, -1]
             )
-            scaled = loss / replica.num_replicas_in_sync
-        gradients = tape.gradient(scaled, self.model.trainable_variables)
-        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        norm = tf.linalg.global_norm(gradients)
-        if self._clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, norm)
-        self.optimizer.apply_gradients(
-            zip(gradients, self.model.trainable_variables), skip_gradients_aggregation=True
-        )
+        norm = apply_gradients(tape, loss, self.model, self.optimizer, self._clip_norm)
         return {**monitors, "gradient_norm": norm}
 
     def encode(

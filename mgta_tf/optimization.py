@@ -65,3 +65,27 @@ def build_optimizer(
         )
     optimizer.build(model.trainable_variables)
     return optimizer
+
+
+def apply_gradients(
+    tape: tf.GradientTape,
+    loss: tf.Tensor,
+    model: tf.keras.Model,
+    optimizer: tf.keras.optimizers.Optimizer,
+    clip_norm: float,
+) -> tf.Tensor:
+    """One step of the optimiser, called on every replica with the loss of its own images.
+
+    The gradient is that of the mean over the replicas. Returns its norm, before clipping.
+    """
+    replica = tf.distribute.get_replica_context()
+    gradients = tape.gradient(loss, model.trainable_variables)
+    gradients = [g / replica.num_replicas_in_sync for g in gradients]
+    gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    norm = tf.linalg.global_norm(gradients)
+    if clip_norm:
+        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, norm)
+    optimizer.apply_gradients(
+        zip(gradients, model.trainable_variables), skip_gradients_aggregation=True
+    )
+    return norm

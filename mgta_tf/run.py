@@ -21,6 +21,7 @@ from mgta_tf.data import sampler
 from mgta_tf.data.pipeline import Feed
 from mgta_tf.data.store import ImageStore
 from mgta_tf.errors import UserError
+from mgta_tf.evaluation import online
 from mgta_tf.guidance import Turn
 from mgta_tf.learner import Learner
 from mgta_tf.losses import looks_collapsed
@@ -51,6 +52,13 @@ class RunConfig:
         600.0, "Seconds between checkpoints within a turn; there is one after each.", minimum=0.0
     )
     keep: int = flag(2, "Checkpoints that are kept.", minimum=1)
+    probe_every_rounds: int = flag(
+        0,
+        "Judge a net by SVM and 20-NN when it has trained, every so many rounds and after stages 1 "
+        "and 3; 0 never. On labelled images of the run, half to fit and half to test.",
+        minimum=0,
+    )
+    probe_images: int = flag(2000, "Images that are judged with.", minimum=4)
     log_every_steps: int = flag(20, "Steps between two points of a curve.", minimum=1)
 
 
@@ -66,7 +74,7 @@ class Run:
         self, config: TrainConfig, workdir: Workdir, store: ImageStore, schedule: list[Turn]
     ):
         self.config, self.workdir, self.store, self.schedule = config, workdir, store, schedule
-        strategy = make_strategy(config.batch.clusters_per_batch)
+        strategy = make_strategy(config.batch.clusters_per_batch, "clusters_per_batch")
         self.nets = [
             Learner(
                 strategy,
@@ -84,6 +92,8 @@ class Run:
         self._board = Board(workdir.tensorboard)
         self._checkpoints = Checkpoints(workdir.checkpoints, self.nets, config.run.keep)
         self._offsets, self._totals = self._count_steps()
+        if config.run.probe_every_rounds and store.labels is None:
+            raise UserError("--probe_every_rounds: the images have no classes to judge by")
         self._shown = store.batch(
             np.linspace(0, len(store) - 1, min(SHOWN_IMAGES, len(store)), dtype=np.int64)
         )
@@ -176,6 +186,7 @@ class Run:
                 self._checkpoints.save(number, step + 1, self.history)
                 saved = time.monotonic()
         self._show_reconstructions(number, net)
+        judged = self._judge(number, net)
         last_epoch = points[-max(1, len(points) // turn.epochs) :]
         self.history.append(
             {
@@ -185,6 +196,7 @@ class Run:
                 "seconds": time.monotonic() - began,
                 "lambda": turn.lambda1,
                 **_mean(last_epoch),
+                **judged,
                 "first": points[0],
             }
         )
@@ -221,6 +233,19 @@ class Run:
             f"triplet {point['triplet_loss']:.4g}) · {speed:.0f} images/s"
         )
         return point
+
+    def _judge(self, number: int, net: Learner) -> dict[str, float]:
+        """The online probe of the net that has just trained, if its turn has come."""
+        every, turn = self.config.run.probe_every_rounds, self.schedule[number]
+        labels = self.store.labels
+        if not every or labels is None or (turn.stage == "mutual" and turn.round % every):
+            return {}
+        images = online.choose(labels, self.config.run.probe_images)
+        batches = net.encode(self._feed, images, online.ENDPOINT, self.config.batch.size)
+        found = online.judge(np.concatenate(list(batches)), labels[images])
+        step = self._offsets[number] + self._totals[number]
+        self._board.scalars(f"net{turn.net + 1}", step, found)
+        return found
 
     def _show_reconstructions(self, number: int, net: Learner) -> None:
         turn = self.schedule[number]
@@ -368,9 +393,10 @@ def _words(row: dict[str, Any]) -> str:
             f"{row['empty_clusters']} re-seeded{truth}"
         )
     first = row["first"]
+    judged = f", 20-NN {row['probe_knn']:.1f}" if "probe_knn" in row else ""
     return (
         f"reconstruction {first['reconstruction_loss']:.4g} → {row['reconstruction_loss']:.4g}, "
-        f"triplet {first['triplet_loss']:.4g} → {row['triplet_loss']:.4g}"
+        f"triplet {first['triplet_loss']:.4g} → {row['triplet_loss']:.4g}{judged}"
     )
 
 

@@ -42,7 +42,7 @@ class TrainConfig:
 
 def main(config: TrainConfig) -> None:
     workdir = open_workdir(config.run.workdir, config)
-    store = open_images(config, workdir)
+    store = open_images(config.data, config.augment, workdir)
     schedule = list(guidance.turns(config.guidance))
     run = Run(config, workdir, store, schedule)
     nets, labels = run.nets, run.labels
@@ -62,16 +62,15 @@ def main(config: TrainConfig) -> None:
     run.report()
 
 
-def open_images(config: TrainConfig, workdir: Workdir) -> ImageStore:
+def open_images(data: DataConfig, augment: AugmentConfig, workdir: Workdir) -> ImageStore:
     """Finds the images, checks each of them once, says what was found."""
-    source = open_source(config.data)
     store = load_store(
-        source,
-        size=config.data.load_size or config.augment.image_size,
-        policy=config.data.resize_policy,
-        cache_budget_mb=config.data.cache_budget_mb,
-        max_bad_fraction=config.data.max_bad_fraction,
-        max_pixels=config.data.max_image_pixels,
+        open_source(data),
+        size=data.load_size or augment.image_size,
+        policy=data.resize_policy,
+        cache_budget_mb=data.cache_budget_mb,
+        max_bad_fraction=data.max_bad_fraction,
+        max_pixels=data.max_image_pixels,
         skipped_file=workdir.skipped,
     )
     where = "in memory" if store.pixels is not None else "read as they are needed"

@@ -31,6 +31,7 @@ FLAGS = {
     "clusters_per_batch": 4,
     "images_per_cluster": 4,
     "log_every_steps": 2,
+    "probe_every_rounds": 1,
 }
 
 
@@ -77,6 +78,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
     assert summary["stages"][0]["num_clusters"] is None
     assert all(s["num_clusters"] == 6 for s in summary["stages"][1:])
     assert all(0 <= s["nmi_truth"] <= 1 for s in summary["stages"][1:])
+    assert all(0 <= s["probe_map"] <= 100 for s in summary["stages"])
     assert summary["num_parameters"] > 1000
     assert summary["versions"]["tensorflow"] == tf.__version__
 
@@ -106,6 +108,7 @@ def test_tensorboard_shows_both_nets(finished):
             scalars
         )
         assert {"triplet_active", "hardest_positive", "embedding_norm", "reconstruction"} <= scalars
+        assert {"probe_map", "probe_top1", "probe_knn"} <= scalars
         assert {"clusters/nmi_truth", "clusters/empty_clusters", "clusters/size"} <= scalars
         assert len(events.Tensors("loss")) >= 1
 

@@ -7,14 +7,16 @@ import tensorflow as tf
 from mgta_tf.errors import UserError
 
 
-def make_strategy(clusters_per_batch: int) -> tf.distribute.MirroredStrategy:
+def make_strategy(parts: int, flag: str) -> tf.distribute.MirroredStrategy:
     """A MirroredStrategy over all visible GPUs, or over the CPU.
 
-    A batch is dealt out to the replicas in whole clusters, so that every anchor finds its positives
-    on its own device.
+    Args:
+      parts: What a batch is dealt out to the replicas in: whole clusters, so that every anchor
+        finds its positives on its own device; or images.
+      flag: The flag that says so.
 
     Raises:
-      UserError: P is no multiple of the number of replicas.
+      UserError: `parts` is no multiple of the number of replicas.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -22,9 +24,6 @@ def make_strategy(clusters_per_batch: int) -> tf.distribute.MirroredStrategy:
         [device.name for device in tf.config.list_logical_devices("GPU")] or ["CPU:0"]
     )
     replicas = strategy.num_replicas_in_sync
-    if clusters_per_batch % replicas:
-        raise UserError(
-            f"--clusters_per_batch={clusters_per_batch}: must be a multiple of the {replicas} "
-            "devices, each of which takes whole clusters"
-        )
+    if parts % replicas:
+        raise UserError(f"--{flag}={parts}: must be a multiple of the {replicas} devices")
     return strategy

@@ -14,7 +14,15 @@ from mgta_tf.runtime.monitoring import write_atomically
 
 # Flags that change how a run is watched and kept, not what it computes.
 NEUTRAL = frozenset(
-    ("workdir", "keep", "checkpoint_every_secs", "log_every_steps", "cache_budget_mb")
+    (
+        "workdir",
+        "keep",
+        "checkpoint_every_secs",
+        "log_every_steps",
+        "cache_budget_mb",
+        "probe_every_rounds",
+        "probe_images",
+    )
 )
 
 
@@ -27,6 +35,7 @@ class Workdir:
         self.summary = os.path.join(path, "summary.json")
         self.checkpoints = os.path.join(path, "checkpoints")
         self.iae = os.path.join(path, "checkpoints", "iae")
+        self.supervised = os.path.join(path, "checkpoints", "supervised")
         self.tensorboard = os.path.join(path, "tensorboard")
         self.skipped = os.path.join(path, "skipped.txt")
         self.features = os.path.join(path, "features")

@@ -1,0 +1,41 @@
+"""A quick judgement while a run trains: the probe's judges on the run's own labelled images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mgta_tf.evaluation import features, svm
+from mgta_tf.evaluation.knn import knn_accuracy
+
+ENDPOINT = "res4"  # averaged over its pixels: a curve to compare rounds by, not Table 2's protocol
+COSTS = (0.01, 0.1, 1.0)
+
+
+def choose(labels: np.ndarray, limit: int) -> np.ndarray:
+    """Up to `limit` images, all classes alike: their indices, sorted, int32."""
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels)
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    first = order[np.argsort(rank, kind="stable")][:limit]
+    return np.sort(first).astype(np.int32)
+
+
+def judge(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Trains on every other image of each class, tests on the rest.
+
+    Args:
+      values: float32 [n, D], features.
+      labels: int [n].
+
+    Returns:
+      `probe_map` and `probe_top1` of linear SVMs, `probe_knn` of 20 neighbours; in percent.
+    """
+    values = features.normalize(values)
+    order = np.argsort(labels, kind="stable")
+    train, test = np.sort(order[::2]), np.sort(order[1::2])
+    targets = np.where(labels[:, None] == np.unique(labels), 1, -1).astype(np.int8)
+    found = svm.linear_svm(values[train], targets[train], values[test], targets[test], costs=COSTS)
+    right = found.scores.argmax(1) == targets[test].argmax(1)
+    k = min(20, len(train))
+    knn = knn_accuracy(values[train], labels[train], values[test], labels[test], ks=(k,))
+    return {"probe_map": found.map, "probe_top1": 100 * float(right.mean()), "probe_knn": knn[k]}
