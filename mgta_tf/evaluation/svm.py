@@ -145,13 +145,13 @@ def _fit_liblinear(train, targets, test, costs):
             for number in range(FOLDS):
                 inside = counted & (fold != number)
                 if (target[inside] > 0).any():
-                    model, missed = _linear_svc(train[inside], target[inside], cost)
+                    model, missed = fit_linear_svc(train[inside], target[inside], cost)
                     failed += missed
                     held_out = fold == number
                     scores = model.decision_function(train[held_out])
                     cv_ap[i] += _held_out_ap(target[held_out], scores) / FOLDS
         best = costs[int(np.argmax(cv_ap))]
-        model, missed = _linear_svc(train[counted], target[counted], best)
+        model, missed = fit_linear_svc(train[counted], target[counted], best)
         return best, cv_ap, model.decision_function(test), failed + missed
 
     columns = [targets[:, c] for c in range(targets.shape[1])]
@@ -160,8 +160,8 @@ def _fit_liblinear(train, targets, test, costs):
     return np.array(cost), np.stack(cv_ap), np.stack(scores, axis=1), float("nan"), sum(failed)
 
 
-def _linear_svc(x, y, cost):
-    """The reference's fit, and whether it stopped before it converged."""
+def fit_linear_svc(x, y, cost):
+    """The reference: (LinearSVC fitted on x [n, D] and y in {1, -1}, whether it stopped early)."""
     model = LinearSVC(
         C=cost,
         class_weight={1: POSITIVE_WEIGHT, -1: 1.0},

@@ -1,0 +1,217 @@
+"""The probe as a user types it: a SavedModel and a hand-made VOC tree, or class folders."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from mgta_tf import probe
+from mgta_tf.data import voc
+from mgta_tf.errors import UserError
+from mgta_tf.evaluation import features
+from mgta_tf.models import artifact
+from mgta_tf.models.autoencoder import build_autoencoder
+from mgta_tf.models.encoder import ModelConfig
+from mgta_tf.probe import ProbeConfig
+
+MODEL = ModelConfig(width=0.0625, blocks=(1, 1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory):
+    tf.keras.utils.set_random_seed(0)
+    path = str(tmp_path_factory.mktemp("model") / "m")
+    artifact.save(build_autoencoder(MODEL), artifact.Facts(MODEL, "unit", 32, "untrained"), path)
+    return path
+
+
+COLOURS = {"aeroplane": (250, 30, 30), "bird": (30, 250, 30), "cow": (30, 30, 250)}
+
+
+def write_split(main, split, rows):
+    """rows: {image: {class: 1, 0 or -1}}, -1 where a class is not named."""
+    (main / f"{split}.txt").write_text("".join(f"{name}\n" for name in rows))
+    for name in voc.CLASSES:
+        lines = [f"{image} {shown.get(name, -1):2d}\n" for image, shown in rows.items()]
+        (main / f"{name}_{split}.txt").write_text("".join(lines))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Colours are classes. In each split one image shows a cow, but a difficult one."""
+    devkit = tmp_path_factory.mktemp("voc") / "VOCdevkit"
+    folder = devkit / "VOC2007"
+    main = folder / "ImageSets" / "Main"
+    main.mkdir(parents=True)
+    (folder / "JPEGImages").mkdir()
+    rng = np.random.default_rng(0)
+    for split, first in (("trainval", 0), ("test", 99)):
+        rows = {}
+        for number in range(first, first + 24):
+            name = list(COLOURS)[number % 3]
+            noise = rng.integers(-20, 20, (40, 50, 3))
+            pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "JPEGImages" / f"{number:06d}.jpg", quality=95)
+            rows[f"{number:06d}"] = {name: 1}
+        rows[f"{first + 2:06d}"]["cow"] = 0
+        write_split(main, split, rows)
+    return devkit
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """One folder, so that features are made once."""
+    return tmp_path_factory.mktemp("results")
+
+
+def run(saved_model, root, results, **flags):
+    output = results / "probe.json"
+    config = ProbeConfig(
+        saved_model=saved_model,
+        voc_root=str(root),
+        output=str(output),
+        svm_costs="0.1,10",
+        **flags,
+    )
+    probe.main(config)
+    return json.loads(output.read_text())
+
+
+def test_what_it_writes(saved_model, root, results, capsys):
+    found = run(saved_model, root, results)
+    assert (found["num_train"], found["num_test"]) == (24, 24)
+    assert found["endpoint"] == "res4"
+    assert found["pool"] == "average 8×8, stride 3"
+    assert found["seconds"] > 0
+    for name in COLOURS:
+        assert found["per_class"][name] > 60
+        assert found["cost"][name] in (0.1, 10)
+    assert found["per_class"]["horse"] is None
+    assert found["map"] == pytest.approx(np.mean([found["per_class"][n] for n in COLOURS]))
+    said = capsys.readouterr().out
+    assert "for want of positives: bicycle" in said
+    assert "horse               -" in said
+
+
+def labels_of(root, split, **flags):
+    """The targets that the SVM is given for training, and for testing."""
+    seen = {}
+
+    def linear_svm(_, targets, __, test_targets, **___):
+        seen.update(train=targets, test=test_targets)
+        raise KeyboardInterrupt
+
+    config = ProbeConfig(voc_root=str(root), train_split=split, test_split=split, **flags)
+    sets = probe.voc_sets(config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probe.svm, "linear_svm", linear_svm)
+        with pytest.raises(KeyboardInterrupt):
+            probe.judge(config, (1.0,), sets, [np.zeros((24, 2))] * 2)
+    return seen
+
+
+COW = voc.CLASSES.index("cow")
+
+
+def test_difficult_only_is_negative_in_training_as_in_the_reference(root):
+    assert labels_of(root, "trainval")["train"][2, COW] == -1
+    assert labels_of(root, "trainval", drop_difficult=True)["train"][2, COW] == 0
+
+
+def test_difficult_only_is_dropped_in_testing(root):
+    for drop in (False, True):
+        targets = labels_of(root, "test", drop_difficult=drop)["test"]
+        assert targets[2, COW] == 0
+        assert targets[5, COW] == 1
+        assert targets[0, COW] == -1
+
+
+def test_features_are_kept_for_the_same_model_and_protocol(saved_model, root, results, monkeypatch):
+    first = run(saved_model, root, results)
+
+    def refuse(*_):
+        raise AssertionError("encoded again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "extract", refuse)
+        again = run(saved_model, root, results)
+        assert again["per_class"] == first["per_class"]
+        with pytest.raises(AssertionError, match="encoded again"):
+            run(saved_model, root, results, endpoint="res5")
+
+
+def test_both_solvers_say_the_same(saved_model, root, results):
+    ours, theirs = (run(saved_model, root, results, svm_impl=i) for i in ("batched", "liblinear"))
+    for name in COLOURS:
+        assert ours["per_class"][name] == pytest.approx(theirs["per_class"][name], abs=0.1)
+    assert ours["cost"] == theirs["cost"]
+
+
+def test_class_folders(saved_model, results, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            noise = rng.integers(-20, 20, (40, 40, 3))
+            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    photos = str(tmp_path / "photos")
+    found = run(saved_model, "", results, dataset="folder", data_dir=photos, image_size=32)
+    assert (found["num_train"], found["num_test"]) == (15, 15)  # halves by class
+    assert found["pool"] == "adaptive average 2×2"
+    assert found["top1"] > 60
+    assert set(found["knn"]) == {"1", "5"}
+    assert found["knn"]["1"] > 60
+
+
+def test_bad_input_is_named(saved_model, root, tmp_path):
+    def fails(message, **flags):
+        flags = {"saved_model": saved_model, "voc_root": str(root), "output": "o.json", **flags}
+        with pytest.raises(UserError, match=message):
+            probe.main(ProbeConfig(**flags))
+
+    fails("--output is missing", output="")
+    fails("--voc_root is missing", voc_root="")
+    fails("no VOC2012/ImageSets/Main in it", voc_year="2012")
+    fails(r"val\.txt: No such file", train_split="val")
+    fails("not a SavedModel", saved_model=str(tmp_path))
+    fails("--svm_costs=0.1,-1", svm_costs="0.1,-1")
+    fails("--svm_costs=voc", svm_costs="voc")
+    copy = tmp_path / "VOCdevkit"
+    shutil.copytree(root, copy)
+    (copy / "VOC2007" / "JPEGImages" / "000003.jpg").unlink()
+    fails(r"000003\.jpg: missing; .*trainval\.txt names it", voc_root=str(copy))
+
+
+def test_an_endpoint_that_is_not_there(tmp_path):
+    module = tf.Module()
+    encode = tf.function(
+        lambda images: {"embedding": tf.zeros((tf.shape(images)[0], 2))},
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")],
+    )
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures={"encode": encode})
+    with pytest.raises(UserError, match="no endpoint 'res4', only embedding"):
+        features.load_encode(str(tmp_path / "m"), "res4")
+    tf.saved_model.save(module, str(tmp_path / "n"), signatures={"serving_default": encode})
+    with pytest.raises(UserError, match="no signature 'encode'"):
+        features.load_encode(str(tmp_path / "n"), "res4")
+
+
+def test_a_damaged_image_is_one_line(saved_model, root, tmp_path):
+    copy = tmp_path / "VOCdevkit"
+    shutil.copytree(root, copy)
+    path = copy / "VOC2007" / "JPEGImages" / "000105.jpg"
+    path.write_bytes(path.read_bytes()[:50])
+    words = [f"--saved_model={saved_model}", f"--voc_root={copy}", f"--output={tmp_path / 'o'}"]
+    command = [sys.executable, "-m", "mgta_tf.probe", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{path}:" in done.stderr
+    assert not os.path.exists(tmp_path / "o")
