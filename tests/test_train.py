@@ -1,6 +1,7 @@
 """The training command end to end: what it leaves, how it goes on, how it stops."""
 
 import dataclasses
+import glob
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from mgta_tf import export, train
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import checkpoints
 from mgta_tf.runtime.workdir import Workdir, load_config
+from mgta_tf.supervised import SupervisedConfig
 
 FLAGS = {
     "data_source": "shapes",
@@ -353,11 +355,10 @@ def test_one_line_for_bad_input(tmp_path):
         assert "Traceback" not in done.stderr
 
 
-def test_configs_resolve_from_every_flagfile_of_training():
-    for name in ("quickstart", "tiny_imagenet_laptop", "mini_imagenet_iae", "mini_imagenet_k300"):
-        path = f"flags/{name}.flagfile"
-        config = load_config(path, train.TrainConfig)
-        assert dataclasses.is_dataclass(config)
-        with open(path) as file:
-            head = file.read()
-        assert all(word in head for word in ("# What:", "# Cost:", "# Command:"))
+@pytest.mark.parametrize("path", sorted(glob.glob("flags/*.flagfile")))
+def test_every_flagfile_resolves_and_says_what_it_is(path):
+    config_class = SupervisedConfig if "supervised" in path else train.TrainConfig
+    assert dataclasses.is_dataclass(load_config(path, config_class))
+    with open(path) as file:
+        head = file.read()
+    assert all(word in head for word in ("# What:", "# Cost:", "# Command:"))

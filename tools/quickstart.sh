@@ -6,14 +6,28 @@ python="$1"
 run=runs/quickstart
 
 "$python" -m mgta_tf.train --flagfile=flags/quickstart.flagfile --workdir="$run"
-[ -e "$run/saved_model/saved_model.pb" ] ||
-  "$python" -m mgta_tf.export --workdir="$run" --output="$run/saved_model"
+"$python" -m mgta_tf.supervised --flagfile=flags/quickstart_supervised.flagfile \
+  --workdir="$run/supervised"
+
+export_to() {
+  [ -e "$1/saved_model.pb" ] || "$python" -m mgta_tf.export --output="$1" "${@:2}"
+}
+export_to "$run/saved_model" --workdir="$run"
+export_to "$run/encoders/iae" --workdir="$run" --net=iae
+export_to "$run/encoders/random" --workdir="$run" --untrained
+export_to "$run/encoders/supervised" --workdir="$run/supervised"
+
 "$python" tools/contact_sheet.py --workdir="$run" --output="$run/reconstructions.png"
+[ -e "$run/scenes/VOCdevkit" ] || "$python" tools/make_scenes.py --output="$run/scenes"
+encoders="$run/encoders"
+"$python" tools/table2.py --voc_root="$run/scenes/VOCdevkit" --output="$run/table2" \
+  --models="random=$encoders/random,iae=$encoders/iae,mgta_24=$run/saved_model,supervised=$encoders/supervised"
 
 cat <<EOF
 
 Look at
   $run/reconstructions.png   images above, what the net makes of them below
+  $run/table2/table2.png     the table above, class by class
   $run/summary.json          losses, clusters, agreement, by round
   $run/saved_model/          the encoder, for tf.saved_model.load
   tensorboard --logdir=$run/tensorboard
