@@ -9,7 +9,6 @@ import dataclasses
 import os
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from mgta_tf import cli
@@ -17,6 +16,7 @@ from mgta_tf.config import flag
 from mgta_tf.data import images
 from mgta_tf.data.sources import open_source
 from mgta_tf.errors import UserError
+from mgta_tf.models.artifact import load_reconstruct
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.train import TrainConfig
 
@@ -37,8 +37,6 @@ def main(config: SheetConfig) -> None:
         raise UserError("--output is missing: name the PNG to write")
     run = load_config(Workdir(config.workdir).flagfile, TrainConfig)
     saved_model = os.path.join(config.workdir, "saved_model")
-    if not os.path.isdir(saved_model):
-        raise UserError(f"{saved_model}: not there; run mgta_tf.export first")
     source = open_source(run.data)
     size = run.augment.image_size
     numbers = np.linspace(0, len(source.names) - 1, config.count, dtype=int)
@@ -48,8 +46,7 @@ def main(config: SheetConfig) -> None:
             for n in numbers
         ]
     )
-    reconstruct = tf.saved_model.load(saved_model).signatures["reconstruct"]
-    reconstructions = reconstruct(tf.constant(originals))["reconstruction"].numpy()
+    reconstructions = load_reconstruct(saved_model)(originals)
     rows = [np.concatenate(list(row), axis=1) for row in (originals, reconstructions)]
     sheet = Image.fromarray(np.concatenate(rows, axis=0))
     sheet.resize((sheet.width * SCALE, sheet.height * SCALE), Image.Resampling.NEAREST).save(

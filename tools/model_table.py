@@ -16,7 +16,6 @@ from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2_as_graph,
 )
 
-import mgta_tf  # noqa: F401  (sets TensorFlow's environment before it loads)
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
 

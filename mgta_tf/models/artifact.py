@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 import mgta_tf
@@ -99,6 +101,21 @@ def load_encoder(directory: str) -> tuple[tf.keras.Model, Facts]:
             f"{directory}: its variables are damaged or do not fit {FACTS}; export it again"
         ) from None
     return encoder, facts
+
+
+def load_reconstruct(directory: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The signature `reconstruct` of a SavedModel: uint8 [N, H, W, 3] → the same shape.
+
+    Raises:
+      UserError: it cannot be loaded, or has no such signature.
+    """
+    try:
+        reconstruct = tf.saved_model.load(directory).signatures["reconstruct"]
+    except (OSError, ValueError, KeyError, tf.errors.OpError):
+        raise UserError(
+            f"{directory}: no SavedModel with a signature 'reconstruct'; run mgta_tf.export first"
+        ) from None
+    return lambda images: reconstruct(images=tf.constant(images))["reconstruction"].numpy()
 
 
 def read_facts(directory: str) -> Facts:
