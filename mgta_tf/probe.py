@@ -234,8 +234,9 @@ def print_result(result: dict) -> None:
     undefined = [name for name, ap in result["per_class"].items() if not np.isfinite(ap)]
     if result["top1"] is None:
         for name, ap in result["per_class"].items():
-            shown = "-" if name in undefined else f"{ap:5.1f}"
-            print(f"  {name:15s} {shown:>5s}   C = {result['cost'][name]:g}")
+            cost = result["cost"][name]
+            shown = "-" if name in undefined else f"{ap:5.1f}   C = {cost:g}"
+            print(f"  {name:15s} {shown:>5s}")
     else:
         knn = ", ".join(f"{k}-NN {value:.2f}" for k, value in result["knn"].items())
         print(f"  top-1 {result['top1']:.2f}, {knn}")
