@@ -128,8 +128,9 @@ def as_csv(results: dict[str, dict[str, Any]]) -> str:
 
 
 def draw(path: str, results: dict[str, dict[str, Any]]) -> None:
-    """Bars: mAP of every encoder, and the AP of each class where they are 30 or fewer."""
-    classes = list(next(iter(results.values()))["per_class"])
+    """Bars: mAP of every encoder, and the AP of each class that has one, if they are 30 or fewer."""
+    known = [r["per_class"] for r in results.values()]
+    classes = [name for name in known[0] if any(ap[name] is not None for ap in known)]
     labels = ["mAP", *(classes if len(classes) <= 30 else [])]
     figure, axes = plt.subplots(figsize=(max(5.0, 0.75 * len(labels) + 2), 4.2))
     width = 0.8 / len(results)
