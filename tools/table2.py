@@ -128,7 +128,7 @@ def as_csv(results: dict[str, dict[str, Any]]) -> str:
 
 
 def draw(path: str, results: dict[str, dict[str, Any]]) -> None:
-    """Bars: mAP of every encoder, and the AP of each class that has one, if they are 30 or fewer."""
+    """Bars: the mAP, and the AP of each class that has one where they are 30 or fewer."""
     known = [r["per_class"] for r in results.values()]
     classes = [name for name in known[0] if any(ap[name] is not None for ap in known)]
     labels = ["mAP", *(classes if len(classes) <= 30 else [])]
