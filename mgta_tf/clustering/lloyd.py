@@ -27,7 +27,8 @@ class KMeans:
     centroids: float32 [K, D]. labels: int32 [N]. distances: float32 [N], Euclidean, to the own
     centroid. inertia: sum of their squares. steps: Lloyd steps. seconds: start and steps.
     reseeded: how often an empty cluster was given a new centroid. scatter: sum of the squared
-    distances to the mean of all points, tr(B) + tr(W) of eq. 2.
+    distances to the mean of all points, tr(B) + tr(W) of eq. 2. between: tr(B), of the means of
+    the labelled points, from which `centroids` still differ by the last step's move.
     """
 
     centroids: np.ndarray
@@ -38,10 +39,29 @@ class KMeans:
     seconds: float
     reseeded: int
     scatter: float
+    between: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where k-means begins. The first k of `picked` are a start for k clusters.
+
+    mean: float32 [D], of all points. picked: numbers of distinct points. scatter: as in KMeans.
+    """
+
+    mean: np.ndarray
+    picked: np.ndarray
+    scatter: float
 
 
 def kmeans(
-    points: np.ndarray, k: int, seed: int, *, max_steps: int = 100, tolerance: float = 1e-4
+    points: np.ndarray,
+    k: int,
+    seed: int,
+    *,
+    max_steps: int = 100,
+    tolerance: float = 1e-4,
+    start: Start | None = None,
 ) -> KMeans:
     """Clusters points by Lloyd's algorithm from a k-means++ start.
 
@@ -54,6 +74,7 @@ def kmeans(
       seed: Of the start.
       max_steps: Lloyd steps at most.
       tolerance: It stops when a step lowers the inertia by less than this share of it.
+      start: Of at least k clusters; one is made if none is given.
 
     Raises:
       UserError: a value is not finite, or fewer than k points are distinct.
@@ -61,9 +82,9 @@ def kmeans(
     began = time.monotonic()
     if k > len(points):
         raise UserError(f"{k} clusters of {len(points)} points: lower --num_clusters")
-    mean = _mean(points)
-    start, scatter = plus_plus(points, mean, k, np.random.default_rng(seed))
-    centroids = points[start].astype(np.float32) - mean
+    start = start or plus_plus(points, k, seed)
+    mean = start.mean
+    centroids = points[np.sort(start.picked[:k])].astype(np.float32) - mean
     inertia, reseeded, steps = np.inf, 0, 0
     while True:
         labels, sums, sizes, new_inertia = _assign(points, mean, centroids)
@@ -84,21 +105,23 @@ def kmeans(
         steps=steps,
         seconds=time.monotonic() - began,
         reseeded=reseeded,
-        scatter=scatter,
+        scatter=start.scatter,
+        between=float(np.sum(np.square(sums).sum(1) / sizes)),
     )
 
 
-def plus_plus(
-    points: np.ndarray, mean: np.ndarray, k: int, rng: np.random.Generator
-) -> tuple[np.ndarray, float]:
-    """Greedy k-means++ in a random projection: k numbers of distinct points, and the scatter.
+def plus_plus(points: np.ndarray, k: int, seed: int) -> Start:
+    """Greedy k-means++ in a random projection.
 
     Every next point is the best of 2 + ln k that are drawn with probability proportional to the
     squared distance to the points so far (Arthur & Vassilvitskii 2007). A projection to
     SKETCH_DIMENSIONS keeps distances up to some percent, which a start needs, at a small share of
     the cost.
+
+    Raises:
+      UserError: a value is not finite.
     """
-    dimensions = points.shape[1]
+    rng, mean, dimensions = np.random.default_rng(seed), _mean(points), points.shape[1]
     projection = None
     if dimensions > SKETCH_DIMENSIONS:
         projection = rng.standard_normal((dimensions, SKETCH_DIMENSIONS)).astype(np.float32)
@@ -130,7 +153,7 @@ def plus_plus(
         nearest = candidates[:, best]
         picked.append(int(draws[best]))
         nearest[picked[-1]] = 0
-    return np.array(picked), scatter
+    return Start(mean, np.array(picked), scatter)
 
 
 def _chunks(points: np.ndarray, mean: Any, k: int = 1) -> Iterator[tuple[int, np.ndarray]]:
@@ -177,6 +200,12 @@ def _assign(points, mean, centroids):
         sizes += parts[2].numpy()
         inertia += float(parts[3])
     return labels, sums, sizes, inertia
+
+
+def assign(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """The nearest centroid of every point: float32 [N, D], [K, D] → int32 [N]."""
+    mean = centroids.mean(0)
+    return _assign(points, mean, centroids - mean)[0]
 
 
 def _own_distances(points, mean, centroids, labels) -> np.ndarray:

@@ -6,7 +6,7 @@ from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.datasets import make_blobs
 
 from mgta_tf.clustering import lloyd as module
-from mgta_tf.clustering.lloyd import kmeans, plus_plus
+from mgta_tf.clustering.lloyd import Start, assign, kmeans, plus_plus
 from mgta_tf.errors import UserError
 
 
@@ -21,9 +21,8 @@ def points_of(count, dimensions, centers, spread=4.0, seed=0):
 def test_labels_and_inertia_are_scikit_learns_from_the_same_start(count, dimensions, k):
     points = points_of(count, dimensions, centers=10)
     ours = kmeans(points, k, seed=3, max_steps=300, tolerance=0)
-    mean = points.mean(0, dtype=np.float64).astype(np.float32)
-    start, _ = plus_plus(points, mean, k, np.random.default_rng(3))
-    theirs = SklearnKMeans(k, init=points[start], n_init=1, max_iter=300, tol=0).fit(points)
+    start = points[np.sort(plus_plus(points, k, seed=3).picked)]
+    theirs = SklearnKMeans(k, init=start, n_init=1, max_iter=300, tol=0).fit(points)
     np.testing.assert_array_equal(ours.labels, theirs.labels_)
     assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-4)
     np.testing.assert_allclose(ours.centroids, theirs.cluster_centers_, rtol=1e-3, atol=1e-3)
@@ -76,13 +75,11 @@ def test_no_cluster_is_empty_among_many_duplicates(distinct, copies, k):
             assert found.inertia == pytest.approx(0, abs=1e-6)
 
 
-def test_an_emptied_cluster_is_reseeded_and_counted(monkeypatch):
+def test_an_emptied_cluster_is_reseeded_and_counted():
     """A start whose second centroid no point is nearest to."""
     points = np.array([[0.0], [0.1], [0.2], [9.0], [9.1], [30.0]], np.float32)
-    monkeypatch.setattr(
-        module, "plus_plus", lambda x, mean, k, rng: (np.array([0, 0, 3]), float(np.var(x) * 6))
-    )
-    found = kmeans(points, 3, 0)
+    start = Start(points.mean(0), np.array([0, 0, 3]), scatter=0.0)
+    found = kmeans(points, 3, 0, start=start)
     assert found.reseeded == 1
     assert sorted(np.bincount(found.labels)) == [1, 2, 3]
 
@@ -99,3 +96,20 @@ def test_an_emptied_cluster_is_reseeded_and_counted(monkeypatch):
 def test_what_cannot_be_clustered_is_refused(points, k, message):
     with pytest.raises(UserError, match=message):
         kmeans(points.astype(np.float32), k, 0)
+
+
+def test_a_long_start_serves_fewer_clusters():
+    points = points_of(500, 10, centers=8)
+    start = plus_plus(points, 20, seed=1)
+    assert len(set(start.picked)) == 20
+    found = kmeans(points, 8, 0, start=start)
+    fresh = kmeans(points, 8, 1)
+    assert len(found.centroids) == 8
+    assert found.inertia == pytest.approx(fresh.inertia, rel=0.1)
+
+
+def test_assignment_is_to_the_nearest():
+    points = points_of(300, 10, centers=8) + 50
+    centroids = points[:9]
+    distance = np.linalg.norm(points[:, None].astype(np.float64) - centroids[None], axis=2)
+    np.testing.assert_array_equal(assign(points, centroids), distance.argmin(1))

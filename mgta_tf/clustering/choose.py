@@ -1,0 +1,177 @@
+"""How many clusters? A table over candidates, and the K that a criterion takes from it (§3.2).
+
+* `ch`: Calinski-Harabasz, eq. 2, largest. On features without clear clusters it falls from the
+  first candidate to the last; then it says little more than that, and `on_edge` is true.
+* `silhouette`: mean silhouette of a sample, largest.
+* `gap`: the gap statistic (Tibshirani, Walther & Hastie 2001) of a sample: the smallest K whose gap
+  is within a standard error of the next one's.
+* `stability`: agreement (ARI) of the clusterings of two halves, each extended to all points;
+  largest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+from mgta_tf.clustering.lloyd import KMeans, assign, kmeans, plus_plus
+from mgta_tf.errors import UserError
+
+SAMPLE = 4000  # points by which silhouette and gap judge
+REFERENCES = 5  # data sets without clusters that the gap statistic compares with
+TOLERANCE = 1e-3  # of the table's k-means: CH changes by about as much
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """best_k: what the criterion takes. on_edge: it is the first candidate or the last.
+
+    table: for every candidate `k`, `ch`, `inertia`, `seconds`, and the criterion's `score`.
+    """
+
+    best_k: int
+    on_edge: bool
+    criterion: str
+    table: list[dict[str, float]]
+
+
+def choose_k(
+    points: np.ndarray, candidates: Sequence[int], criterion: str = "ch", seed: int = 0
+) -> Choice:
+    """Clusters the points into each number of clusters and chooses one.
+
+    All candidates share one k-means++ start: its first k points are a start for k.
+
+    Args:
+      points: float32 [N, D], in memory or memory-mapped.
+      candidates: Numbers of clusters, increasing, from 2.
+      criterion: One of CRITERIA.
+      seed: Of the start, the samples and the halves.
+
+    Raises:
+      UserError: candidates that reach the number of points.
+    """
+    if candidates[-1] >= len(points):
+        raise UserError(
+            f"--k_candidates: the last, {candidates[-1]}, must be below the {len(points)} points"
+        )
+    began = time.monotonic()
+    start = plus_plus(points, max(candidates), seed)
+    shared = (time.monotonic() - began) / len(candidates)
+    score = CRITERIA[criterion]
+    table, errors = [], []
+    for k in candidates:
+        began = time.monotonic()
+        found = kmeans(points, k, seed, tolerance=TOLERANCE, start=start)
+        value, error = score(points, found, seed)
+        table.append(
+            {
+                "k": k,
+                "ch": calinski_harabasz(found, len(points)),
+                "inertia": found.inertia,
+                "seconds": shared + time.monotonic() - began,
+                "score": value,
+            }
+        )
+        errors.append(error)
+    scores = np.array([row["score"] for row in table])
+    best = int(np.argmax(scores))
+    if criterion == "gap":
+        enough = np.flatnonzero(scores[:-1] >= scores[1:] - np.array(errors)[1:])
+        best = int(enough[0]) if len(enough) else len(scores) - 1
+    on_edge = best in (0, len(candidates) - 1)
+    return Choice(int(candidates[best]), on_edge, criterion, table)
+
+
+def parse_candidates(text: str) -> tuple[int, ...]:
+    """'a:b:n' → n numbers from a to b, evenly spaced; or 'a,b,c' as it stands.
+
+    Raises:
+      UserError: it is neither, or does not increase.
+    """
+    try:
+        if ":" in text:
+            first, last, count = (int(word) for word in text.split(":"))
+            candidates = tuple(int(k) for k in np.linspace(first, last, count).round())
+        else:
+            candidates = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"--k_candidates={text}: must be first:last:number, or numbers with commas"
+        ) from None
+    if not candidates or candidates[0] < 2 or (np.diff(candidates) <= 0).any():
+        raise UserError(f"--k_candidates={text}: must be numbers that increase, from 2")
+    return candidates
+
+
+def calinski_harabasz(found: KMeans, n: int) -> float:
+    """Eq. 2: tr(B) / tr(W) · (n - k) / (k - 1), of k clusters of n points."""
+    k, within = len(found.centroids), found.scatter - found.between
+    if within <= 0:
+        return float("inf")
+    return found.between / within * (n - k) / (k - 1)
+
+
+Score = Callable[[np.ndarray, KMeans, int], tuple[float, float]]
+
+
+def _ch(points, found, seed):
+    del seed
+    return calinski_harabasz(found, len(points)), 0.0
+
+
+def _silhouette(points, found, seed):
+    chosen = _sample(points, seed)
+    labels = found.labels[chosen]
+    kinds = len(np.unique(labels))
+    if not 1 < kinds < len(labels):
+        return -1.0, 0.0
+    return float(silhouette_score(points[chosen], labels)), 0.0
+
+
+def _gap(points, found, seed):
+    """Gap(k) and its standard error s_k, both of the sample's log inertia."""
+    k = len(found.centroids)
+    x = np.asarray(points[_sample(points, seed)], np.float64)
+    k = min(k, len(x) - 1)
+    own = np.log(max(kmeans(x.astype(np.float32), k, seed).inertia, 1e-30))
+    mean = x.mean(0)
+    _, _, axes = np.linalg.svd(x - mean, full_matrices=False)
+    turned = (x - mean) @ axes.T
+    low, high = turned.min(0), turned.max(0)
+    logs = []
+    for number in range(REFERENCES):
+        rng = np.random.default_rng([seed, number])
+        reference = rng.uniform(low, high, turned.shape).astype(np.float32)
+        logs.append(np.log(kmeans(reference, k, seed).inertia))
+    return float(np.mean(logs) - own), float(np.std(logs) * np.sqrt(1 + 1 / REFERENCES))
+
+
+def _stability(points, found, seed):
+    k, order = len(found.centroids), np.random.default_rng(seed).permutation(len(points))
+    halves = [np.sort(order[part::2]) for part in (0, 1)]
+    if k > min(map(len, halves)):
+        return -1.0, 0.0
+    labels = []
+    for half in halves:
+        clustered = kmeans(np.asarray(points[half]), k, seed, tolerance=TOLERANCE)
+        labels.append(assign(points, clustered.centroids))
+    return float(adjusted_rand_score(*labels)), 0.0
+
+
+def _sample(points, seed) -> np.ndarray:
+    if len(points) <= SAMPLE:
+        return np.arange(len(points))
+    return np.sort(np.random.default_rng(seed).choice(len(points), SAMPLE, replace=False))
+
+
+CRITERIA: dict[str, Score] = {
+    "ch": _ch,
+    "silhouette": _silhouette,
+    "gap": _gap,
+    "stability": _stability,
+}
