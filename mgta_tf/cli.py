@@ -104,5 +104,5 @@ def _flag_line(field: dataclasses.Field[Any]) -> str:
         return f"  --[no]{field.name}  (default {str(default).lower()})"
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
-    shape = "|".join(choices) if choices else type(field.default).__name__.upper()
+    shape = "|".join(choices or (type(field.default).__name__.upper(), *field.metadata["words"]))
     return f"  --{field.name}={shape}  (default {default if default != '' else 'none'})"

@@ -32,6 +32,7 @@ def flag(
     choices: tuple[str, ...] | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
+    words: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field that `define` turns into an absl flag of the default's type.
 
@@ -41,8 +42,9 @@ def flag(
       choices: The values allowed, for a str.
       minimum: Smallest value allowed, for an int or a float.
       maximum: Largest value allowed, for an int or a float.
+      words: What may stand in place of an int.
     """
-    metadata = dict(help=help_text, choices=choices, minimum=minimum, maximum=maximum)
+    metadata = dict(help=help_text, choices=choices, minimum=minimum, maximum=maximum, words=words)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -77,7 +79,9 @@ def _define_one(field: dataclasses.Field[Any], module: str, values: absl_flags.F
             field.name, default, meta["help"], flag_values=values, module_name=module
         )
         return
-    if isinstance(default, int):
+    if meta["words"]:
+        parser = _IntOrWordParser(meta["minimum"], meta["words"])
+    elif isinstance(default, int):
         parser = absl_flags.IntegerParser(meta["minimum"], meta["maximum"])
     elif isinstance(default, float):
         parser = absl_flags.FloatParser(meta["minimum"], meta["maximum"])
@@ -90,6 +94,26 @@ def _define_one(field: dataclasses.Field[Any], module: str, values: absl_flags.F
     absl_flags.DEFINE(
         parser, field.name, default, meta["help"], values, serializer, module_name=module
     )
+
+
+class _IntOrWordParser(absl_flags.ArgumentParser):
+    """'100' → 100, 'auto' → 'auto'."""
+
+    def __init__(self, minimum: int | None, words: tuple[str, ...]):
+        super().__init__()
+        self._number, self._words = absl_flags.IntegerParser(minimum), words
+        self.syntactic_help = f"{self._number.syntactic_help} or {', '.join(words)}"
+
+    def parse(self, argument: Any) -> int | str:
+        if argument in self._words:
+            return argument
+        try:
+            return self._number.parse(argument)
+        except (TypeError, ValueError):
+            raise ValueError(f"must be {self.syntactic_help}") from None
+
+    def flag_type(self) -> str:
+        return "int or word"
 
 
 class _IntTupleParser(absl_flags.ArgumentParser):

@@ -16,6 +16,9 @@ import numpy as np
 
 import mgta_tf
 from mgta_tf import clustering, guidance
+from mgta_tf.clustering import curve
+from mgta_tf.clustering.choose import Choice
+from mgta_tf.clustering.clusters import Clusters
 from mgta_tf.config import flag, to_flagfile
 from mgta_tf.data import sampler
 from mgta_tf.data.pipeline import Feed
@@ -27,7 +30,7 @@ from mgta_tf.learner import Learner
 from mgta_tf.losses import looks_collapsed
 from mgta_tf.optimization import learning_rate
 from mgta_tf.runtime.checkpoints import Checkpoints, load_net, save_net
-from mgta_tf.runtime.monitoring import Board, Progress, duration, write_json
+from mgta_tf.runtime.monitoring import Board, Progress, duration, peak_memory_mb, write_json
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import Workdir
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from mgta_tf.train import TrainConfig
 
 SHOWN_IMAGES = 8  # originals and reconstructions on TensorBoard
+AGREEMENT_IMAGES = 1000  # on which the labellings of the two nets are compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +96,9 @@ class Run:
         self._board = Board(workdir.tensorboard)
         self._checkpoints = Checkpoints(workdir.checkpoints, self.nets, config.run.keep)
         self._offsets, self._totals = self._count_steps()
+        for turn in schedule:
+            if turn.process == "GLP":
+                clustering.check(config.cluster, self._num_images(turn))
         if config.run.probe_every_rounds and store.labels is None:
             raise UserError("--probe_every_rounds: the images have no classes to judge by")
         self._shown = store.batch(
@@ -110,47 +117,88 @@ class Run:
 
     def cluster(self, turn: Turn, images: np.ndarray, features: np.ndarray) -> np.ndarray:
         """k-means on the features (§3.2): the pseudo labels of the images, int32 [n]."""
-        seed = (self.config.run.seed * 1000 + turn.round) * 2 + turn.net
+        config, began = self.config.cluster, time.monotonic()
         try:
-            found = clustering.cluster(features, self.config.cluster, seed)
+            found, choice = clustering.cluster(
+                features, config, self._cluster_seed(turn), self._chosen_k()
+            )
         except UserError as error:
             raise UserError(f"{turn}: {error}") from None
-        row = self._label_row(turn, images, found)
-        labels = clustering.core(found.labels, found.distances, self.config.cluster.core_fraction)
-        self.workdir.save_labels(turn.round, turn.net, images, labels)
-        self.history.append(row)
-        step = self._offsets[self.schedule.index(turn)]
-        scalars = {f"clusters/{k}": v for k, v in row.items() if isinstance(v, (int, float))}
-        self._board.scalars(f"net{turn.net + 1}", step, scalars)
-        sizes = np.bincount(found.labels)
-        self._board.histogram(f"net{turn.net + 1}", step, "clusters/size", sizes)
-        return labels
-
-    def _label_row(self, turn: Turn, images: np.ndarray, found) -> dict[str, Any]:
         truth = self.store.labels
         row = {
             **_name(turn),
             "images": len(images),
-            "seconds": found.seconds,
-            "num_clusters": len(found.centroids),
-            "empty_clusters": found.reseeded,
-            "inertia": found.inertia,
+            "seconds": time.monotonic() - began,
             **clustering.diagnostics(
-                found.labels,
+                found,
                 None if truth is None else truth[images],
                 self._labels_of_last_round(turn, images),
             ),
+            **self._agreement_of_nets(turn, images, found.labels),
         }
+        if choice:
+            row.update(k_table=choice.table, k_criterion=choice.criterion, k_on_edge=choice.on_edge)
+        self._show_clusters(turn, row, found, choice)
+        labels = clustering.core(found.labels, found.distances, config.core_fraction)
+        self.workdir.save_labels(turn.round, turn.net, images, labels, found.distances)
+        self.history.append(row)
+        return labels
+
+    def _cluster_seed(self, turn: Turn) -> int:
+        return (self.config.run.seed * 1000 + turn.round) * 2 + turn.net
+
+    def _chosen_k(self) -> int | None:
+        """The K of the first labels, if there are any."""
+        return next((row["num_clusters"] for row in self.history if row["process"] == "GLP"), None)
+
+    def _agreement_of_nets(
+        self, turn: Turn, images: np.ndarray, labels: np.ndarray
+    ) -> dict[str, float | None]:
+        """How far the other net, clustered by itself, would give a sample the same labels."""
+        chosen = np.linspace(0, len(images) - 1, min(AGREEMENT_IMAGES, len(images)), dtype=int)
+        k = min(len(np.unique(labels[chosen])), len(chosen) - 1)
+        config = dataclasses.replace(
+            self.config.cluster, num_clusters=k, clusterer="kmeans", kmeans_impl="tf"
+        )
+        features = self.encode(self.nets[1 - turn.net], images[chosen])
+        try:
+            other, _ = clustering.cluster(features, config, self._cluster_seed(turn))
+        except UserError:  # the other net has collapsed, which its own turn will say
+            return {"nmi_nets": None, "ari_nets": None}
+        nmi, ari = clustering.agreement(other.labels, labels[chosen])
+        return {"nmi_nets": nmi, "ari_nets": ari}
+
+    def _show_clusters(
+        self, turn: Turn, row: dict[str, Any], found: Clusters, choice: Choice | None
+    ) -> None:
+        """TensorBoard, the picture of CH(k), and a line where something looks wrong."""
+        net, step = f"net{turn.net + 1}", self._offsets[self.schedule.index(turn)]
+        scalars = {f"clusters/{k}": v for k, v in row.items() if isinstance(v, (int, float))}
+        self._board.scalars(net, step, scalars)
+        known = found.labels != clustering.NOISE
+        sizes = np.bincount(found.labels[known])
+        sums = np.bincount(found.labels[known], found.distances[known])
+        self._board.histogram(net, step, "clusters/size", sizes)
+        self._board.histogram(net, step, "clusters/mean_distance", sums / sizes)
         limit = self.config.cluster.max_cluster_fraction
         if row["largest_fraction"] > limit:
             self._progress.note(
                 f"collapse? {turn}: one cluster holds {row['largest_fraction']:.0%} of the images, "
                 f"more than --max_cluster_fraction={limit}"
             )
-        return row
+        if choice is None:
+            return
+        for line in choice.table:
+            values = {f"k/round_{turn.round:02d}/{key}": line[key] for key in line if key != "k"}
+            self._board.scalars(net, int(line["k"]), values)
+        picture = self.workdir.k_curve(turn.round, turn.net)
+        curve.draw(choice, picture)
+        self._progress.note(f"{turn} · K = {choice.best_k} by {choice.criterion}: {picture}")
+        if choice.on_edge:
+            self._progress.note(f"{turn} · {choice.warning()}")
 
     def _labels_of_last_round(self, turn: Turn, images: np.ndarray) -> np.ndarray | None:
-        """What the same net called the same images a round ago, -1 where it did not: int32 [n]."""
+        """What the net called the same images a round ago, NOISE where it did not: int32 [n]."""
         path = self.workdir.labels(turn.round - 1, turn.net)
         if not os.path.exists(path):
             return None
@@ -264,9 +312,9 @@ class Run:
         """For every turn: the steps its net has done before it, and its own steps (0 for a GLP)."""
         done, offsets, totals = [0, 0], [], []
         for turn in self.schedule:
-            images = len(self.store) if turn.half is guidance.ALL else self._half_size(turn.half)
             steps = 0
             if turn.process == "TMP":
+                images = self._num_images(turn)
                 steps = sampler.steps_of(images, turn.epochs, self.config.batch.size)
             offsets.append(done[turn.net])
             totals.append(steps)
@@ -275,8 +323,10 @@ class Run:
                 done[1] = done[0]  # N2 will start where the IAE ends
         return offsets, totals
 
-    def _half_size(self, half: int) -> int:
-        return len(guidance.halves(len(self.store), 0, self.config.guidance, 0)[half])
+    def _num_images(self, turn: Turn) -> int:
+        if turn.half is guidance.ALL:
+            return len(self.store)
+        return len(guidance.halves(len(self.store), 0, self.config.guidance, 0)[turn.half])
 
     def _rate(self, number: int) -> Callable[[int], float]:
         """The learning rate by step of a turn: one schedule for the IAE, one for what follows."""
@@ -329,9 +379,10 @@ class Run:
             if turn.stage == "iae":
                 save_net(self.nets[0].model, self.workdir.iae)
             self._checkpoints.save(number + 1, 0, self.history)
+        row = self.history[-1]
+        row["peak_memory_mb"] = peak_memory_mb()
         self._board.flush()
         self._write_summary()
-        row = self.history[-1]
         self._progress.note(f"{turn} · {_words(row)} · {duration(row['seconds'])}")
 
     def _write_summary(self) -> None:

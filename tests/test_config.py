@@ -27,6 +27,7 @@ class Outer:
 
     name: str = flag("", "Text.")
     count: int = flag(3, "A count.", minimum=1)
+    size: object = flag(8, "A size.", minimum=2, words=("auto",))
     fast: bool = flag(True, "On or off.")
     inner: Inner = group(Inner)
 
@@ -44,12 +45,24 @@ def test_defaults_are_the_dataclass():
 
 
 def test_every_type_is_parsed():
-    parsed = parse("--name=x", "--count=7", "--nofast", "--rate=0.25", "--policy=b", "--blocks=1,2")
-    assert parsed == Outer("x", 7, False, Inner(0.25, "b", (1, 2)))
+    words = ["--name=x", "--count=7", "--size=9", "--nofast", "--rate=0.25", "--policy=b"]
+    parsed = parse(*words, "--blocks=1,2")
+    assert parsed == Outer("x", 7, 9, False, Inner(0.25, "b", (1, 2)))
+    assert parse("--size=auto").size == "auto"
 
 
 @pytest.mark.parametrize(
-    "word", ["--rate=1.5", "--rate=x", "--policy=c", "--count=0", "--blocks=1,x", "--unknown=1"]
+    "word",
+    [
+        "--rate=1.5",
+        "--rate=x",
+        "--policy=c",
+        "--count=0",
+        "--size=1",
+        "--size=x",
+        "--blocks=1,x",
+        "--unknown=1",
+    ],
 )
 def test_bad_values_are_refused_by_name(word):
     with pytest.raises(absl_flags.Error, match=word[2:].split("=")[0]):
@@ -57,7 +70,7 @@ def test_bad_values_are_refused_by_name(word):
 
 
 def test_a_written_flagfile_resolves_to_the_same_config(tmp_path):
-    original = Outer("a b", 9, False, Inner(1.0, "b", (2,)))
+    original = Outer("a b", 9, "auto", False, Inner(1.0, "b", (2,)))
     path = tmp_path / "f.flagfile"
     path.write_text("# a comment\n" + config.to_flagfile(original))
     assert parse(f"--flagfile={path}") == original

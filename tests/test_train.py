@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mgta_tf import config as config_lib
@@ -139,6 +140,40 @@ def test_same_flags_same_weights_and_a_kill_changes_nothing(finished, tmp_path, 
     ]
     for a, b in zip(*stages):
         assert (a["stage"], a["net"], a["nmi_truth"]) == (b["stage"], b["net"], b["nmi_truth"])
+
+
+def test_the_number_of_clusters_is_chosen_once_and_survives_a_kill(tmp_path, monkeypatch):
+    saves = checkpoints.Checkpoints.save
+
+    def save_and_die(self, turn, step, history):
+        saves(self, turn, step, history)
+        if turn == 3:
+            raise KeyboardInterrupt
+
+    config = config_of(
+        tmp_path, num_clusters="auto", k_candidates="5:9:3", probe_every_rounds=0, core_fraction=0.9
+    )
+    with monkeypatch.context() as killing:
+        killing.setattr(checkpoints.Checkpoints, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(config)
+    train.main(config)
+    stages = json.loads((tmp_path / "summary.json").read_text())["stages"][1:]
+    table = stages[0]["k_table"]
+    assert [row["k"] for row in table] == [5, 7, 9]
+    best = max(table, key=lambda row: row["ch"])["k"]
+    assert [stage["num_clusters"] for stage in stages] == [best] * 3
+    assert ["k_table" in stage for stage in stages] == [True, False, False]
+    with Image.open(tmp_path / "labels" / "k_round_01_net1.png") as picture:
+        assert picture.size[0] > 500
+    for stage in stages:
+        assert 0 <= stage["nmi_nets"] <= 1
+        assert 0 < stage["purity"] <= 1
+    with np.load(tmp_path / "labels" / "round_02_net1.npz") as arrays:
+        assert (arrays["label"] == -1).any()  # outside of the core
+        assert np.isfinite(arrays["distance"]).all()
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "net1")).Reload()
+    assert [point.step for point in events.Tensors("k/round_01/ch")] == [5, 7, 9]
 
 
 def test_a_finished_run_is_not_run_again(finished, capsys):
@@ -334,6 +369,17 @@ def test_help_imports_neither_model_garden_nor_addons():
     assert done.stderr == ""
     for words in ("Losses (§3.3).", "--margin=FLOAT  (default", "--data_dir"):
         assert words in done.stdout
+
+
+def test_memory_stays_flat_over_20_rounds(tmp_path):
+    flags = dict(FLAGS, blocks="1,1,1,1", iae_epochs=2, rounds=20, probe_every_rounds=0)
+    flags.update(clusters_per_batch=2, images_per_cluster=8, num_clusters=12)
+    done = command(f"--workdir={tmp_path / 'w'}", *(f"--{k}={v}" for k, v in flags.items()))
+    assert done.returncode == 0, done.stderr
+    stages = json.loads((tmp_path / "w" / "summary.json").read_text())["stages"]
+    assert [stage["round"] for stage in stages if stage["net"] == 1] == list(range(21))
+    peak = {stage["round"]: stage["peak_memory_mb"] for stage in stages if stage["net"] == 1}
+    assert peak[20] < 1.02 * peak[2]  # by then every graph has been traced and run
 
 
 def test_one_line_for_bad_input(tmp_path):

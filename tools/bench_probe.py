@@ -12,16 +12,15 @@ On a smaller problem (`--check_scale`) both run in full, and their mAP and costs
 from __future__ import annotations
 
 import dataclasses
-import resource
 import time
-from typing import Any
 
+import benchmarks
 import numpy as np
 
 from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.evaluation import svm
-from mgta_tf.runtime.monitoring import duration, write_json
+from mgta_tf.runtime.monitoring import duration, peak_memory_mb
 
 IMAGES = (5011, 4952)  # trainval and test of VOC2007
 FEATURES = 9216
@@ -52,7 +51,7 @@ def main(config: BenchConfig) -> None:
     print(f"{len(problem[0])} × {problem[0].shape[1]} features, {fits} fits", flush=True)
 
     ours = svm.linear_svm(*problem)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    memory = peak_memory_mb() / 1024
     print(
         f"batched: {duration(ours.seconds)}, peak {memory:.2f} GiB, certified error "
         f"{ours.error:.1e}, {ours.unconverged} unconverged, mAP {ours.map:.2f}",
@@ -67,19 +66,15 @@ def main(config: BenchConfig) -> None:
     )
     gaps = compare(config)
     rows = [
-        row("probe: all fits", ours.seconds, peer, "s", peer / ours.seconds, 8.0),
-        row("probe: minutes", ours.seconds / 60, None, "min", ours.seconds / 600, 1.0, below=True),
-        row("probe: peak memory", memory, None, "GiB", memory / 4, 1.0, below=True),
-        row("probe: mAP gap", gaps[0], None, "points", gaps[0] / 0.1, 1.0, below=True),
-        row("probe: CV-AP gap", gaps[1], None, "AP", gaps[1] / 0.002, 1.0, below=True),
+        benchmarks.row("probe: all fits", ours.seconds, peer, "s", peer / ours.seconds, 8.0),
+        benchmarks.row(
+            "probe: minutes", ours.seconds / 60, None, "min", ours.seconds / 600, 1.0, below=True
+        ),
+        benchmarks.row("probe: peak memory", memory, None, "GiB", memory / 4, 1.0, below=True),
+        benchmarks.row("probe: mAP gap", gaps[0], None, "points", gaps[0] / 0.1, 1.0, below=True),
+        benchmarks.row("probe: CV-AP gap", gaps[1], None, "AP", gaps[1] / 0.002, 1.0, below=True),
     ]
-    for each in rows:
-        print(
-            f"{each['bench']}: {each['ours']:.4g} {each['unit']}, ratio {each['ratio']:.3g}, "
-            f"target {each['target']:g}: {'met' if each['pass'] else 'MISSED'}"
-        )
-    if config.json:
-        write_json(config.json, rows)
+    benchmarks.finish(rows, config.json)
 
 
 def draw(scale: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -133,16 +128,6 @@ def compare(config: BenchConfig) -> tuple[float, float]:
         f"{peer.unconverged} fits"
     )
     return abs(ours.map - peer.map), float(max(lost))
-
-
-def row(
-    bench: str, ours: float, peer: float | None, unit: str, ratio: float, target: float,
-    below: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    met = ratio <= target if below else ratio >= target
-    return dict(
-        bench=bench, ours=ours, peer=peer, unit=unit, ratio=ratio, target=target, **{"pass": met}
-    )
 
 
 if __name__ == "__main__":

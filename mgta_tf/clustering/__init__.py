@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
 
-from mgta_tf.clustering.lloyd import KMeans, kmeans
+from mgta_tf.clustering.choose import CRITERIA, Choice, choose_k, parse_candidates
+from mgta_tf.clustering.clusterers import run_clusterer
+from mgta_tf.clustering.clusters import NOISE, Clusters, chunks
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 
@@ -21,7 +26,33 @@ FEATURES = ("embedding", "res2", "res3", "res4", "res5")
 class ClusterConfig:
     """Generating labels (GLP, §3.2)."""
 
-    num_clusters: int = flag(100, "K: clusters of a round; the paper has 100 and 300.", minimum=2)
+    num_clusters: int | str = flag(
+        100,
+        "K: clusters of a round; the paper has 100 and 300. auto: chosen among --k_candidates for "
+        "the first labels, then kept. adaptive: chosen each time (future work, §5).",
+        minimum=2,
+        words=("auto", "adaptive"),
+    )
+    k_candidates: str = flag(
+        "50:500:10", "Candidates for K: first:last:number, or numbers with commas."
+    )
+    k_criterion: str = flag(
+        "ch",
+        "What chooses K: Calinski-Harabasz (eq. 2), silhouette, gap statistic, stability.",
+        choices=tuple(CRITERIA),
+    )
+    clusterer: str = flag(
+        "kmeans",
+        "hdbscan finds its own number of clusters, and leaves the images between them out of the "
+        "triplets; it wants few dimensions (--cluster_pca_dim).",
+        choices=("kmeans", "minibatch_kmeans", "hdbscan"),
+    )
+    min_cluster_size: int = flag(10, "Images of the smallest cluster of hdbscan.", minimum=2)
+    kmeans_impl: str = flag(
+        "tf",
+        "k-means on TensorFlow's device, in chunks; or scikit-learn's, in memory.",
+        choices=("tf", "sklearn"),
+    )
     cluster_features: str = flag(
         "embedding", "What is clustered; res2 … res5 are averaged over pixels.", choices=FEATURES
     )
@@ -32,7 +63,9 @@ class ClusterConfig:
     cluster_pca_whiten: bool = flag(True, "Scale the principal components to variance 1.")
     kmeans_max_steps: int = flag(100, "Lloyd steps at most.", minimum=1)
     kmeans_tolerance: float = flag(
-        1e-4, "k-means stops when a step lowers the inertia by a smaller share.", minimum=0.0
+        1e-4,
+        "k-means (tf) stops when a step lowers the inertia by a smaller share.",
+        minimum=0.0,
     )
     core_fraction: float = flag(
         1.0,
@@ -52,94 +85,182 @@ class ClusterConfig:
     )
 
 
+def check(config: ClusterConfig, num_images: int) -> None:
+    """Refuses, before any training, a number of clusters that `num_images` images cannot have.
+
+    Raises:
+      UserError: naming the flag.
+    """
+    if config.clusterer == "hdbscan":
+        return
+    k = config.num_clusters
+    if isinstance(k, str):
+        name, largest = "k_candidates", parse_candidates(config.k_candidates)[-1]
+    else:
+        name, largest = "num_clusters", k
+    if largest >= num_images:
+        raise UserError(
+            f"--{name}: {largest} clusters of {num_images} images, which one net labels at a time; "
+            "lower it"
+        )
+
+
 def collect(batches: Iterator[np.ndarray], count: int, budget_mb: int, path: str) -> np.ndarray:
     """Batches of features as one float32 [count, D]: in memory, or a memory-mapped file `path`."""
-    features: Any = None
-    filled = 0
-    for batch in batches:
-        if features is None:
-            shape = (count, batch.shape[1])
-            if count * batch.shape[1] * 4 <= budget_mb * 2**20:
-                features = np.empty(shape, np.float32)
-            else:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                features = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-        features[filled : filled + len(batch)] = batch
-        filled += len(batch)
-    return features
+    first = next(batches)
+    everything: Any = itertools.chain([first], batches)
+    dimensions = first.shape[1]
+    if count * dimensions * 4 <= budget_mb * 2**20:
+        features, filled = np.empty((count, dimensions), np.float32), 0
+        for batch in everything:
+            features[filled : filled + len(batch)] = batch
+            filled += len(batch)
+        return features
+    return _write(everything, (count, dimensions), path)
 
 
-def cluster(features: np.ndarray, config: ClusterConfig, seed: int) -> KMeans:
-    """Groups features into `num_clusters` clusters by k-means: the pseudo labels of GLP.
+def _write(batches: Iterator[np.ndarray], shape: tuple[int, int], path: str) -> np.ndarray:
+    """Batches as float32 in a .npy file, which is returned memory-mapped."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in batches:
+            batch.astype("<f4").tofile(file)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def cluster(
+    features: np.ndarray, config: ClusterConfig, seed: int, chosen: int | None = None
+) -> tuple[Clusters, Choice | None]:
+    """Groups features into clusters: the pseudo labels of GLP, and how K was chosen, if it was.
 
     Args:
-      features: float32 [N, D].
+      features: float32 [N, D], in memory or memory-mapped.
       config: K, and what is done to the features first: PCA (whitened), then length 1.
       seed: Of the start.
+      chosen: The K that `--num_clusters=auto` took before.
 
     Raises:
       UserError: values that are not finite, features that are all equal, or K above the number of
         distinct points.
     """
     features = prepare(features, config)
-    return kmeans(
-        features,
-        config.num_clusters,
-        seed,
-        max_steps=config.kmeans_max_steps,
-        tolerance=config.kmeans_tolerance,
-    )
+    k, choice = config.num_clusters, None
+    if config.clusterer == "hdbscan":
+        k = 0
+    elif k == "auto" and chosen:
+        k = chosen
+    elif isinstance(k, str):
+        choice = choose_k(features, parse_candidates(config.k_candidates), config.k_criterion, seed)
+        k = choice.best_k
+    start = choice.start if choice else None
+    return run_clusterer(features, int(k), seed, config, start), choice
 
 
 def prepare(features: np.ndarray, config: ClusterConfig) -> np.ndarray:
-    """DeepCluster's recipe, as far as the flags ask for it: PCA, whitening, length 1."""
-    if not np.isfinite(features).all():
-        raise UserError("features hold NaN or infinity; the net has diverged")
-    if (features == features[0]).all():
-        raise UserError("all features are equal; the net has collapsed")
-    if config.cluster_pca_dim:
-        from sklearn.decomposition import PCA
+    """DeepCluster's recipe, as far as the flags ask for it: PCA, whitening, length 1.
 
-        dimensions = min(config.cluster_pca_dim, *features.shape)
-        pca = PCA(dimensions, whiten=config.cluster_pca_whiten, svd_solver="covariance_eigh")
-        features = pca.fit_transform(features).astype(np.float32)
+    Memory-mapped features become another memory-mapped file beside theirs.
+    """
+    first, constant = features[0], True
+    for part in _parts(features):
+        if not np.isfinite(part).all():
+            raise UserError("features hold NaN or infinity; the net has diverged")
+        constant = constant and bool((part == first).all())
+    if constant:
+        raise UserError("all features are equal; the net has collapsed")
+    if not config.cluster_pca_dim and not config.cluster_l2_normalize:
+        return features
+    steps = []
+    if config.cluster_pca_dim:
+        steps.append(_pca(features, config).transform)
     if config.cluster_l2_normalize:
-        features = features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-8)
-    return features
+        steps.append(lambda x: x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-8))
+    parts = (functools.reduce(lambda x, step: step(x), steps, part) for part in _parts(features))
+    if not isinstance(features, np.memmap):
+        return np.concatenate([part.astype(np.float32) for part in parts])
+    part = next(parts)
+    shape = (len(features), part.shape[1])
+    return _write(itertools.chain([part], parts), shape, f"{features.filename}.prepared.npy")
+
+
+def _pca(features: np.ndarray, config: ClusterConfig) -> Any:
+    """scikit-learn's PCA; of features that are not in memory, the incremental one."""
+    from sklearn.decomposition import PCA, IncrementalPCA
+
+    dimensions = min(config.cluster_pca_dim, *features.shape)
+    whiten = config.cluster_pca_whiten
+    if not isinstance(features, np.memmap):
+        return PCA(dimensions, whiten=whiten, svd_solver="covariance_eigh").fit(features)
+    pca = IncrementalPCA(dimensions, whiten=whiten)
+    for part in _parts(features):
+        if len(part) >= dimensions:
+            pca.partial_fit(part)
+    return pca
+
+
+def _parts(features: np.ndarray) -> Iterator[np.ndarray]:
+    """The features from first to last, some at a time: float32 [n, D]."""
+    return (part for _, part in chunks(features, np.float32(0)))
 
 
 def core(labels: np.ndarray, distances: np.ndarray, fraction: float) -> np.ndarray:
-    """The labels of the share of every cluster that is nearest to its centroid, -1 elsewhere.
+    """The labels of the share of every cluster that is nearest to its centroid, NOISE elsewhere.
 
     labels: int32 [n]. distances: [n], to the own centroid. A cluster of m keeps ⌈fraction · m⌉.
     """
-    order = np.lexsort((distances, labels))
-    sizes = np.bincount(labels)
-    rank = np.empty(len(labels), np.int64)
-    rank[order] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.where(rank < np.ceil(fraction * sizes)[labels], labels, -1).astype(np.int32)
+    kept = np.full(len(labels), NOISE, np.int32)
+    known = np.flatnonzero(labels >= 0)
+    own = labels[known]
+    order = np.lexsort((distances[known], own))
+    sizes = np.bincount(own)
+    rank = np.empty(len(known), np.int64)
+    rank[order] = np.arange(len(known)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    near = rank < np.ceil(fraction * sizes)[own]
+    kept[known[near]] = own[near]
+    return kept
 
 
 def diagnostics(
-    labels: np.ndarray,
-    truth: np.ndarray | None = None,
-    previous: np.ndarray | None = None,
+    found: Clusters, truth: np.ndarray | None = None, previous: np.ndarray | None = None
 ) -> dict[str, float | int | None]:
-    """What can be said of labels int32 [n]: sizes, and agreement with other labels of the images.
+    """What can be said of a clustering: sizes, and agreement with other labels of the images.
 
-    truth, previous: int [n] or None; agreement is the NMI, 0 to 1. An image that was not labelled
-    before has -1 in `previous`.
+    truth, previous: int [n] or None. NMI, ARI and purity are at most 1; noise, and an image that
+    has NOISE in `previous`, do not count.
     """
-    sizes = np.bincount(labels[labels >= 0])
-    agreement = None
-    if previous is not None and (previous >= 0).any():
-        known = previous >= 0
-        agreement = float(normalized_mutual_info_score(previous[known], labels[known]))
-    return {
+    labels = found.labels
+    sizes = np.bincount(labels[labels != NOISE])
+    said: dict[str, float | int | None] = {
+        "num_clusters": len(sizes),
+        "empty_clusters": found.reseeded,
+        "noise": int((labels == NOISE).sum()),
+        "inertia": found.inertia,
         "largest": int(sizes.max()),
         "median": float(np.median(sizes)),
         "smallest": int(sizes.min()),
         "largest_fraction": float(sizes.max() / len(labels)),
-        "nmi_truth": None if truth is None else float(normalized_mutual_info_score(truth, labels)),
-        "nmi_previous": agreement,
     }
+    for name, other in (("previous", previous), ("truth", truth)):
+        said[f"nmi_{name}"], said[f"ari_{name}"] = agreement(other, labels)
+    said["purity"] = None if truth is None else purity(truth, labels)
+    return said
+
+
+def agreement(one: np.ndarray | None, other: np.ndarray) -> tuple[float | None, float | None]:
+    """NMI and ARI of two labellings [n] of the same images, where both have one."""
+    if one is None:
+        return None, None
+    known = (one != NOISE) & (other != NOISE)
+    if not known.any():
+        return None, None
+    nmi = normalized_mutual_info_score(one[known], other[known])
+    return float(nmi), float(adjusted_rand_score(one[known], other[known]))
+
+
+def purity(truth: np.ndarray, labels: np.ndarray) -> float:
+    """The share of the images whose class is the most frequent of their cluster, 0 to 1."""
+    known = labels != NOISE
+    table = contingency_matrix(truth[known], labels[known])
+    return float(table.max(0).sum() / known.sum())

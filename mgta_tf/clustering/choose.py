@@ -5,8 +5,9 @@
 * `silhouette`: mean silhouette of a sample, largest.
 * `gap`: the gap statistic (Tibshirani, Walther & Hastie 2001) of a sample: the smallest K whose gap
   is within a standard error of the next one's.
-* `stability`: agreement (ARI) of the clusterings of two halves, each extended to all points;
-  largest.
+* `stability`: agreement (ARI) of the clusterings of two halves, each extended to all points: the
+  largest K that comes within 0.01 of the best, for a coarse grouping of clear clusters is stable,
+  too.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from mgta_tf.clustering.lloyd import KMeans, assign, kmeans, plus_plus
+from mgta_tf.clustering.clusters import Clusters
+from mgta_tf.clustering.lloyd import Start, assign, kmeans, plus_plus
 from mgta_tf.errors import UserError
 
 SAMPLE = 4000  # points by which silhouette and gap judge
+HALVES = 20_000  # points in the two halves of stability
+STABLE = 0.01  # agreements that differ by less are alike
 REFERENCES = 5  # data sets without clusters that the gap statistic compares with
 TOLERANCE = 1e-3  # of the table's k-means: CH changes by about as much
 
@@ -30,13 +34,23 @@ TOLERANCE = 1e-3  # of the table's k-means: CH changes by about as much
 class Choice:
     """best_k: what the criterion takes. on_edge: it is the first candidate or the last.
 
-    table: for every candidate `k`, `ch`, `inertia`, `seconds`, and the criterion's `score`.
+    table: for every candidate `k`, `ch`, `inertia`, `seconds`, and the criterion's `score`. start:
+    what all of them began with.
     """
 
     best_k: int
     on_edge: bool
     criterion: str
     table: list[dict[str, float]]
+    start: Start
+
+    def warning(self) -> str:
+        """What to say where `on_edge` is true."""
+        return (
+            f"K = {self.best_k} is the {'first' if self.best_k == self.table[0]['k'] else 'last'} "
+            f"of the candidates, so {self.criterion} has no maximum among them: widen "
+            "--k_candidates, or judge by another --k_criterion"
+        )
 
 
 def choose_k(
@@ -83,12 +97,14 @@ def choose_k(
     if criterion == "gap":
         enough = np.flatnonzero(scores[:-1] >= scores[1:] - np.array(errors)[1:])
         best = int(enough[0]) if len(enough) else len(scores) - 1
+    if criterion == "stability":
+        best = int(np.flatnonzero(scores >= scores.max() - STABLE)[-1])
     on_edge = best in (0, len(candidates) - 1)
-    return Choice(int(candidates[best]), on_edge, criterion, table)
+    return Choice(int(candidates[best]), on_edge, criterion, table, start)
 
 
-def parse_candidates(text: str) -> tuple[int, ...]:
-    """'a:b:n' → n numbers from a to b, evenly spaced; or 'a,b,c' as it stands.
+def parse_candidates(text: str, name: str = "k_candidates") -> tuple[int, ...]:
+    """'a:b:n' → n numbers from a to b, evenly spaced; 'a,b,c' as it stands. name: the flag's.
 
     Raises:
       UserError: it is neither, or does not increase.
@@ -101,14 +117,14 @@ def parse_candidates(text: str) -> tuple[int, ...]:
             candidates = tuple(int(word) for word in text.split(","))
     except ValueError:
         raise UserError(
-            f"--k_candidates={text}: must be first:last:number, or numbers with commas"
+            f"--{name}={text}: must be first:last:number, or numbers with commas"
         ) from None
     if not candidates or candidates[0] < 2 or (np.diff(candidates) <= 0).any():
-        raise UserError(f"--k_candidates={text}: must be numbers that increase, from 2")
+        raise UserError(f"--{name}={text}: must be numbers that increase, from 2")
     return candidates
 
 
-def calinski_harabasz(found: KMeans, n: int) -> float:
+def calinski_harabasz(found: Clusters, n: int) -> float:
     """Eq. 2: tr(B) / tr(W) · (n - k) / (k - 1), of k clusters of n points."""
     k, within = len(found.centroids), found.scatter - found.between
     if within <= 0:
@@ -116,7 +132,7 @@ def calinski_harabasz(found: KMeans, n: int) -> float:
     return found.between / within * (n - k) / (k - 1)
 
 
-Score = Callable[[np.ndarray, KMeans, int], tuple[float, float]]
+Score = Callable[[np.ndarray, Clusters, int], tuple[float, float]]
 
 
 def _ch(points, found, seed):
@@ -125,7 +141,7 @@ def _ch(points, found, seed):
 
 
 def _silhouette(points, found, seed):
-    chosen = _sample(points, seed)
+    chosen = _sample(points, SAMPLE, seed)
     labels = found.labels[chosen]
     kinds = len(np.unique(labels))
     if not 1 < kinds < len(labels):
@@ -136,7 +152,7 @@ def _silhouette(points, found, seed):
 def _gap(points, found, seed):
     """Gap(k) and its standard error s_k, both of the sample's log inertia."""
     k = len(found.centroids)
-    x = np.asarray(points[_sample(points, seed)], np.float64)
+    x = np.asarray(points[_sample(points, SAMPLE, seed)], np.float64)
     k = min(k, len(x) - 1)
     own = np.log(max(kmeans(x.astype(np.float32), k, seed).inertia, 1e-30))
     mean = x.mean(0)
@@ -152,21 +168,21 @@ def _gap(points, found, seed):
 
 
 def _stability(points, found, seed):
-    k, order = len(found.centroids), np.random.default_rng(seed).permutation(len(points))
-    halves = [np.sort(order[part::2]) for part in (0, 1)]
-    if k > min(map(len, halves)):
+    k, sample = len(found.centroids), np.asarray(points[_sample(points, HALVES, seed)])
+    order = np.random.default_rng(seed).permutation(len(sample))
+    if k > len(sample) // 2:
         return -1.0, 0.0
     labels = []
-    for half in halves:
-        clustered = kmeans(np.asarray(points[half]), k, seed, tolerance=TOLERANCE)
-        labels.append(assign(points, clustered.centroids))
+    for half in (order[::2], order[1::2]):
+        clustered = kmeans(sample[np.sort(half)], k, seed, tolerance=TOLERANCE)
+        labels.append(assign(sample, clustered.centroids))
     return float(adjusted_rand_score(*labels)), 0.0
 
 
-def _sample(points, seed) -> np.ndarray:
-    if len(points) <= SAMPLE:
+def _sample(points, size: int, seed) -> np.ndarray:
+    if len(points) <= size:
         return np.arange(len(points))
-    return np.sort(np.random.default_rng(seed).choice(len(points), SAMPLE, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(len(points), size, replace=False))
 
 
 CRITERIA: dict[str, Score] = {

@@ -8,45 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from mgta_tf.clustering.clusters import Clusters, chunks, mean_of, own_distances
 from mgta_tf.errors import UserError
 
-CHUNK_VALUES = 2**24  # of a chunk of points, and of its products: 64 MiB each
 SKETCH_DIMENSIONS = 64  # of the random projection in which the start is chosen
-
-
-@dataclasses.dataclass(frozen=True)
-class KMeans:
-    """A clustering of N points into K clusters.
-
-    centroids: float32 [K, D]. labels: int32 [N]. distances: float32 [N], Euclidean, to the own
-    centroid. inertia: sum of their squares. steps: Lloyd steps. seconds: start and steps.
-    reseeded: how often an empty cluster was given a new centroid. scatter: sum of the squared
-    distances to the mean of all points, tr(B) + tr(W) of eq. 2. between: tr(B), of the means of
-    the labelled points, from which `centroids` still differ by the last step's move.
-    """
-
-    centroids: np.ndarray
-    labels: np.ndarray
-    distances: np.ndarray
-    inertia: float
-    steps: int
-    seconds: float
-    reseeded: int
-    scatter: float
-    between: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Start:
     """Where k-means begins. The first k of `picked` are a start for k clusters.
 
-    mean: float32 [D], of all points. picked: numbers of distinct points. scatter: as in KMeans.
+    mean: float32 [D], of all points. picked: numbers of distinct points. scatter: as in Clusters.
     """
 
     mean: np.ndarray
@@ -62,7 +38,7 @@ def kmeans(
     max_steps: int = 100,
     tolerance: float = 1e-4,
     start: Start | None = None,
-) -> KMeans:
+) -> Clusters:
     """Clusters points by Lloyd's algorithm from a k-means++ start.
 
     A cluster that loses all its points is given the point that lies farthest out in the largest
@@ -87,7 +63,7 @@ def kmeans(
     centroids = points[np.sort(start.picked[:k])].astype(np.float32) - mean
     inertia, reseeded, steps = np.inf, 0, 0
     while True:
-        labels, sums, sizes, new_inertia = _assign(points, mean, centroids)
+        labels, sums, sizes, new_inertia = lloyd_step(points, mean, centroids)
         if (sizes == 0).any():
             centroids = _reseed(points, mean, centroids, labels, sizes)
             reseeded += int((sizes == 0).sum())
@@ -96,8 +72,8 @@ def kmeans(
             break
         centroids, inertia = (sums / sizes[:, None]).astype(np.float32), new_inertia
         steps += 1
-    distances = _own_distances(points, mean, centroids, labels)
-    return KMeans(
+    distances = own_distances(points, mean, centroids, labels)
+    return Clusters(
         centroids=centroids + mean,
         labels=labels,
         distances=distances,
@@ -121,13 +97,13 @@ def plus_plus(points: np.ndarray, k: int, seed: int) -> Start:
     Raises:
       UserError: a value is not finite.
     """
-    rng, mean, dimensions = np.random.default_rng(seed), _mean(points), points.shape[1]
+    rng, mean, dimensions = np.random.default_rng(seed), mean_of(points), points.shape[1]
     projection = None
     if dimensions > SKETCH_DIMENSIONS:
         projection = rng.standard_normal((dimensions, SKETCH_DIMENSIONS)).astype(np.float32)
         projection /= np.sqrt(SKETCH_DIMENSIONS)
     sketch, scatter = [], 0.0
-    for _, chunk in _chunks(points, mean):
+    for _, chunk in chunks(points, mean):
         scatter += float(np.sum(np.square(chunk, dtype=np.float64)))
         sketch.append(chunk if projection is None else chunk @ projection)
     x = np.concatenate(sketch)
@@ -156,23 +132,6 @@ def plus_plus(points: np.ndarray, k: int, seed: int) -> Start:
     return Start(mean, np.array(picked), scatter)
 
 
-def _chunks(points: np.ndarray, mean: Any, k: int = 1) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, rows less the mean), so many rows that neither they nor [rows, k] grow large."""
-    rows = max(1, CHUNK_VALUES // max(points.shape[1], k))
-    for first in range(0, len(points), rows):
-        yield first, np.asarray(points[first : first + rows], np.float32) - mean
-
-
-def _mean(points: np.ndarray) -> np.ndarray:
-    """float32 [D]; refuses points that are not finite."""
-    total = np.zeros(points.shape[1], np.float64)
-    for _, chunk in _chunks(points, np.float32(0)):
-        total += chunk.sum(0, dtype=np.float64)
-    if not np.isfinite(total).all():
-        raise UserError("features hold NaN or infinity; the net has diverged")
-    return (total / len(points)).astype(np.float32)
-
-
 @tf.function(reduce_retracing=True)
 def _assign_chunk(chunk, centroids):
     """[n, D], [K, D] → labels [n], sums of points [K, D], sizes [K], Σ min(|c|² - 2x·c) + |x|²."""
@@ -186,14 +145,22 @@ def _assign_chunk(chunk, centroids):
     return labels, sums, sizes, tf.reduce_sum(tf.cast(squares, tf.float64))
 
 
-def _assign(points, mean, centroids):
-    """One pass: labels int32 [N], sums float64 [K, D], sizes [K], inertia."""
+def lloyd_step(
+    points: np.ndarray, mean: np.ndarray, centroids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """One pass over points float32 [N, D]: what the next centroids are made of.
+
+    mean: [D], taken from the points. centroids: float32 [K, D], from which it has been taken.
+
+    Returns:
+      Labels int32 [N], sums of the points (less the mean) float64 [K, D], sizes [K], the inertia.
+    """
     k = len(centroids)
     labels = np.empty(len(points), np.int32)
     sums = np.zeros((k, points.shape[1]), np.float64)
     sizes, inertia = np.zeros(k, np.int64), 0.0
     moved = tf.constant(centroids)
-    for first, chunk in _chunks(points, mean, k):
+    for first, chunk in chunks(points, mean, k):
         parts = _assign_chunk(tf.constant(chunk), moved)
         labels[first : first + len(chunk)] = parts[0].numpy()
         sums += parts[1].numpy()
@@ -205,21 +172,12 @@ def _assign(points, mean, centroids):
 def assign(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """The nearest centroid of every point: float32 [N, D], [K, D] → int32 [N]."""
     mean = centroids.mean(0)
-    return _assign(points, mean, centroids - mean)[0]
-
-
-def _own_distances(points, mean, centroids, labels) -> np.ndarray:
-    """Distances to the own centroid by differences: exactly 0 for a point that lies on it."""
-    distances = np.empty(len(points), np.float32)
-    for first, chunk in _chunks(points, mean):
-        chunk -= centroids[labels[first : first + len(chunk)]]
-        distances[first : first + len(chunk)] = np.sqrt(np.einsum("nd,nd->n", chunk, chunk))
-    return distances
+    return lloyd_step(points, mean, centroids - mean)[0]
 
 
 def _reseed(points, mean, centroids, labels, sizes) -> np.ndarray:
     """Moves the centroids of empty clusters to the outermost points of the largest clusters."""
-    distances = _own_distances(points, mean, centroids, labels)
+    distances = own_distances(points, mean, centroids, labels)
     centroids, sizes = centroids.copy(), sizes.copy()
     for empty in np.flatnonzero(sizes == 0):
         spread = np.zeros(len(sizes))

@@ -44,12 +44,31 @@ class Workdir:
         """Where the labels that net `net` (from 0) made in a round are kept."""
         return os.path.join(self.path, "labels", f"round_{round_number:02d}_net{net + 1}.npz")
 
-    def save_labels(self, round_number: int, net: int, index: np.ndarray, label: np.ndarray):
-        """Writes `index` and `label`, int32 [n], whole or not at all."""
+    def k_curve(self, round_number: int, net: int) -> str:
+        """Where the picture of a choice of K is kept."""
+        return os.path.join(self.path, "labels", f"k_round_{round_number:02d}_net{net + 1}.png")
+
+    def save_labels(
+        self,
+        round_number: int,
+        net: int,
+        index: np.ndarray,
+        label: np.ndarray,
+        distance: np.ndarray,
+    ) -> None:
+        """Writes `index`, `label` int32 [n] and `distance` float32 [n], to the own centroid.
+
+        Whole or not at all.
+        """
         path = self.labels(round_number, net)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(f"{path}.partial", "wb") as file:
-            np.savez_compressed(file, index=index.astype(np.int32), label=label.astype(np.int32))
+            np.savez_compressed(
+                file,
+                index=index.astype(np.int32),
+                label=label.astype(np.int32),
+                distance=distance.astype(np.float32),
+            )
         os.replace(f"{path}.partial", path)
 
     def load_labels(self, round_number: int, net: int) -> np.ndarray:

@@ -4,11 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from sklearn.datasets import make_blobs
 from sklearn.decomposition import PCA
-from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from mgta_tf import clustering
-from mgta_tf.clustering import ClusterConfig
+from mgta_tf.clustering import ClusterConfig, clusters
+from mgta_tf.clustering.clusters import clusters_of
 from mgta_tf.errors import UserError
 
 CONFIG = ClusterConfig()
@@ -59,18 +61,121 @@ def test_a_collapsed_or_diverged_net_is_named(features):
         clustering.prepare(features, CONFIG)
 
 
+def found_of(labels, features=None):
+    labels = np.asarray(labels, np.int32)
+    points = np.random.default_rng(0).normal(size=(len(labels), 3)).astype(np.float32)
+    return clusters_of(points if features is None else features, labels, 1, 0.0)
+
+
 def test_diagnostics():
-    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2], np.int32)
-    truth = np.array([0, 0, 1, 1, 1, 1, 0, 0])
+    found = found_of([0, 0, 0, 0, 1, 1, 2, 2])
+    truth = np.array([0, 0, 0, 1, 1, 1, 0, 0])
     previous = np.array([5, 5, 5, 5, 3, 3, -1, -1])
-    said = clustering.diagnostics(labels, truth, previous)
+    said = clustering.diagnostics(found, truth, previous)
     assert (said["largest"], said["median"], said["smallest"]) == (4, 2.0, 2)
-    assert said["largest_fraction"] == 0.5
+    assert (said["num_clusters"], said["noise"], said["largest_fraction"]) == (3, 0, 0.5)
     assert said["nmi_previous"] == pytest.approx(1)  # among the six that had a label
-    assert said["nmi_truth"] == pytest.approx(normalized_mutual_info_score(truth, labels))
-    alone = clustering.diagnostics(labels)
-    assert alone["nmi_truth"] is None
-    assert alone["nmi_previous"] is None
+    assert said["ari_previous"] == pytest.approx(1)
+    assert said["nmi_truth"] == pytest.approx(normalized_mutual_info_score(truth, found.labels))
+    assert said["ari_truth"] == pytest.approx(adjusted_rand_score(truth, found.labels))
+    assert said["purity"] == pytest.approx(7 / 8)  # 3 of 4, 2 of 2, 2 of 2
+    alone = clustering.diagnostics(found)
+    assert [alone[k] for k in ("nmi_truth", "ari_truth", "purity", "nmi_previous")] == [None] * 4
+
+
+def test_noise_counts_for_nothing():
+    said = clustering.diagnostics(found_of([0, 0, 1, 1, -1, -1]), np.array([3, 3, 4, 4, 3, 4]))
+    assert (said["noise"], said["num_clusters"], said["smallest"]) == (2, 2, 2)
+    assert said["nmi_truth"] == said["ari_truth"] == said["purity"] == pytest.approx(1)
+    labels = np.array([1, -1, 1, 0], np.int32)
+    distances = np.array([2.0, np.inf, 1.0, 5.0])
+    np.testing.assert_array_equal(clustering.core(labels, distances, 0.5), [-1, -1, 1, 0])
+
+
+def test_clusters_of_labels_are_hand_worked():
+    points = np.array([[0, 0], [2, 0], [10, 0], [10, 4], [99, 99]], np.float32)
+    found = found_of([4, 4, 7, 7, -1], points)
+    np.testing.assert_array_equal(found.labels, [0, 0, 1, 1, -1])
+    np.testing.assert_allclose(found.centroids, [[1, 0], [10, 2]], atol=1e-5)
+    np.testing.assert_allclose(found.distances, [1, 1, 2, 2, np.inf])
+    assert found.inertia == pytest.approx(10)
+    with pytest.raises(UserError, match="all points are noise"):
+        found_of([-1, -1])
+
+
+def blobs(count=7, each=60):
+    rng = np.random.default_rng(4)
+    return make_blobs(count * each, centers=rng.normal(size=(count, 6)) * 20, random_state=0)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        dict(num_clusters=7),
+        dict(num_clusters=7, kmeans_impl="sklearn"),
+        dict(num_clusters=7, clusterer="minibatch_kmeans"),
+        dict(clusterer="hdbscan"),
+        dict(num_clusters="auto", k_candidates="3:12:10"),
+        dict(num_clusters="adaptive", k_candidates="3:12:10", k_criterion="stability"),
+    ],
+)
+def test_every_clusterer_finds_blobs(flags):
+    points, truth = blobs()
+    config = dataclasses.replace(CONFIG, **flags)
+    found, choice = clustering.cluster(points.astype(np.float32), config, seed=1)
+    known = found.labels >= 0
+    assert known.mean() > 0.9
+    assert adjusted_rand_score(truth[known], found.labels[known]) > 0.99
+    assert (choice is not None) == isinstance(config.num_clusters, str)
+
+
+def test_hdbscan_leaves_what_lies_between_out():
+    points, _ = blobs()
+    far = np.random.default_rng(1).uniform(-200, 200, (40, 6))
+    config = dataclasses.replace(CONFIG, clusterer="hdbscan")
+    both = np.concatenate([points, far]).astype(np.float32)
+    found, _ = clustering.cluster(both, config, seed=1)
+    assert (found.labels[len(points) :] == clustering.NOISE).mean() > 0.9
+
+
+def test_auto_is_chosen_once_adaptive_each_time():
+    points = blobs()[0].astype(np.float32)
+    config = dataclasses.replace(CONFIG, num_clusters="auto", k_candidates="3:12:10")
+    found, choice = clustering.cluster(points, config, seed=1, chosen=4)
+    assert (len(found.centroids), choice) == (4, None)
+    config = dataclasses.replace(config, num_clusters="adaptive")
+    found, choice = clustering.cluster(points, config, seed=1, chosen=4)
+    assert len(found.centroids) == choice.best_k == 7
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (dict(num_clusters=50), "--num_clusters: 50 clusters of 50 images"),
+        (dict(num_clusters="auto"), "--k_candidates: 500 clusters of 50 images"),
+        (dict(num_clusters="auto", k_candidates="9,3"), "--k_candidates=9,3: must be numbers"),
+    ],
+)
+def test_too_many_clusters_are_refused_before_training(flags, message):
+    with pytest.raises(UserError, match=message):
+        clustering.check(dataclasses.replace(CONFIG, **flags), 50)
+
+
+def test_features_on_disk_are_prepared_on_disk_and_give_the_same_clusters(tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "CHUNK_VALUES", 100 * 64)  # 100 points a chunk
+    rng = np.random.default_rng(0)
+    wide = (blobs()[0] @ rng.normal(size=(6, 64))).astype(np.float32)
+    mapped = clustering.collect(batches_of(wide, 64), len(wide), 0, str(tmp_path / "f" / "x.npy"))
+    assert isinstance(mapped, np.memmap)
+    config = dataclasses.replace(
+        CONFIG, num_clusters=7, cluster_pca_dim=5, cluster_l2_normalize=True
+    )
+    prepared = clustering.prepare(mapped, config)
+    assert isinstance(prepared, np.memmap)
+    assert prepared.shape == (len(wide), 5)
+    np.testing.assert_allclose(np.linalg.norm(prepared, axis=1), 1, rtol=1e-5)
+    here, there = (clustering.cluster(x, config, seed=1)[0].labels for x in (wide, mapped))
+    assert adjusted_rand_score(here, there) > 0.99
 
 
 def test_the_core_of_a_cluster_is_its_nearest_share():

@@ -5,7 +5,7 @@ import pytest
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.datasets import make_blobs
 
-from mgta_tf.clustering import lloyd as module
+from mgta_tf.clustering import clusters
 from mgta_tf.clustering.lloyd import Start, assign, kmeans, plus_plus
 from mgta_tf.errors import UserError
 
@@ -44,7 +44,7 @@ def test_same_seed_same_labels_and_chunks_do_not_matter(monkeypatch):
     first, again, other = (kmeans(points, 15, seed) for seed in (5, 5, 6))
     np.testing.assert_array_equal(first.labels, again.labels)
     assert not np.array_equal(first.labels, other.labels)
-    monkeypatch.setattr(module, "CHUNK_VALUES", 40 * 37)
+    monkeypatch.setattr(clusters, "CHUNK_VALUES", 40 * 37)
     np.testing.assert_array_equal(first.labels, kmeans(points, 15, 5).labels)
 
 

@@ -1,0 +1,121 @@
+"""What every clusterer gives, and how points are read: in chunks of bounded memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from mgta_tf.errors import UserError
+
+CHUNK_VALUES = 2**24  # of a chunk of points, and of its products: 64 MiB each
+NOISE = -1  # the label of a point that belongs to no cluster
+
+
+@dataclasses.dataclass(frozen=True)
+class Clusters:
+    """A clustering of N points into K clusters.
+
+    centroids: float32 [K, D]. labels: int32 [N], NOISE for a point in no cluster. distances:
+    float32 [N], Euclidean, to the own centroid, infinite for noise. inertia: sum of their squares.
+    steps: of the clusterer. seconds: start and steps. reseeded: how often an empty cluster was
+    given a new centroid. scatter: sum of the squared distances to the mean of all points,
+    tr(B) + tr(W) of eq. 2. between: tr(B), of the means of the labelled points, from which k-means'
+    `centroids` still differ by the last step's move.
+    """
+
+    centroids: np.ndarray
+    labels: np.ndarray
+    distances: np.ndarray
+    inertia: float
+    steps: int
+    seconds: float
+    reseeded: int
+    scatter: float
+    between: float
+
+
+def chunks(points: np.ndarray, mean: Any, k: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, rows less the mean), so many rows that neither they nor [rows, k] grow large.
+
+    A memory-mapped file is read, not mapped: pages of a map that were touched count as the
+    process's memory until the system wants them back.
+    """
+    dimensions = points.shape[1]
+    rows = max(1, CHUNK_VALUES // max(dimensions, k))
+    for first in range(0, len(points), rows):
+        if isinstance(points, np.memmap) and points.filename and points.flags.c_contiguous:
+            offset = points.offset + first * dimensions * points.itemsize
+            count = min(rows, len(points) - first) * dimensions
+            part = np.fromfile(points.filename, points.dtype, count, offset=offset)
+            part = part.reshape(-1, dimensions)
+        else:
+            part = points[first : first + rows]
+        yield first, np.asarray(part, np.float32) - mean
+
+
+def mean_of(points: np.ndarray) -> np.ndarray:
+    """float32 [D].
+
+    Raises:
+      UserError: a value is not finite.
+    """
+    total = np.zeros(points.shape[1], np.float64)
+    for _, chunk in chunks(points, np.float32(0)):
+        total += chunk.sum(0, dtype=np.float64)
+    if not np.isfinite(total).all():
+        raise UserError("features hold NaN or infinity; the net has diverged")
+    return (total / len(points)).astype(np.float32)
+
+
+def own_distances(points, mean, centroids, labels) -> np.ndarray:
+    """Distances to the own centroid by differences: exactly 0 for a point that lies on it.
+
+    centroids: [K, D], less the mean, as the points will be. Noise is infinitely far.
+    """
+    distances = np.full(len(points), np.inf, np.float32)
+    for first, chunk in chunks(points, mean):
+        here = labels[first : first + len(chunk)]
+        known = here != NOISE
+        moved = chunk[known] - centroids[here[known]]
+        distances[first : first + len(chunk)][known] = np.sqrt(np.einsum("nd,nd->n", moved, moved))
+    return distances
+
+
+def clusters_of(points: np.ndarray, labels: np.ndarray, steps: int, seconds: float) -> Clusters:
+    """The clustering that labels [N] from elsewhere describe; numbers without a point are skipped.
+
+    Raises:
+      UserError: all points are noise.
+    """
+    known = labels >= 0
+    if not known.any():
+        raise UserError("all points are noise to this --clusterer; lower --min_cluster_size")
+    kinds, numbers = np.unique(labels[known], return_inverse=True)
+    labels = np.full(len(points), NOISE, np.int32)
+    labels[known] = numbers
+    mean = mean_of(points)
+    sums, scatter = np.zeros((len(kinds), points.shape[1]), np.float64), 0.0
+    for first, chunk in chunks(points, mean):
+        here = labels[first : first + len(chunk)]
+        rows = np.flatnonzero(here >= 0)
+        member = (np.ones(len(rows), np.float32), (here[rows], rows))
+        sums += sparse.csr_matrix(member, (len(kinds), len(chunk))) @ chunk
+        scatter += float(np.sum(np.square(chunk, dtype=np.float64)))
+    sizes = np.bincount(numbers)
+    centroids = (sums / sizes[:, None]).astype(np.float32)
+    distances = own_distances(points, mean, centroids, labels)
+    return Clusters(
+        centroids=centroids + mean,
+        labels=labels,
+        distances=distances,
+        inertia=float(np.sum(np.square(distances[known], dtype=np.float64))),
+        steps=steps,
+        seconds=seconds,
+        reseeded=0,
+        scatter=scatter,
+        between=float(np.sum(np.square(sums).sum(1) / sizes)),
+    )
