@@ -80,7 +80,7 @@ def choose_k(
     table, errors = [], []
     for k in candidates:
         began = time.monotonic()
-        found = kmeans(points, k, seed, tolerance=TOLERANCE, start=start)
+        found = kmeans(points, k, seed, tolerance=TOLERANCE, start=start, with_distances=False)
         value, error = score(points, found, seed)
         table.append(
             {

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from mgta_tf.clustering.clusters import Clusters, chunks, mean_of, own_distances
+from mgta_tf.clustering.clusters import Clusters, chunks, own_distances
 from mgta_tf.errors import UserError
 
 SKETCH_DIMENSIONS = 64  # of the random projection in which the start is chosen
@@ -38,6 +38,7 @@ def kmeans(
     max_steps: int = 100,
     tolerance: float = 1e-4,
     start: Start | None = None,
+    with_distances: bool = True,
 ) -> Clusters:
     """Clusters points by Lloyd's algorithm from a k-means++ start.
 
@@ -49,8 +50,10 @@ def kmeans(
       k: Number of clusters.
       seed: Of the start.
       max_steps: Lloyd steps at most.
-      tolerance: It stops when a step lowers the inertia by less than this share of it.
+      tolerance: It stops when new centroids would lower the inertia by less than this share of it,
+        or when no label has changed.
       start: Of at least k clusters; one is made if none is given.
+      with_distances: Without them the inertia has float32's precision of the scatter.
 
     Raises:
       UserError: a value is not finite, or fewer than k points are distinct.
@@ -61,28 +64,36 @@ def kmeans(
     start = start or plus_plus(points, k, seed)
     mean = start.mean
     centroids = points[np.sort(start.picked[:k])].astype(np.float32) - mean
-    inertia, reseeded, steps = np.inf, 0, 0
+    labels, reseeded, steps = np.empty(0, np.int32), 0, 0
     while True:
-        labels, sums, sizes, new_inertia = lloyd_step(points, mean, centroids)
+        before = labels
+        labels, sums, sizes, gain = lloyd_step(points, mean, centroids)
         if (sizes == 0).any():
             centroids = _reseed(points, mean, centroids, labels, sizes)
             reseeded += int((sizes == 0).sum())
             continue
-        if steps >= max_steps or new_inertia >= inertia * (1 - tolerance):
+        inertia = start.scatter - 2 * gain
+        between = float(np.sum(np.square(sums).sum(1) / sizes))
+        lower = start.scatter - between  # the inertia from the points' own means
+        settled = inertia - lower <= tolerance * inertia or np.array_equal(labels, before)
+        if settled or steps >= max_steps:
             break
-        centroids, inertia = (sums / sizes[:, None]).astype(np.float32), new_inertia
+        centroids = (sums / sizes[:, None]).astype(np.float32)
         steps += 1
-    distances = own_distances(points, mean, centroids, labels)
+    distances = np.empty(0, np.float32)
+    if with_distances:
+        distances = own_distances(points, mean, centroids, labels)
+        inertia = float(np.sum(np.square(distances, dtype=np.float64)))
     return Clusters(
         centroids=centroids + mean,
         labels=labels,
         distances=distances,
-        inertia=float(np.sum(np.square(distances, dtype=np.float64))),
+        inertia=inertia,
         steps=steps,
         seconds=time.monotonic() - began,
         reseeded=reseeded,
         scatter=start.scatter,
-        between=float(np.sum(np.square(sums).sum(1) / sizes)),
+        between=between,
     )
 
 
@@ -97,25 +108,20 @@ def plus_plus(points: np.ndarray, k: int, seed: int) -> Start:
     Raises:
       UserError: a value is not finite.
     """
-    rng, mean, dimensions = np.random.default_rng(seed), mean_of(points), points.shape[1]
-    projection = None
-    if dimensions > SKETCH_DIMENSIONS:
-        projection = rng.standard_normal((dimensions, SKETCH_DIMENSIONS)).astype(np.float32)
-        projection /= np.sqrt(SKETCH_DIMENSIONS)
-    sketch, scatter = [], 0.0
-    for _, chunk in chunks(points, mean):
-        scatter += float(np.sum(np.square(chunk, dtype=np.float64)))
-        sketch.append(chunk if projection is None else chunk @ projection)
-    x = np.concatenate(sketch)
+    rng = np.random.default_rng(seed)
+    mean, scatter, x = _survey(points, rng)
+    across = np.ascontiguousarray(x.T)
     lengths = np.einsum("nd,nd->n", x, x)
 
-    def squared_distances(chosen):  # [N, number chosen]
-        products = x @ x[chosen].T
-        return np.maximum(lengths[:, None] - 2 * products + lengths[chosen], 0)
+    def squared_distances(chosen):  # [number chosen, N]
+        found = (-2 * x[chosen]) @ across
+        found += lengths
+        found += lengths[chosen, None]
+        return np.maximum(found, 0, out=found)
 
     trials = 2 + int(np.log(k))
     picked = [int(rng.integers(len(x)))]
-    nearest = squared_distances(picked)[:, 0]
+    nearest = squared_distances(picked)[0]
     nearest[picked] = 0
     while len(picked) < k:
         total = np.cumsum(nearest, dtype=np.float64)
@@ -124,25 +130,50 @@ def plus_plus(points: np.ndarray, k: int, seed: int) -> Start:
             draws = np.minimum(draws, len(x) - 1)
         else:  # all points lie on chosen ones, as far as the sketch can tell
             draws = rng.choice(np.setdiff1d(np.arange(len(x)), picked), 1)
-        candidates = np.minimum(squared_distances(draws), nearest[:, None])
-        best = int(np.argmin(candidates.sum(0, dtype=np.float64)))
-        nearest = candidates[:, best]
+        candidates = squared_distances(draws)
+        np.minimum(candidates, nearest, out=candidates)
+        best = int(np.argmin(candidates.sum(1)))
+        nearest = candidates[best]
         picked.append(int(draws[best]))
         nearest[picked[-1]] = 0
     return Start(mean, np.array(picked), scatter)
 
 
+def _survey(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float, np.ndarray]:
+    """One pass: mean [D], scatter, and the points in SKETCH_DIMENSIONS or fewer, float32 [N, d].
+
+    The points are taken from one of them, which cancels as the mean would and is known beforehand.
+    """
+    dimensions = points.shape[1]
+    projection = None
+    if dimensions > SKETCH_DIMENSIONS:
+        projection = rng.standard_normal((dimensions, SKETCH_DIMENSIONS)).astype(np.float32)
+        projection /= np.sqrt(SKETCH_DIMENSIONS)
+    origin = np.asarray(points[0], np.float32)
+    sketch, total, squares = [], np.zeros(dimensions), 0.0
+    for _, chunk in chunks(points, origin):
+        total += chunk.sum(0, dtype=np.float64)
+        squares += float(np.einsum("nd,nd->n", chunk, chunk).sum(dtype=np.float64))
+        sketch.append(chunk.copy() if projection is None else chunk @ projection)
+    if not np.isfinite(squares):
+        raise UserError("features hold NaN or infinity; the net has diverged")
+    shift = total / len(points)
+    scatter = squares - len(points) * float(shift @ shift)
+    return (origin + shift).astype(np.float32), max(scatter, 0.0), np.concatenate(sketch)
+
+
 @tf.function(reduce_retracing=True)
-def _assign_chunk(chunk, centroids):
-    """[n, D], [K, D] → labels [n], sums of points [K, D], sizes [K], Σ min(|c|² - 2x·c) + |x|²."""
-    halves = 0.5 * tf.reduce_sum(tf.square(centroids), axis=1)
-    scores = tf.matmul(chunk, centroids, transpose_b=True) - halves  # [n, K], largest is nearest
+def _assign_chunk(chunk, centroids, halves):
+    """[n, D], [D, K], |c|²/2 [K] → labels [n], sums of points [K, D], sizes [K], gain.
+
+    The gain is Σ max (x·c - |c|²/2). Centroids come transposed: the product is a quarter faster so.
+    """
+    scores = tf.matmul(chunk, centroids) - halves  # [n, K], largest is nearest
     labels = tf.argmax(scores, axis=1, output_type=tf.int32)
-    k = tf.shape(centroids)[0]
+    k = tf.size(halves)
     sums = tf.math.unsorted_segment_sum(chunk, labels, k)
     sizes = tf.math.bincount(labels, minlength=k, maxlength=k)
-    squares = tf.reduce_sum(tf.square(chunk), axis=1) - 2 * tf.reduce_max(scores, axis=1)
-    return labels, sums, sizes, tf.reduce_sum(tf.cast(squares, tf.float64))
+    return labels, sums, sizes, tf.reduce_sum(tf.cast(tf.reduce_max(scores, axis=1), tf.float64))
 
 
 def lloyd_step(
@@ -153,20 +184,24 @@ def lloyd_step(
     mean: [D], taken from the points. centroids: float32 [K, D], from which it has been taken.
 
     Returns:
-      Labels int32 [N], sums of the points (less the mean) float64 [K, D], sizes [K], the inertia.
+      Labels int32 [N], sums of the points (less the mean) float64 [K, D], sizes [K], and the gain:
+      the inertia is the scatter less twice of it.
     """
     k = len(centroids)
     labels = np.empty(len(points), np.int32)
     sums = np.zeros((k, points.shape[1]), np.float64)
-    sizes, inertia = np.zeros(k, np.int64), 0.0
-    moved = tf.constant(centroids)
+    sizes, gain = np.zeros(k, np.int64), 0.0
+    across = tf.constant(np.ascontiguousarray(centroids.T))
+    halves = tf.constant(0.5 * np.einsum("kd,kd->k", centroids, centroids))
     for first, chunk in chunks(points, mean, k):
-        parts = _assign_chunk(tf.constant(chunk), moved)
+        # Read in place: what is computed from it has been fetched when the buffer is filled anew.
+        points_here = tf.experimental.dlpack.from_dlpack(chunk.__dlpack__())
+        parts = _assign_chunk(points_here, across, halves)
         labels[first : first + len(chunk)] = parts[0].numpy()
         sums += parts[1].numpy()
         sizes += parts[2].numpy()
-        inertia += float(parts[3])
-    return labels, sums, sizes, inertia
+        gain += float(parts[3])
+    return labels, sums, sizes, gain
 
 
 def assign(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ def test_no_cluster_is_empty_among_many_duplicates(distinct, copies, k):
 def test_an_emptied_cluster_is_reseeded_and_counted():
     """A start whose second centroid no point is nearest to."""
     points = np.array([[0.0], [0.1], [0.2], [9.0], [9.1], [30.0]], np.float32)
-    start = Start(points.mean(0), np.array([0, 0, 3]), scatter=0.0)
+    start = Start(points.mean(0), np.array([0, 0, 3]), scatter=float(points.var() * 6))
     found = kmeans(points, 3, 0, start=start)
     assert found.reseeded == 1
     assert sorted(np.bincount(found.labels)) == [1, 2, 3]
