@@ -172,13 +172,13 @@ def judge(
         seed=seed,
         data_dir=data,
     )
-    export: dict[str, Any] = {"random": {"untrained": True}, "iae": {"net": "iae"}}.get(name, {})
+    exports: dict[str, dict[str, Any]] = {"random": {"untrained": True}, "iae": {"net": "iae"}}
     if name not in ("random", "iae"):
         shared["iae_checkpoint"] = os.path.join(config.workdir, "iae", "run")
     found = experiment.train_and_judge(
         os.path.join(config.workdir, name),
         train={**shared, **flags},
-        export=export,
+        export=exports.get(name, {}),
         probe={**PROBE, "data_dir": data},
     )
     row = {
