@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import tensorflow as tf
 
 from mgta_tf import cli, clustering
 from mgta_tf.clustering import ClusterConfig, curve
@@ -85,6 +84,8 @@ def load(path: str) -> np.ndarray:
 
 def encode(config: ChooseConfig) -> np.ndarray:
     """The endpoint `--cluster_features` of a folder's images, averaged over pixels: [N, D]."""
+    import tensorflow as tf  # after mgta_tf, which sets how it starts
+
     endpoint = config.cluster.cluster_features
     encoder = load_encode(config.saved_model, endpoint)
     data = config.data

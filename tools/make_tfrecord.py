@@ -12,6 +12,9 @@ import dataclasses
 import io
 import os
 
+import mgta_tf  # noqa: F401  sets how TensorFlow starts, so it comes first
+
+# isort: split
 import numpy as np
 import tensorflow as tf
 from PIL import Image

@@ -11,6 +11,9 @@ import contextlib
 import io
 import logging
 
+import mgta_tf  # noqa: F401  sets how TensorFlow starts, so it comes first
+
+# isort: split
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2_as_graph,
