@@ -13,6 +13,7 @@ import numpy as np
 from mgta_tf import cli, clustering
 from mgta_tf.clustering import ClusterConfig, curve
 from mgta_tf.clustering.choose import CRITERIA, choose_k, parse_candidates
+from mgta_tf.clustering.lloyd import kmeans
 from mgta_tf.config import flag, group
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.data.store import load_store
@@ -30,7 +31,7 @@ class ChooseConfig:
     saved_model: str = flag("", "SavedModel that encodes the images of --data_dir instead.")
     candidates: str = flag("50:500:10", "first:last:number, or numbers with commas.")
     criterion: str = flag("ch", "What chooses.", choices=tuple(CRITERIA))
-    output: str = flag("", "JSON: best_k, on_edge, table.")
+    output: str = flag("", "JSON: best_k, on_edge, table, and what its clusters are like.")
     plot: str = flag("", "PNG of the curves; none if empty.")
     seed: int = flag(0, "Of the starts and samples.", minimum=0)
     data: DataConfig = group(DataConfig)
@@ -43,7 +44,7 @@ def main(config: ChooseConfig) -> None:
     if bool(config.features) == bool(config.saved_model):
         raise UserError("give --features, or --saved_model with --data_dir")
     candidates = parse_candidates(config.candidates, "candidates")
-    features = load(config.features) if config.features else encode(config)
+    features, truth = (load(config.features), None) if config.features else encode(config)
     prepared = clustering.prepare(features, config.cluster)
     choice = choose_k(prepared, candidates, config.criterion, config.seed)
     for row in choice.table:
@@ -51,6 +52,9 @@ def main(config: ChooseConfig) -> None:
     print(f"K = {choice.best_k} of {len(features)} points by {choice.criterion}")
     if choice.on_edge:
         print(choice.warning())
+    found = kmeans(prepared, choice.best_k, config.seed, start=choice.start)
+    said = clustering.diagnostics(found, truth)
+    print("its clusters: " + ", ".join(f"{k} {v:.4g}" for k, v in said.items() if v is not None))
     if config.plot:
         curve.draw(choice, config.plot)
     write_json(
@@ -61,6 +65,7 @@ def main(config: ChooseConfig) -> None:
             "criterion": choice.criterion,
             "num_points": len(features),
             "table": choice.table,
+            "clusters": said,
         },
     )
 
@@ -82,8 +87,11 @@ def load(path: str) -> np.ndarray:
     return features if features.dtype == np.float32 else features.astype(np.float32)
 
 
-def encode(config: ChooseConfig) -> np.ndarray:
-    """The endpoint `--cluster_features` of a folder's images, averaged over pixels: [N, D]."""
+def encode(config: ChooseConfig) -> tuple[np.ndarray, np.ndarray | None]:
+    """The endpoint `--cluster_features` of a folder's images, averaged over pixels: [N, D].
+
+    And their classes, where they have any.
+    """
     import tensorflow as tf  # after mgta_tf, which sets how it starts
 
     endpoint = config.cluster.cluster_features
@@ -103,7 +111,8 @@ def encode(config: ChooseConfig) -> np.ndarray:
     )
     flat = (x.reshape(len(x), -1, x.shape[-1]).mean(1) for x in flat)
     path = f"{config.output}.features.npy"
-    return clustering.collect(flat, len(store), config.cluster.feature_budget_mb, path)
+    found = clustering.collect(flat, len(store), config.cluster.feature_budget_mb, path)
+    return found, store.labels
 
 
 if __name__ == "__main__":

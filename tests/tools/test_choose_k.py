@@ -57,6 +57,7 @@ def test_of_a_saved_model_and_images(tmp_path):
     )
     found = json.loads((tmp_path / "k.json").read_text())
     assert (found["num_points"], len(found["table"])) == (40, 3)
+    assert 0 < found["clusters"]["nmi_truth"] < 1
 
 
 def test_bad_input_is_named(features, tmp_path):
