@@ -55,8 +55,8 @@ class ClusterConfig:
     )
     cluster_features: str = flag(
         "embedding",
-        "What is clustered; res2 … res5 are averaged over pixels. Labels of a Tiny ImageNet IAE, NMI "
-        "with the truth: embedding 0.176, res2 0.179, res3 0.178, res4 0.179.",
+        "What is clustered; res2 … res5 are averaged over pixels. Labels of a Tiny ImageNet IAE, "
+        "NMI with the truth: embedding 0.176, res2 0.179, res3 0.178, res4 0.179.",
         choices=FEATURES,
     )
     cluster_l2_normalize: bool = flag(
