@@ -1,0 +1,179 @@
+"""Runs the study: every method and ablation of a plan, seed by seed; writes docs/results.md.
+
+  python tools/study.py --plan=docs/study.json --data_dir=tiny-imagenet-100 \\
+      --voc_root=VOCdevkit --workdir=runs/study
+  python tools/study.py --plan=docs/study.json                 only writes the page anew
+
+Every run becomes a row of docs/results/METHOD.json as soon as it is judged, and is not run again:
+the same command goes on where it was. All runs of a seed start from one IAE.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import experiment
+import study_report
+
+from mgta_tf import cli
+from mgta_tf.config import flag
+from mgta_tf.errors import UserError
+from mgta_tf.run import versions
+from mgta_tf.runtime.monitoring import write_atomically, write_json
+
+KEPT = ("map", "top1", "knn")
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """The study."""
+
+    plan: str = flag("", "JSON: what is run, with which flags and seeds.")
+    data_dir: str = flag("", "Tiny ImageNet's layout; none: no runs, only the page.")
+    voc_root: str = flag("", "VOCdevkit to judge by as well; none: not done.")
+    workdir: str = flag("", "Folder for the runs.")
+    results: str = flag("docs/results", "Folder of the rows; the page lies beside it.")
+    only: str = flag("", "Methods to run, separated by commas; all if empty.")
+    seeds: str = flag("", "Seeds to run, separated by commas; the plan's if empty.")
+
+
+def main(config: StudyConfig) -> None:
+    plan = load_plan(config.plan)
+    methods = {**plan["methods"], **plan["ablations"]}
+    chosen = config.only.split(",") if config.only else list(methods)
+    unknown = set(chosen) - set(methods)
+    if unknown:
+        raise UserError(f"--only={config.only}: {config.plan} has no {', '.join(sorted(unknown))}")
+    seeds = [int(s) for s in config.seeds.split(",")] if config.seeds else plan["seeds"]
+    if config.data_dir:
+        if not config.workdir:
+            raise UserError("--workdir is missing: name a folder for the runs")
+        for seed in seeds:
+            for name in chosen:
+                run_one(config, plan, name, methods[name], seed)
+                write_page(config, plan)
+    write_page(config, plan)
+
+
+def load_plan(path: str) -> dict[str, Any]:
+    """The plan.
+
+    Raises:
+      UserError: it is not there, or not a plan.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            plan = json.load(file)
+        methods = {**plan["methods"], **plan["ablations"]}
+        asked = {name for _, *names in plan["questions"] for name in names}
+        for name in asked - set(methods):
+            raise KeyError(name)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--plan={path}: not a plan ({error})") from None
+    return plan
+
+
+def run_one(
+    config: StudyConfig, plan: dict[str, Any], name: str, method: dict[str, Any], seed: int
+) -> None:
+    """Runs and judges a method with one seed, unless its row is there.
+
+    Raises:
+      UserError: the row that is there was made with other flags.
+    """
+    path = os.path.join(config.results, f"{name}.json")
+    rows = load_rows(path)
+    flags = flags_of(plan, method)
+    for row in rows:
+        if row["seed"] == seed:
+            if row["flags"] != flags:
+                raise UserError(f"{path}: seed {seed} was run with other flags; move it away")
+            return
+    found = train_and_judge(config, plan, name, method["kind"], flags, seed)
+    row = {
+        "method": name,
+        "seed": seed,
+        **{key: found[key] for key in (*KEPT, "seconds", "voc_map")},
+        "flags": flags,
+        "versions": versions(),
+    }
+    os.makedirs(config.results, exist_ok=True)
+    write_json(path, sorted([*rows, row], key=lambda r: r["seed"]))
+    print(f"{name}, seed {seed}: mAP {found['map']:.2f} in {found['seconds']:.0f} s", flush=True)
+
+
+def load_rows(path: str) -> list[dict[str, Any]]:
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def flags_of(plan: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
+    """What decides a method's encoder, by flag; neither seed nor paths."""
+    stages = {
+        "random": {"iae_epochs": 0, "rounds": 0, "final_epochs": 0},
+        "iae": {**plan["iae"], "rounds": 0, "final_epochs": 0},
+        "mgta": {**plan["iae"], **plan["train"]},
+        "supervised": {},
+    }
+    return {**plan["twin"], **stages[method["kind"]], **method.get("flags", {})}
+
+
+def train_and_judge(
+    config: StudyConfig,
+    plan: dict[str, Any],
+    name: str,
+    kind: str,
+    flags: dict[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """The probe's findings on the data, and `voc_map` on VOC (None without --voc_root)."""
+    folder = os.path.join(config.workdir, f"seed_{seed}", name)
+    train = {**flags, "seed": seed, "data_dir": config.data_dir}
+    if kind == "mgta":
+        train["iae_checkpoint"] = os.path.join(config.workdir, f"seed_{seed}", "iae", "run")
+    exports: dict[str, dict[str, Any]] = {"random": {"untrained": True}, "iae": {"net": "iae"}}
+    found = experiment.train_and_judge(
+        folder,
+        train=train,
+        export=exports.get(kind, {}),
+        probe={**plan["judge"], "data_dir": config.data_dir},
+        trainer="mgta_tf.supervised" if kind == "supervised" else "mgta_tf.train",
+    )
+    if not config.voc_root:
+        return {**found, "voc_map": None}
+    output = os.path.join(folder, "voc.json")
+    if not os.path.exists(output):
+        experiment.command(
+            "mgta_tf.probe",
+            {
+                **plan["judge_voc"],
+                "voc_root": config.voc_root,
+                "saved_model": os.path.join(folder, "saved_model"),
+                "output": output,
+            },
+            os.path.join(folder, "log.txt"),
+        )
+    with open(output, encoding="utf-8") as file:
+        return {**found, "voc_map": json.load(file)["map"]}
+
+
+def write_page(config: StudyConfig, plan: dict[str, Any]) -> None:
+    """docs/results.md and its picture, from the rows alone."""
+    rows = {
+        name: load_rows(os.path.join(config.results, f"{name}.json"))
+        for name in (*plan["methods"], *plan["ablations"])
+    }
+    search = load_rows(os.path.join(config.results, "search.json"))
+    page = os.path.join(os.path.dirname(config.results), "results.md")
+    write_atomically(page, study_report.page(plan, rows, search))
+    if any(rows.values()):
+        study_report.draw(plan, rows, os.path.join(config.results, "table.png"))
+
+
+if __name__ == "__main__":
+    cli.run(main, StudyConfig)

@@ -1,0 +1,174 @@
+"""The study's rows as a page and a picture: pure functions of the rows."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from scipy import stats
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
+    """docs/results.md."""
+    seconds = sum(row["seconds"] for part in rows.values() for row in part)
+    lines = [
+        "# Results: does mutual guidance help?",
+        "",
+        " ".join(answer(rows, *question) for question in plan["questions"]),
+        "",
+        plan["what"],
+        "",
+        "Percentages; mean ± standard deviation over the seeds. 95 % intervals are Student's t on "
+        "the differences of runs with the same seed. An interval across 0 decides nothing.",
+        "",
+        "![mAP of every method](results/table.png)",
+        "",
+        "## Methods",
+        "",
+        *table(plan["methods"], rows),
+        "",
+        "## Ablations of `mgta_100`",
+        "",
+        *table(plan["ablations"], rows),
+        "",
+        "## Search",
+        "",
+        *search_lines(search),
+        "",
+        "## How it was made",
+        "",
+        "```",
+        "python tools/study.py --plan=docs/study.json --data_dir=tiny-imagenet-100 \\",
+        "    --voc_root=VOCdevkit --workdir=runs/study",
+        "python tools/search.py --data_dir=tiny-imagenet-100 --workdir=runs/search "
+        "--output=docs/results/search.json",
+        "```",
+        "",
+        f"{sum(map(len, rows.values()))} runs, {seconds / 3600:.1f} hours of 2 CPU cores. "
+        + used_versions(rows),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def answer(rows: Rows, question: str, one: str, other: str) -> str:
+    """A question, and what the runs of both methods with the same seeds say to it."""
+    differences = paired(rows, one, other)
+    if not differences:
+        return f"**{question}** Not run yet."
+    base = statistics.mean(
+        row["map"] for row in rows[other] if row["seed"] in seeds_of(rows, one, other)
+    )
+    mean = statistics.mean(differences)
+    said = f"{mean:+.2f} mAP ({100 * mean / base:+.0f} %)"
+    if len(differences) == 1:
+        return f"**{question}** {said} on one seed, which decides nothing."
+    low, high = interval(differences)
+    verdict = "Yes" if low > 0 else "No, the reverse" if high < 0 else "Undecided"
+    return (
+        f"**{question}** {verdict}: {said}, 95 % interval {low:+.2f} to {high:+.2f}, "
+        f"{len(differences)} seeds."
+    )
+
+
+def seeds_of(rows: Rows, one: str, other: str) -> list[int]:
+    """Seeds with which both were run."""
+    known = [{row["seed"] for row in rows[name]} for name in (one, other)]
+    return sorted(known[0] & known[1])
+
+
+def paired(rows: Rows, one: str, other: str) -> list[float]:
+    """mAP of `one` less that of `other`, for each seed that both have."""
+    of = {name: {row["seed"]: row["map"] for row in rows[name]} for name in (one, other)}
+    return [of[one][seed] - of[other][seed] for seed in seeds_of(rows, one, other)]
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean of two values or more."""
+    mean, error = statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
+    reach = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    return mean - reach, mean + reach
+
+
+def table(methods: dict[str, Any], rows: Rows) -> list[str]:
+    lines = [
+        "| method | what | seeds | SVM mAP | top-1 | 20-NN | VOC-mini mAP | seconds a run |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, method in methods.items():
+        found = rows[name]
+        cells = [f"`{name}`", method["about"], str(len(found))]
+        for read in (
+            lambda row: row["map"],
+            lambda row: row["top1"],
+            lambda row: row["knn"]["20"],
+            lambda row: row["voc_map"],
+        ):
+            cells.append(spread([read(row) for row in found if read(row) is not None]))
+        cells.append(f"{statistics.mean(r['seconds'] for r in found):.0f}" if found else "-")
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def spread(values: list[float]) -> str:
+    """'5.62 ± 0.11', or '5.62' of one, or '-' of none."""
+    if not values:
+        return "-"
+    mean = f"{statistics.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
+
+
+def search_lines(search: list[dict[str, Any]]) -> list[str]:
+    """A table of the search's trials, best first; each shows what differs from the first trial."""
+    if not search:
+        return ["Not run yet."]
+    trials = [row for row in search if row["method"].startswith("trial")]
+    letter = trials[0]["searched"] if trials else {}
+    lines = [
+        "Judged on a held-out third of the training photographs, one seed, fewer rounds than above "
+        "(`tools/search.py`). `trial_000` is the letter of the paper.",
+        "",
+        "| trial | SVM mAP | top-1 | 20-NN | differs from the letter |",
+        "|---|---|---|---|---|",
+    ]
+    for row in sorted(search, key=lambda row: -row["map"]):
+        differs = ""
+        if row["method"].startswith("trial"):
+            changed = {k: v for k, v in row["searched"].items() if letter.get(k) != v}
+            differs = ", ".join(f"{name}={value}" for name, value in changed.items())
+        lines.append(
+            f"| `{row['method']}` | {row['map']:.2f} | {row['top1']:.2f} | {row['knn']['20']:.2f} "
+            f"| {differs} |"
+        )
+    return lines
+
+
+def used_versions(rows: Rows) -> str:
+    used = {str(sorted(row["versions"].items())) for part in rows.values() for row in part}
+    if not used:
+        return ""
+    one = next(row["versions"] for part in rows.values() for row in part)
+    words = ", ".join(f"{name} {version}" for name, version in one.items())
+    return f"Versions: {words}" + (" (and others: see the rows)." if len(used) > 1 else ".")
+
+
+def draw(plan: dict[str, Any], rows: Rows, path: str) -> None:
+    """Bars with the standard deviation over seeds; every run a dot."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in (*plan["methods"], *plan["ablations"]) if rows[name]]
+    figure = Figure(figsize=(max(4.0, 0.7 * len(names) + 1.5), 4.0), layout="constrained")
+    axes = figure.subplots()
+    for place, name in enumerate(names):
+        values = [row["map"] for row in rows[name]]
+        error = statistics.stdev(values) if len(values) > 1 else None
+        color = "tab:blue" if name in plan["methods"] else "tab:gray"
+        axes.bar(place, statistics.mean(values), yerr=error, color=color, alpha=0.6, capsize=4)
+        axes.plot([place] * len(values), values, "k.", markersize=5)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_ylabel("SVM mAP, %")
+    axes.set_title("Linear SVMs on frozen res4: methods (blue), ablations (grey)")
+    axes.grid(axis="y", alpha=0.3)
+    figure.savefig(path, dpi=110)
