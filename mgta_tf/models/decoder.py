@@ -25,12 +25,17 @@ def build_decoder(config: ModelConfig) -> tf.keras.Model:
 
     Then "interpolate, scale factor 2" mirrors the max pool (16h), and a transposed 8×8 of stride 2
     mirrors conv1 (32h). Its 'same' padding is Table 1's "padding 3" on every side.
+
+    `--decoder=light` has one block a stage. With `resize_conv` nothing is transposed: the strides
+    repeat pixels and convolve, the last layer too, whose convolution is conv1's 7×7.
     """
+    kind = "resize" if config.decoder == "resize_conv" else "transposed"
+    depth = (1, 1, 1, 1) if config.decoder == "light" else config.blocks
     sync = config.sync_batch_norm and tf.distribute.get_strategy().num_replicas_in_sync > 1
     features = keras.Input((None, None, config.channels(2048)), name="res5")
     x = features
     after = {5: 1024, 4: 512, 3: 256, 2: 64}
-    for stage, blocks in zip((5, 4, 3, 2), reversed(config.blocks)):
+    for stage, blocks in zip((5, 4, 3, 2), reversed(depth)):
         inner = 64 * 2 ** (stage - 2)
         for block in range(1, blocks + 1):
             last = block == blocks
@@ -41,10 +46,12 @@ def build_decoder(config: ModelConfig) -> tf.keras.Model:
                 stride=2 if last and stage > 2 else 1,
                 name=f"up{stage}_block{block}",
                 synchronized=sync,
-                transposed=True,
+                kind=kind,
             )
     x = keras.layers.UpSampling2D(2, interpolation="bilinear", name="interpolate")(x)
-    images = keras.layers.Conv2DTranspose(3, 8, 2, padding="same", dtype="float32", name="images")(
-        x
-    )
-    return keras.Model(features, images, name="decoder")
+    if kind == "resize":
+        x = keras.layers.UpSampling2D(2, name="images_resize")(x)
+        last = keras.layers.Conv2D(3, 7, padding="same", dtype="float32", name="images")
+    else:
+        last = keras.layers.Conv2DTranspose(3, 8, 2, padding="same", dtype="float32", name="images")
+    return keras.Model(features, last(x), name="decoder")

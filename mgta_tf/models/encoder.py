@@ -26,6 +26,13 @@ class ModelConfig:
         (3, 4, 6, 3),
         "Residual blocks in res2, res3, res4, res5; the decoder has the same, mirrored.",
     )
+    decoder: str = flag(
+        "mirror",
+        "Table 1's mirror of the encoder in transposed convolutions; resize_conv: the same with "
+        "every pixel repeated before a plain convolution, which leaves no checkerboard; light: the "
+        "mirror with one block a stage (future work, §5, second point).",
+        choices=("mirror", "resize_conv", "light"),
+    )
     sync_batch_norm: bool = flag(
         True, "Batch norm statistics over all replicas; without effect on one device."
     )
@@ -54,7 +61,7 @@ def build_encoder(config: ModelConfig) -> tf.keras.Model:
     """
     sync = config.sync_batch_norm and tf.distribute.get_strategy().num_replicas_in_sync > 1
     images = keras.Input((None, None, 3), name="images")
-    x = convolution(images, config.channels(64), 7, 2, "conv1_conv", transposed=False)
+    x = convolution(images, config.channels(64), 7, 2, "conv1_conv")
     x = batch_norm(x, "conv1_bn", synchronized=sync)
     x = keras.layers.ReLU(name="conv1")(x)
     x = keras.layers.MaxPooling2D(3, 2, padding="same", name="pool1")(x)

@@ -11,13 +11,16 @@ BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-5
 
 
-def convolution(x, filters: int, size: int, stride: int, name: str, *, transposed: bool):
-    """A bias-free convolution, or transposed convolution, of `size`×`size` with 'same' padding.
+def convolution(x, filters: int, size: int, stride: int, name: str, *, kind: str = "plain"):
+    """A bias-free convolution of `size`×`size` with 'same' padding.
 
-    [N, h, w, c] → [N, ceil(h / stride), ceil(w / stride), filters], or [N, h·stride, w·stride,
-    filters] when `transposed`.
+    kind 'plain' divides the resolution by the stride: [N, h, w, c] → [N, ceil(h / stride),
+    ceil(w / stride), filters]. 'transposed', and 'resize' (repeat every pixel, then a plain
+    convolution), multiply it: [N, h·stride, w·stride, filters].
     """
-    layer = keras.layers.Conv2DTranspose if transposed else keras.layers.Conv2D
+    if kind == "resize" and stride > 1:
+        x, stride = keras.layers.UpSampling2D(stride, name=f"{name}_resize")(x), 1
+    layer = keras.layers.Conv2DTranspose if kind == "transposed" else keras.layers.Conv2D
     return layer(
         filters,
         size,
@@ -47,22 +50,20 @@ def bottleneck(
     name: str,
     *,
     synchronized: bool,
-    transposed: bool = False,
+    kind: str = "plain",
     output_name: str | None = None,
 ):
     """A residual block of Table 1: 1×1 `inner`, 3×3 `inner`, 1×1 `outer`, ReLU after the sum.
 
     The stride sits on the 3×3, as in FAIR's benchmark and Model Garden, not on the first 1×1 as in
-    `keras.applications`. With `transposed` every convolution is a transposed one, so the stride
-    multiplies the resolution. The shortcut is a 1×1 projection where the shape changes.
+    `keras.applications`. `kind` is that of all its convolutions: with 'transposed' and 'resize' the
+    stride multiplies the resolution. The shortcut is a 1×1 projection where the shape changes.
 
     [N, h, w, c] → [N, h/stride, w/stride, outer], or [N, h·stride, w·stride, outer].
     """
 
     def conv_bn(value, filters, size, conv_stride, part):
-        value = convolution(
-            value, filters, size, conv_stride, f"{name}_{part}_conv", transposed=transposed
-        )
+        value = convolution(value, filters, size, conv_stride, f"{name}_{part}_conv", kind=kind)
         return batch_norm(value, f"{name}_{part}_bn", synchronized=synchronized)
 
     shortcut = x

@@ -96,7 +96,7 @@ def load_net(model: tf.keras.Model, path: str) -> None:
         status.assert_existing_objects_matched().expect_partial()
     except DAMAGED:
         raise UserError(
-            f"{path}: damaged, or a net of another --width or --blocks than asked for"
+            f"{path}: damaged, or a net of another --width, --blocks or --decoder than asked for"
         ) from None
 
 
@@ -115,4 +115,6 @@ def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
         status = tf.train.Checkpoint(nets=nets).restore(newest)
         status.assert_existing_objects_matched().expect_partial()
     except DAMAGED:
-        raise UserError(f"{newest}: damaged, or not of this run's --width and --blocks") from None
+        raise UserError(
+            f"{newest}: damaged, or not of this run's --width, --blocks and --decoder"
+        ) from None

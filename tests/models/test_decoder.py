@@ -9,6 +9,7 @@ import tensorflow as tf
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.decoder import build_decoder
 from mgta_tf.models.encoder import ModelConfig
+from mgta_tf.models.layers import convolution
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +54,10 @@ def test_last_layer_is_8x8_stride_2_padding_3_to_3_channels(full_size):
     assert (rows.min(), rows.max()) == (2 * 4 - 3, 2 * 4 + 4)
 
 
+@pytest.mark.parametrize("decoder", ["mirror", "resize_conv", "light"])
 @pytest.mark.parametrize("size", [32, 64, 96, 224])
-def test_a_reconstruction_has_the_shape_of_its_image(size):
-    model = build_autoencoder(ModelConfig(width=0.0625, blocks=(1, 1, 1, 1)))
+def test_a_reconstruction_has_the_shape_of_its_image(size, decoder):
+    model = build_autoencoder(ModelConfig(width=0.0625, blocks=(1, 1, 1, 1), decoder=decoder))
     outputs = model(np.zeros((1, size, size, 3), np.float32))
     assert outputs["reconstruction"].shape == (1, size, size, 3)
     assert outputs["reconstruction"].dtype == tf.float32
@@ -70,3 +72,24 @@ def test_output_is_linear():
     model = build_decoder(ModelConfig(width=0.0625, blocks=(1, 1, 1, 1)))
     images = model(np.random.default_rng(0).normal(size=(2, 2, 2, 128)).astype(np.float32)).numpy()
     assert images.min() < 0 < images.max()
+
+
+def test_resize_conv_transposes_nothing_and_has_the_mirrors_blocks():
+    config = ModelConfig(width=0.0625, decoder="resize_conv")
+    layers = build_decoder(config).layers
+    assert not [layer for layer in layers if "Transpose" in type(layer).__name__]
+    assert sum(layer.name.endswith("_2_conv") for layer in layers) == sum(config.blocks)
+
+
+def test_resize_conv_repeats_pixels():
+    images = tf.keras.Input((2, 2, 1))
+    model = tf.keras.Model(images, convolution(images, 1, 1, 2, "c", kind="resize"))
+    model.set_weights([np.ones((1, 1, 1, 1))])
+    out = model(np.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)).numpy()[0, :, :, 0]
+    assert out.tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+
+
+def test_light_has_one_block_a_stage():
+    layers = build_decoder(ModelConfig(width=0.0625, decoder="light")).layers
+    middle = [layer.name for layer in layers if layer.name.endswith("_2_conv")]
+    assert middle == [f"up{stage}_block1_2_conv" for stage in (5, 4, 3, 2)]
