@@ -83,12 +83,14 @@ class Learner:
 
     def _train_one_replica(self, batch, lambda1):
         images, labels, uniforms = batch
-        images = pipeline.augment(images, uniforms, self._augment)
-        images = pipeline.normalize(images, self._augment.normalization)
+        seen, targets = (
+            pipeline.normalize(x, self._augment.normalization)
+            for x in pipeline.augment(images, uniforms, self._augment)
+        )
         with tf.GradientTape() as tape:
-            outputs = self.model(images, training=True)
+            outputs = self.model(seen, training=True)
             loss, monitors = losses.total_loss(
-                images, outputs, labels, lambda1, self._loss, draws=uniforms[:, -1]
+                targets, outputs, labels, lambda1, self._loss, draws=uniforms[:, -1]
             )
         norm = apply_gradients(tape, loss, self.model, self.optimizer, self._clip_norm)
         return {**monitors, "gradient_norm": norm}

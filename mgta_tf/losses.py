@@ -214,12 +214,12 @@ def triplet_loss(embeddings, labels, config: LossConfig, draws=None):
     return loss, monitors
 
 
-def total_loss(images, outputs, labels, lambda1, config: LossConfig, draws=None):
+def total_loss(targets, outputs, labels, lambda1, config: LossConfig, draws=None):
     """L_all = L_re + λ₁ L_htri, eq. 8.
 
     Args:
-      images: [N, H, W, 3], normalised.
-      outputs: what `build_autoencoder`'s model returned for them.
+      targets: [N, H, W, 3], normalised images: what the reconstructions should be.
+      outputs: what `build_autoencoder`'s model returned for the images that it saw.
       labels: [N] clusters, -1 for images without one; all -1 leaves the reconstruction alone.
       lambda1: λ₁, a scalar.
       config: The losses' settings.
@@ -229,7 +229,7 @@ def total_loss(images, outputs, labels, lambda1, config: LossConfig, draws=None)
       (L_all [], monitors of both losses with `reconstruction_loss` and `triplet_loss`).
     """
     reconstruction, reconstruction_monitors = reconstruction_loss(
-        images, outputs["reconstruction"], config.reconstruction_reduction
+        targets, outputs["reconstruction"], config.reconstruction_reduction
     )
     triplet, triplet_monitors = triplet_loss(outputs["embedding"], labels, config, draws)
     weight = tf.where(lambda1 > 0, config.reconstruction_weight, 1.0)  # stage 1 has λ₁ = 0

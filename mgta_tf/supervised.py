@@ -88,7 +88,7 @@ class Classifier:
 
     def _train_one_replica(self, batch):
         images, labels, uniforms = batch
-        images = pipeline.augment(images, uniforms, self._config.augment)
+        images, _ = pipeline.augment(images, uniforms, self._config.augment)
         images = pipeline.normalize(images, self._config.augment.normalization)
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)

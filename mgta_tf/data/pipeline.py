@@ -17,8 +17,10 @@ import tensorflow as tf
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 
-# Random numbers in [0, 1) for one image of a batch: nine of its augmentation, one of its triplet.
-UNIFORMS = 10
+GRID = 4  # squares per side, of which some are hidden
+# Random numbers in [0, 1) for one image of a batch: nine for crop, flip and colours, one for each
+# square, one for its triplet.
+UNIFORMS = 9 + GRID**2 + 1
 
 NORMALIZATIONS = {
     # name: (mean, standard deviation) of RGB in 0..1
@@ -54,6 +56,18 @@ class AugmentConfig:
         maximum=1.0,
     )
     grayscale: float = flag(0.0, "Share of images turned grey.", minimum=0.0, maximum=1.0)
+    hidden_share: float = flag(
+        0.0,
+        "Share of the squares of a 4×4 grid that the encoder sees in the image's mean colour.",
+        minimum=0.0,
+        maximum=0.9,
+    )
+    reconstruct: str = flag(
+        "seen",
+        "What the decoder gives back: what the encoder saw (eq. 1), or the image before its "
+        "colours were changed and squares hidden (a denoising auto-encoder; not in the paper).",
+        choices=("seen", "clean"),
+    )
 
     def __post_init__(self):
         if self.image_size % 32:
@@ -85,7 +99,7 @@ def fit_size(images, size: int):
 
 
 def augment(images, uniforms, config: AugmentConfig):
-    """Crop, flip and colour, a pure function of the images and of random numbers.
+    """Crop, flip, colours and hidden squares, a pure function of the images and of random numbers.
 
     Args:
       images: uint8 [N, S, S, 3].
@@ -94,8 +108,17 @@ def augment(images, uniforms, config: AugmentConfig):
       config: What to do; `config.image_size` is the size of the result.
 
     Returns:
-      float32 [N, image_size, image_size, 3] in 0..255.
+      (seen, target), float32 [N, image_size, image_size, 3] in 0..255 each: what the encoder reads,
+      and what the decoder is to give back.
     """
+    clean = _crop_and_flip(images, uniforms, config)
+    seen = _change_colors(clean, uniforms, config)
+    if config.hidden_share:
+        seen = _hide_squares(seen, uniforms[:, 9 : 9 + GRID**2], config.hidden_share)
+    return seen, clean if config.reconstruct == "clean" else seen
+
+
+def _crop_and_flip(images, uniforms, config: AugmentConfig):
     draws = tf.unstack(uniforms, axis=1)
     if config.crop_min_area < 1:
         images = _random_resized_crop(images, draws[:4], config)
@@ -103,6 +126,11 @@ def augment(images, uniforms, config: AugmentConfig):
         images = fit_size(images, config.image_size)
     if config.flip:
         images = tf.where(draws[4][:, None, None, None] < 0.5, images, images[:, :, ::-1])
+    return images
+
+
+def _change_colors(images, uniforms, config: AugmentConfig):
+    draws = tf.unstack(uniforms, axis=1)
     if config.color_jitter:
         brightness, contrast, saturation = (
             1 + config.color_jitter * (2 * u[:, None, None, None] - 1) for u in draws[5:8]
@@ -115,6 +143,14 @@ def augment(images, uniforms, config: AugmentConfig):
         grey = draws[8][:, None, None, None] < config.grayscale
         images = tf.where(grey, _gray(images) + tf.zeros_like(images), images)
     return images
+
+
+def _hide_squares(images, draws, share: float):
+    """Squares whose number of `draws` [N, GRID²] is below `share` take the image's mean colour."""
+    repeats = images.shape[1] // GRID
+    hidden = tf.reshape(draws < share, [-1, GRID, GRID, 1])
+    hidden = tf.repeat(tf.repeat(hidden, repeats, axis=1), repeats, axis=2)
+    return tf.where(hidden, tf.reduce_mean(images, [1, 2], keepdims=True), images)
 
 
 def _random_resized_crop(images, draws, config: AugmentConfig):

@@ -24,6 +24,10 @@ class Store:
         return self._pixels[indices]
 
 
+def seen(images, draws, config):
+    return pipeline.augment(images, draws, config)[0]
+
+
 def uniforms(n, **draws):
     values = np.full((n, UNIFORMS), 0.5, np.float32)
     for index, value in draws.items():
@@ -33,7 +37,7 @@ def uniforms(n, **draws):
 
 def test_nothing_is_done_when_all_is_off():
     images = Store(4).batch(np.arange(4))
-    out = pipeline.augment(images, uniforms(4), AugmentConfig(**OFF))
+    out = seen(images, uniforms(4), AugmentConfig(**OFF))
     np.testing.assert_array_equal(out, images)
 
 
@@ -41,7 +45,7 @@ def test_half_of_the_images_are_mirrored():
     images = Store(2).batch(np.array([0, 1]))
     draws = np.full((2, UNIFORMS), 0.5, np.float32)
     draws[:, 4] = [0.49, 0.51]
-    out = pipeline.augment(images, tf.constant(draws), AugmentConfig(**{**OFF, "flip": True}))
+    out = seen(images, tf.constant(draws), AugmentConfig(**{**OFF, "flip": True}))
     np.testing.assert_array_equal(out[0], images[0])
     np.testing.assert_array_equal(out[1], images[1][:, ::-1])
 
@@ -51,7 +55,7 @@ def test_crops_keep_to_the_image_and_their_area(u):
     """On a ramp of columns the crop's values say where it was cut."""
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, None, :, None], (1, 64, 64, 3))
     config = AugmentConfig(**{**OFF, "crop_min_area": 0.25})
-    out = pipeline.augment(ramp, uniforms(1, u0=u, u1=0.5, u3=1.0), config).numpy()[0, 0, :, 0]
+    out = seen(ramp, uniforms(1, u0=u, u1=0.5, u3=1.0), config).numpy()[0, 0, :, 0]
     width = np.sqrt(0.25 + 0.75 * u)
     assert out[-1] == pytest.approx(63, abs=2e-3)  # u3 = 1: as far right as it goes
     assert out[-1] - out[0] == pytest.approx(63 * width, rel=1e-3)
@@ -61,13 +65,38 @@ def test_colours_by_hand():
     image = np.zeros((1, 32, 32, 3), np.uint8)
     image[:] = (100, 50, 200)
     config = AugmentConfig(**{**OFF, "color_jitter": 0.5})
-    brighter = pipeline.augment(image, uniforms(1, u5=0.9), config)  # 1 + 0.5 · 0.8
+    brighter = seen(image, uniforms(1, u5=0.9), config)  # 1 + 0.5 · 0.8
     np.testing.assert_allclose(brighter[0, 0, 0], [140, 70, 255], rtol=1e-4)
     grey = 0.299 * 100 + 0.587 * 50 + 0.114 * 200
-    paler = pipeline.augment(image, uniforms(1, u7=0.0), config)  # saturation · 0.5
+    paler = seen(image, uniforms(1, u7=0.0), config)  # saturation · 0.5
     np.testing.assert_allclose(paler[0, 0, 0], (np.array([100, 50, 200]) + grey) / 2, rtol=1e-4)
     config = AugmentConfig(**OFF, grayscale=0.6)
-    np.testing.assert_allclose(pipeline.augment(image, uniforms(1), config)[0, 0, 0], [grey] * 3)
+    np.testing.assert_allclose(seen(image, uniforms(1), config)[0, 0, 0], [grey] * 3)
+
+
+def test_hidden_squares_take_the_mean_colour():
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    draws = uniforms(2).numpy()
+    draws[1, 9 + 4 * 1 + 2] = 0.1  # row 1, column 2 of the 4×4 squares
+    config = AugmentConfig(**OFF, hidden_share=0.3)
+    out = seen(images, tf.constant(draws), config).numpy()
+    expected = images.astype(np.float32)
+    expected[1, 8:16, 16:24] = expected[1].mean((0, 1))
+    np.testing.assert_allclose(out, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reconstruct", ["seen", "clean"])
+def test_the_target_is_what_is_seen_or_the_image_before_its_colours_changed(reconstruct):
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    flips = {**OFF, "flip": True}
+    draws = np.full((3, UNIFORMS), 0.8, np.float32)  # flipped, brighter
+    config = AugmentConfig(
+        **{**flips, "color_jitter": 0.5}, hidden_share=0.9, reconstruct=reconstruct
+    )
+    image, target = pipeline.augment(images, tf.constant(draws), config)
+    clean = images[:, :, ::-1].astype(np.float32)
+    assert not np.allclose(image, clean)
+    np.testing.assert_array_equal(target, image if reconstruct == "seen" else clean)
 
 
 @pytest.mark.parametrize("name", pipeline.NORMALIZATIONS)
