@@ -36,8 +36,15 @@ class LossConfig:
     )
     triplet_negative: str = flag(
         "hardest",
-        "Which image of another cluster: eq. 6's nearest, or any.",
-        choices=("hardest", "random"),
+        "Which image of another cluster: eq. 6's nearest, any, or all of them by the soft minimum "
+        "of their distances (with --soft_margin the N-pair loss of Sohn, 2016).",
+        choices=("hardest", "random", "soft"),
+    )
+    triplet_temperature: float = flag(
+        0.1,
+        "Of --triplet_negative=soft, in units of embedding distance: images so much farther away "
+        "than the nearest count a third of it.",
+        minimum=1e-3,
     )
     triplet_impl: str = flag(
         "native",
@@ -86,6 +93,7 @@ def batch_hard_triplet_loss(
     normalize: bool = False,
     positive: str = "hardest",
     negative: str = "hardest",
+    temperature: float = 0.1,
     draws=None,
 ):
     """L_htri, eq. 6: for every anchor its farthest positive and its nearest negative.
@@ -104,8 +112,9 @@ def batch_hard_triplet_loss(
       soft_margin: softplus(d_ap - d_an) in place of [α + d_ap - d_an]₊.
       reduction: 'mean' over the anchors that count, or eq. 6's 'sum'.
       normalize: scale every embedding to length 1 first.
-      positive: 'hardest' (farthest), 'nearest' or 'random'. negative: 'hardest' (nearest) or
-        'random'.
+      positive: 'hardest' (farthest), 'nearest' or 'random'.
+      negative: 'hardest' (nearest), 'random', or 'soft' (all, by the soft minimum of distances).
+      temperature: of the soft minimum, in units of distance.
       draws: float32 [N] in [0, 1), from which the random choices are made.
 
     Returns:
@@ -126,11 +135,14 @@ def batch_hard_triplet_loss(
     is_positive = pair & same & ~tf.eye(tf.size(labels), dtype=tf.bool)
     is_negative = pair & ~same
     chosen_positive = _choose(is_positive, squared, "farthest", positive, draws)
-    chosen_negative = _choose(is_negative, squared, "nearest", negative, draws)
     counts = tf.reduce_any(is_positive, axis=1) & tf.reduce_any(is_negative, axis=1)
 
     positive_distance = _distance(embeddings, tf.gather(embeddings, chosen_positive))  # [N]
-    negative_distance = _distance(embeddings, tf.gather(embeddings, chosen_negative))
+    if negative == "soft":
+        negative_distance = _soft_minimum(embeddings, is_negative, temperature)
+    else:
+        chosen_negative = _choose(is_negative, squared, "nearest", negative, draws)
+        negative_distance = _distance(embeddings, tf.gather(embeddings, chosen_negative))
     difference = positive_distance - negative_distance
     losses = tf.nn.softplus(difference) if soft_margin else tf.nn.relu(difference + margin)
     loss = _mean_where(losses, counts)
@@ -162,8 +174,15 @@ def _choose(candidates, squared, hardest: str, which: str, draws):
     return tf.argmax(tf.where(candidates, squared, -infinity), axis=1)
 
 
+def _soft_minimum(embeddings, candidates, temperature: float):
+    """-τ ln Σ exp(-d / τ) over every row's candidates, [N, D], [N, N] → [N]; large without any."""
+    distance = _root(_squared_distances(embeddings))
+    closeness = tf.where(candidates, -distance / temperature, -1e9)
+    return tf.cast(-temperature * tf.reduce_logsumexp(closeness, axis=1), tf.float32)
+
+
 def _squared_distances(embeddings):
-    """|a - b|² of all pairs, [N, D] → float64 [N, N], without gradient, 0 on the diagonal."""
+    """|a - b|² of all pairs, [N, D] → float64 [N, N], 0 on the diagonal."""
     x = tf.cast(embeddings, tf.float64)
     x -= tf.reduce_mean(x, axis=0)  # distances stay, |a|² + |b|² - 2ab cancels less
     gram = tf.matmul(x, x, transpose_b=True)
@@ -174,9 +193,13 @@ def _squared_distances(embeddings):
 
 def _distance(a, b):
     """Eq. 3, row by row: [N, D], [N, D] → [N]. At distance 0 the gradient is 0."""
-    squared = tf.reduce_sum(tf.square(a - b), axis=1)
-    apart = squared > 0
-    return tf.where(apart, tf.sqrt(tf.where(apart, squared, 1.0)), 0.0)
+    return _root(tf.reduce_sum(tf.square(a - b), axis=1))
+
+
+def _root(squared):
+    """The square root, whose gradient at 0 is 0."""
+    apart, one = squared > 0, tf.ones_like(squared)
+    return tf.where(apart, tf.sqrt(tf.where(apart, squared, one)), 0 * one)
 
 
 def _mean_where(values, mask):
@@ -200,6 +223,7 @@ def triplet_loss(embeddings, labels, config: LossConfig, draws=None):
         normalize=config.normalize_embedding,
         positive=config.triplet_positive,
         negative=config.triplet_negative,
+        temperature=config.triplet_temperature,
         draws=draws,
     )
     if config.triplet_impl == "tfa":

@@ -203,6 +203,36 @@ def test_the_positive_is_the_one_asked_for(which):
     assert float(loss) == pytest.approx(9 + np.mean(positives) - np.mean(negatives), rel=1e-4)
 
 
+@pytest.mark.parametrize("soft_margin", [False, True])
+def test_a_soft_negative_is_the_soft_minimum_over_all(soft_margin):
+    x = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    labels = [0, 0, 1, 1, 2, 2, -1]
+    loss, _ = losses.batch_hard_triplet_loss(
+        x, tf.constant(labels), margin=0.7, soft_margin=soft_margin, negative="soft",
+        temperature=0.5,
+    )  # fmt: skip
+    values = []
+    for a in range(6):
+        positive = max(math.dist(x[a], x[b]) for b in range(6) if b != a and labels[b] == labels[a])
+        others = [math.dist(x[a], x[b]) for b in range(6) if labels[b] != labels[a]]
+        difference = positive + 0.5 * math.log(sum(math.exp(-d / 0.5) for d in others))
+        values.append(
+            math.log1p(math.exp(difference)) if soft_margin else max(0.0, 0.7 + difference)
+        )
+    assert float(loss) == pytest.approx(np.mean(values), rel=1e-5)
+
+
+def test_a_soft_negative_without_candidates_or_at_distance_0_has_a_finite_gradient():
+    x = tf.Variable(np.ones((4, 3), np.float32))
+    for labels in ([0, 0, 0, 0], [0, 0, 1, 1], [0, 1, 2, 3]):
+        with tf.GradientTape() as tape:
+            loss, _ = losses.batch_hard_triplet_loss(
+                x, tf.constant(labels), negative="soft", normalize=True
+            )
+        assert np.isfinite(tape.gradient(loss, x).numpy()).all()
+        assert np.isfinite(float(loss))
+
+
 def test_random_triplets_are_triplets_and_all_of_them_come_up():
     """Embeddings on a line at powers of 2: a distance tells the pair."""
     x = tf.constant([[2.0**i] for i in range(6)])

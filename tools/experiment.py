@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -56,12 +57,13 @@ def train_and_judge(
     """Trains with the flags `train`, exports, probes.
 
     Returns:
-      What the probe found (`map`, `top1`, `knn`, …), with `seconds` of training and judging.
+      What the probe found (`map`, `top1`, `knn`, …), with `seconds` and `cpu_seconds` (of all cores
+      together; what other work on the machine does not change) of training and judging.
     """
     os.makedirs(workdir, exist_ok=True)
     run, saved_model = os.path.join(workdir, "run"), os.path.join(workdir, "saved_model")
     result, log = os.path.join(workdir, "probe.json"), os.path.join(workdir, "log.txt")
-    began = time.monotonic()
+    began, cpu_before = time.monotonic(), _cpu_seconds()
     if not os.path.exists(result):
         if not os.path.exists(os.path.join(saved_model, "mgta_tf.json")):
             command(trainer, {**train, "workdir": run}, log)
@@ -71,7 +73,14 @@ def train_and_judge(
         shutil.rmtree(os.path.join(workdir, "probe_features"))  # every encoder is judged once
     with open(result, encoding="utf-8") as file:
         found = json.load(file)
-    return {**found, "seconds": time.monotonic() - began}
+    cpu_seconds = _cpu_seconds() - cpu_before
+    return {**found, "seconds": time.monotonic() - began, "cpu_seconds": cpu_seconds}
+
+
+def _cpu_seconds() -> float:
+    """Of all processes that this one has started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def hold_out(data_dir: str, output: str, share: float, seed: int = 0) -> None:

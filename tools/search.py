@@ -25,45 +25,52 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime.monitoring import write_json
 
 TWIN: dict[str, Any] = dict(image_size=32, width=0.25, blocks=(2, 2, 2, 2))
-PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.003,0.01,0.03,0.1,0.3")
+PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.01,0.1,0.3,1,3")
 LONGER = 2  # times the rounds of the first rung, for the finalists
 
 PAPER: dict[str, Any] = dict(
     views_per_image=1,
     num_clusters=100,
+    lambda_start=0.1,
     lambda_end=1.0,
     margin=0.3,
+    soft_margin=False,
     normalize_embedding=False,
     triplet_positive="hardest",
+    triplet_negative="hardest",
     color_jitter=0.2,
     crop_min_area=0.4,
     grayscale=0.0,
+    reconstruct="seen",
+    hidden_share=0.0,
     cluster_pca_dim=0,
     core_fraction=1.0,
     learning_rate=3e-3,
 )
+STRONGER: dict[str, Any] = dict(color_jitter=0.4, crop_min_area=0.2, grayscale=0.2)
 # Two views of an image are each other's nearest positive: the label need not be right to teach.
 VIEWS: dict[str, Any] = {
     **PAPER,
+    **STRONGER,
     "views_per_image": 2,
     "normalize_embedding": True,
     "triplet_positive": "nearest",
     "num_clusters": 300,
+    "lambda_start": 300.0,
     "lambda_end": 300.0,
-    "color_jitter": 0.4,
-    "crop_min_area": 0.2,
-    "grayscale": 0.2,
 }
+# All other images of the batch push, not the nearest alone: it does not rest on its margin.
+PAIRS: dict[str, Any] = {**VIEWS, "soft_margin": True, "triplet_negative": "soft"}
 # What is tried before TPE proposes: the letter, and ways to lean less on wrong labels.
 FIRST: list[dict[str, Any]] = [
     PAPER,
+    PAIRS,
     VIEWS,
-    {**VIEWS, "triplet_positive": "hardest"},
-    {**PAPER, "lambda_end": 10.0, "views_per_image": 2, "triplet_positive": "nearest"},
-    {**VIEWS, "lambda_end": 100.0, "margin": 1.0, "num_clusters": 1000},
-    {**VIEWS, "core_fraction": 0.5, "cluster_pca_dim": 64},
-    {**PAPER, "num_clusters": 300},
-    {**PAPER, "color_jitter": 0.4, "crop_min_area": 0.2, "grayscale": 0.2},
+    {**PAIRS, "reconstruct": "clean"},
+    {**PAPER, **STRONGER, "reconstruct": "clean", "hidden_share": 0.25},
+    {**PAIRS, "reconstruct": "clean", "triplet_positive": "hardest", "core_fraction": 0.5},
+    {**PAIRS, "reconstruct": "clean", "lambda_start": 1000.0, "lambda_end": 1000.0},
+    {**PAIRS, "reconstruct": "clean", "cluster_pca_dim": 64, "num_clusters": 1000},
 ]
 
 
@@ -84,22 +91,25 @@ class SearchConfig:
 
 def propose(trial: optuna.Trial) -> dict[str, Any]:
     """The flags of `mgta_tf.train` that are searched, those of the paper among them."""
-    views = trial.suggest_categorical("views_per_image", [1, 2])
+    pick, between = trial.suggest_categorical, trial.suggest_float
     return dict(
-        views_per_image=views,
-        num_clusters=trial.suggest_categorical("num_clusters", [100, 300, 1000]),
-        lambda_end=trial.suggest_float("lambda_end", 0.3, 300.0, log=True),
-        margin=trial.suggest_categorical("margin", [0.3, 1.0]),
-        normalize_embedding=trial.suggest_categorical("normalize_embedding", [False, True]),
-        triplet_positive=trial.suggest_categorical(
-            "triplet_positive", ["hardest", "nearest", "random"]
-        ),
-        color_jitter=trial.suggest_categorical("color_jitter", [0.2, 0.4, 0.6]),
-        crop_min_area=trial.suggest_categorical("crop_min_area", [0.2, 0.4]),
-        grayscale=trial.suggest_categorical("grayscale", [0.0, 0.2]),
-        cluster_pca_dim=trial.suggest_categorical("cluster_pca_dim", [0, 64]),
-        core_fraction=trial.suggest_categorical("core_fraction", [0.5, 1.0]),
-        learning_rate=trial.suggest_categorical("learning_rate", [1e-3, 3e-3]),
+        views_per_image=pick("views_per_image", [1, 2]),
+        num_clusters=pick("num_clusters", [100, 300, 1000]),
+        lambda_start=between("lambda_start", 0.1, 3000.0, log=True),
+        lambda_end=between("lambda_end", 1.0, 3000.0, log=True),
+        margin=pick("margin", [0.3, 1.0]),
+        soft_margin=pick("soft_margin", [False, True]),
+        normalize_embedding=pick("normalize_embedding", [False, True]),
+        triplet_positive=pick("triplet_positive", ["hardest", "nearest", "random"]),
+        triplet_negative=pick("triplet_negative", ["hardest", "random", "soft"]),
+        color_jitter=pick("color_jitter", [0.2, 0.4, 0.6]),
+        crop_min_area=pick("crop_min_area", [0.2, 0.4]),
+        grayscale=pick("grayscale", [0.0, 0.2]),
+        reconstruct=pick("reconstruct", ["seen", "clean"]),
+        hidden_share=pick("hidden_share", [0.0, 0.25, 0.5]),
+        cluster_pca_dim=pick("cluster_pca_dim", [0, 64]),
+        core_fraction=pick("core_fraction", [0.5, 1.0]),
+        learning_rate=pick("learning_rate", [1e-3, 3e-3]),
     )
 
 

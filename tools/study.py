@@ -42,7 +42,7 @@ class StudyConfig:
 
 def main(config: StudyConfig) -> None:
     plan = load_plan(config.plan)
-    methods = {**plan["methods"], **plan["ablations"]}
+    methods = study_report.methods_of(plan)
     chosen = config.only.split(",") if config.only else list(methods)
     unknown = set(chosen) - set(methods)
     if unknown:
@@ -67,7 +67,7 @@ def load_plan(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             plan = json.load(file)
-        methods = {**plan["methods"], **plan["ablations"]}
+        methods = study_report.methods_of(plan)
         asked = {name for _, *names in plan["questions"] for name in names}
         for name in asked - set(methods):
             raise KeyError(name)
@@ -92,11 +92,11 @@ def run_one(
             if row["flags"] != flags:
                 raise UserError(f"{path}: seed {seed} was run with other flags; move it away")
             return
-    found = train_and_judge(config, plan, name, method["kind"], flags, seed)
+    found = train_and_judge(config, plan, name, method, flags, seed)
     row = {
         "method": name,
         "seed": seed,
-        **{key: found[key] for key in (*KEPT, "seconds", "voc_map")},
+        **{key: found[key] for key in (*KEPT, "seconds", "cpu_seconds", "voc_map")},
         "flags": flags,
         "versions": versions(),
     }
@@ -127,15 +127,15 @@ def train_and_judge(
     config: StudyConfig,
     plan: dict[str, Any],
     name: str,
-    kind: str,
+    method: dict[str, Any],
     flags: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
     """The probe's findings on the data, and `voc_map` on VOC (None without --voc_root)."""
-    folder = os.path.join(config.workdir, f"seed_{seed}", name)
+    folder, kind = os.path.join(config.workdir, f"seed_{seed}", name), method["kind"]
     train = {**flags, "seed": seed, "data_dir": config.data_dir}
     if kind == "mgta":
-        train["iae_checkpoint"] = os.path.join(config.workdir, f"seed_{seed}", "iae", "run")
+        train["iae_checkpoint"] = iae_checkpoint(config, plan, method.get("iae", "shared"), seed)
     exports: dict[str, dict[str, Any]] = {"random": {"untrained": True}, "iae": {"net": "iae"}}
     found = experiment.train_and_judge(
         folder,
@@ -162,11 +162,33 @@ def train_and_judge(
         return {**found, "voc_map": json.load(file)["map"]}
 
 
+def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: int) -> str:
+    """The --iae_checkpoint of a method: its seed's `shared` one; `two`, that and the next seed's, a
+    net each; or '' for its `own`, where the shared one does not fit its flags.
+
+    One that is not in the workdir is trained (again): rows outlive the folder of their runs.
+    """
+    if which == "own":
+        return ""
+    seeds = plan["seeds"]
+    following = seeds[(seeds.index(seed) + 1) % len(seeds)]
+    folders = []
+    for used in (seed, following) if which == "two" else (seed,):
+        folder = os.path.join(config.workdir, f"seed_{used}", "iae")
+        folders.append(os.path.join(folder, "run"))
+        if not os.path.exists(os.path.join(folders[-1], "checkpoints", "iae.index")):
+            os.makedirs(folder, exist_ok=True)
+            flags = flags_of(plan, study_report.methods_of(plan)["iae"])
+            train = {**flags, "seed": used, "data_dir": config.data_dir, "workdir": folders[-1]}
+            experiment.command("mgta_tf.train", train, os.path.join(folder, "log.txt"))
+    return ",".join(folders)
+
+
 def write_page(config: StudyConfig, plan: dict[str, Any]) -> None:
     """docs/results.md and its picture, from the rows alone."""
     rows = {
         name: load_rows(os.path.join(config.results, f"{name}.json"))
-        for name in (*plan["methods"], *plan["ablations"])
+        for name in study_report.methods_of(plan)
     }
     search = load_rows(os.path.join(config.results, "search.json"))
     page = os.path.join(os.path.dirname(config.results), "results.md")

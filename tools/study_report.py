@@ -10,9 +10,14 @@ from scipy import stats
 Rows = dict[str, list[dict[str, Any]]]
 
 
+def methods_of(plan: dict[str, Any]) -> dict[str, Any]:
+    """Every method of the plan by name, from all its tables."""
+    return {name: method for part in plan["tables"].values() for name, method in part.items()}
+
+
 def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
     """docs/results.md."""
-    seconds = sum(row["seconds"] for part in rows.values() for row in part)
+    cpu_seconds = sum(row["cpu_seconds"] for part in rows.values() for row in part)
     lines = [
         "# Results: does mutual guidance help?",
         "",
@@ -25,14 +30,11 @@ def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
         "",
         "![mAP of every method](results/table.png)",
         "",
-        "## Methods",
-        "",
-        *table(plan["methods"], rows),
-        "",
-        "## Ablations of `mgta_100`",
-        "",
-        *table(plan["ablations"], rows),
-        "",
+        *[
+            line
+            for title, part in plan["tables"].items()
+            for line in (f"## {title}", "", *table(part, rows), "")
+        ],
         "## Search",
         "",
         *search_lines(search),
@@ -46,7 +48,7 @@ def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
         "--output=docs/results/search.json",
         "```",
         "",
-        f"{sum(map(len, rows.values()))} runs, {seconds / 3600:.1f} hours of 2 CPU cores. "
+        f"{sum(map(len, rows.values()))} runs, {cpu_seconds / 3600:.1f} hours of a CPU core. "
         + used_versions(rows),
         "",
     ]
@@ -94,7 +96,7 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 def table(methods: dict[str, Any], rows: Rows) -> list[str]:
     lines = [
-        "| method | what | seeds | SVM mAP | top-1 | 20-NN | VOC-mini mAP | seconds a run |",
+        "| method | what | seeds | SVM mAP | top-1 | 20-NN | VOC-mini mAP | CPU s a run |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, method in methods.items():
@@ -107,7 +109,7 @@ def table(methods: dict[str, Any], rows: Rows) -> list[str]:
             lambda row: row["voc_map"],
         ):
             cells.append(spread([read(row) for row in found if read(row) is not None]))
-        cells.append(f"{statistics.mean(r['seconds'] for r in found):.0f}" if found else "-")
+        cells.append(f"{statistics.mean(r['cpu_seconds'] for r in found):.0f}" if found else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -158,17 +160,18 @@ def draw(plan: dict[str, Any], rows: Rows, path: str) -> None:
     """Bars with the standard deviation over seeds; every run a dot."""
     from matplotlib.figure import Figure
 
-    names = [name for name in (*plan["methods"], *plan["ablations"]) if rows[name]]
+    names = [name for name in methods_of(plan) if rows[name]]
+    first_table = next(iter(plan["tables"].values()))
     figure = Figure(figsize=(max(4.0, 0.7 * len(names) + 1.5), 4.0), layout="constrained")
     axes = figure.subplots()
     for place, name in enumerate(names):
         values = [row["map"] for row in rows[name]]
         error = statistics.stdev(values) if len(values) > 1 else None
-        color = "tab:blue" if name in plan["methods"] else "tab:gray"
+        color = "tab:blue" if name in first_table else "tab:gray"
         axes.bar(place, statistics.mean(values), yerr=error, color=color, alpha=0.6, capsize=4)
         axes.plot([place] * len(values), values, "k.", markersize=5)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_ylabel("SVM mAP, %")
-    axes.set_title("Linear SVMs on frozen res4: methods (blue), ablations (grey)")
+    axes.set_title("Linear SVMs on frozen res4: methods (blue), variants (grey)")
     axes.grid(axis="y", alpha=0.3)
     figure.savefig(path, dpi=110)
