@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mgta_tf.optimization import OptimizerConfig, build_optimizer, learning_rate
+from mgta_tf.optimization import FusedAdam, OptimizerConfig, build_optimizer, learning_rate
 
 
 def test_warm_up_then_half_a_cosine():
@@ -35,3 +35,19 @@ def test_kernels_decay_and_nothing_else_does(name):
     kernel, bias = (v.numpy() for v in model.trainable_variables)
     np.testing.assert_allclose(kernel, before[0] * (1 - 0.5 * 0.1), rtol=1e-5)
     np.testing.assert_array_equal(bias, before[1])
+
+
+def test_fused_adam_takes_the_steps_of_keras_adam():
+    rng = np.random.default_rng(0)
+    gradients = rng.normal(size=(5, 4, 3)).astype(np.float32)
+    ours, theirs = (tf.Variable(np.ones((4, 3), np.float32)) for _ in range(2))
+    options = dict(learning_rate=0.1, weight_decay=0.01)
+    fused, keras = FusedAdam(**options), tf.keras.optimizers.Adam(**options)
+    for gradient in gradients:
+        fused.apply_gradients([(tf.constant(gradient), ours)])
+        keras.apply_gradients([(tf.constant(gradient), theirs)])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    for mine, other in zip(fused.variables, keras.variables):
+        assert mine.name == other.name
+        # 1 - β₂ is rounded to float32, to 5e-5 of itself, in the fused operation only
+        np.testing.assert_allclose(mine, other, rtol=1e-4)

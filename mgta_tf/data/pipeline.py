@@ -120,12 +120,12 @@ def augment(images, uniforms, config: AugmentConfig):
 
 def _crop_and_flip(images, uniforms, config: AugmentConfig):
     draws = tf.unstack(uniforms, axis=1)
+    mirrored = (draws[4] >= 0.5) & config.flip
     if config.crop_min_area < 1:
-        images = _random_resized_crop(images, draws[:4], config)
-    else:
-        images = fit_size(images, config.image_size)
+        return _random_resized_crop(images, draws[:4], mirrored, config)
+    images = fit_size(images, config.image_size)
     if config.flip:
-        images = tf.where(draws[4][:, None, None, None] < 0.5, images, images[:, :, ::-1])
+        images = tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     return images
 
 
@@ -153,15 +153,20 @@ def _hide_squares(images, draws, share: float):
     return tf.where(hidden, tf.reduce_mean(images, [1, 2], keepdims=True), images)
 
 
-def _random_resized_crop(images, draws, config: AugmentConfig):
-    """Inception's crop: a share of the area in [crop_min_area, 1], aspect 3:4 to 4:3."""
+def _random_resized_crop(images, draws, mirrored, config: AugmentConfig):
+    """Inception's crop: a share of the area in [crop_min_area, 1], aspect 3:4 to 4:3.
+
+    mirrored: bool [N]; where it holds, the box is read from right to left.
+    """
     area = config.crop_min_area + draws[0] * (1 - config.crop_min_area)
     aspect = tf.exp((2 * draws[1] - 1) * tf.math.log(4 / 3))
     height = tf.minimum(tf.sqrt(area / aspect), 1.0)
     width = tf.minimum(tf.sqrt(area * aspect), 1.0)
     top, left = draws[2] * (1 - height), draws[3] * (1 - width)
     # A box that ends beyond 1, if only by a rounding error, would get a black border.
-    boxes = tf.minimum(tf.stack([top, left, top + height, left + width], axis=1), 1 - 1e-5)
+    bottom, right = tf.minimum(top + height, 1 - 1e-5), tf.minimum(left + width, 1 - 1e-5)
+    first, last = tf.where(mirrored, right, left), tf.where(mirrored, left, right)
+    boxes = tf.stack([top, first, bottom, last], axis=1)
     size = (config.image_size, config.image_size)
     return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), size)
 

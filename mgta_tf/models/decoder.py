@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from mgta_tf.models.encoder import ModelConfig
-from mgta_tf.models.layers import bottleneck
+from mgta_tf.models.layers import ImageTransposed, bottleneck
 
 keras = tf.keras
 
@@ -53,5 +53,5 @@ def build_decoder(config: ModelConfig) -> tf.keras.Model:
         x = keras.layers.UpSampling2D(2, name="images_resize")(x)
         last = keras.layers.Conv2D(3, 7, padding="same", dtype="float32", name="images")
     else:
-        last = keras.layers.Conv2DTranspose(3, 8, 2, padding="same", dtype="float32", name="images")
+        last = ImageTransposed(3, 8, 2, padding="same", dtype="float32", name="images")
     return keras.Model(features, last(x), name="decoder")

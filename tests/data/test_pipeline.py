@@ -61,6 +61,15 @@ def test_crops_keep_to_the_image_and_their_area(u):
     assert out[-1] - out[0] == pytest.approx(63 * width, rel=1e-3)
 
 
+def test_a_mirrored_crop_is_the_mirror_of_the_crop():
+    image = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3)).astype(np.uint8)
+    draws = np.full((2, UNIFORMS), 0.3, np.float32)
+    draws[:, 4] = [0.49, 0.51]
+    config = AugmentConfig(**{**OFF, "flip": True, "crop_min_area": 0.4})
+    plain, mirrored = seen(image.repeat(2, axis=0), tf.constant(draws), config).numpy()
+    np.testing.assert_allclose(mirrored, plain[:, ::-1], atol=0.01)
+
+
 def test_colours_by_hand():
     image = np.zeros((1, 32, 32, 3), np.uint8)
     image[:] = (100, 50, 200)
