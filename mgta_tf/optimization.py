@@ -67,7 +67,7 @@ def build_optimizer(
     return optimizer
 
 
-class FusedAdam(keras.optimizers.Adam):
+class FusedAdam(tf.keras.optimizers.Adam):
     """Keras' Adam, its state and its checkpoints, in one operation a variable, not fifteen."""
 
     def update_step(self, gradient, variable):

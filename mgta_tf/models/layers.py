@@ -34,7 +34,7 @@ def convolution(x, filters: int, size: int, stride: int, name: str, *, kind: str
     )(x)
 
 
-class PointwiseTransposed(keras.layers.Conv2DTranspose):
+class PointwiseTransposed(tf.keras.layers.Conv2DTranspose):
     """A transposed convolution of 1×1 as a matrix product, with Conv2DTranspose's weights.
 
     On a CPU its gradients run faster than those of TensorFlow's transposed convolution. With a
@@ -55,7 +55,7 @@ class PointwiseTransposed(keras.layers.Conv2DTranspose):
         return outputs
 
 
-class ImageTransposed(keras.layers.Conv2DTranspose):
+class ImageTransposed(tf.keras.layers.Conv2DTranspose):
     """The decoder's last layer, 8×8 of stride 2 to 3 channels, with Conv2DTranspose's weights.
 
     For so few channels TensorFlow's transposed convolution is slow on a CPU. Every output pixel
