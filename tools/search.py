@@ -25,7 +25,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime.monitoring import write_json
 
 TWIN: dict[str, Any] = dict(image_size=32, width=0.25, blocks=(2, 2, 2, 2))
-PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.01,0.1,0.3,1,3")
+PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.01,0.1,1")
 LONGER = 2  # times the rounds of the first rung, for the finalists
 
 PAPER: dict[str, Any] = dict(
@@ -65,11 +65,11 @@ PAIRS: dict[str, Any] = {**VIEWS, "soft_margin": True, "triplet_negative": "soft
 FIRST: list[dict[str, Any]] = [
     PAPER,
     PAIRS,
-    VIEWS,
-    {**PAIRS, "reconstruct": "clean"},
-    {**PAPER, **STRONGER, "reconstruct": "clean", "hidden_share": 0.25},
-    {**PAIRS, "reconstruct": "clean", "triplet_positive": "hardest", "core_fraction": 0.5},
     {**PAIRS, "reconstruct": "clean", "lambda_start": 1000.0, "lambda_end": 1000.0},
+    VIEWS,
+    {**PAPER, **STRONGER, "reconstruct": "clean", "hidden_share": 0.25},
+    {**PAIRS, "reconstruct": "clean"},
+    {**PAIRS, "reconstruct": "clean", "triplet_positive": "hardest", "core_fraction": 0.5},
     {**PAIRS, "reconstruct": "clean", "cluster_pca_dim": 64, "num_clusters": 1000},
 ]
 
@@ -83,9 +83,9 @@ class SearchConfig:
     output: str = flag("", "JSON of all trials; default search.json in the workdir.")
     trials: int = flag(24, "Settings that are tried.", minimum=1)
     finalists: int = flag(4, "Settings of which a longer run from another seed is made.", minimum=0)
-    rounds: int = flag(2, "Rounds of a trial.", minimum=1)
-    epochs_per_round: int = flag(2, "Epochs each time that a net trains.", minimum=1)
-    iae_epochs: int = flag(10, "Epochs of the IAE that all trials start from.", minimum=1)
+    rounds: int = flag(4, "Rounds of a trial.", minimum=1)
+    epochs_per_round: int = flag(4, "Epochs each time that a net trains.", minimum=1)
+    iae_epochs: int = flag(20, "Epochs of the IAE that all trials start from.", minimum=1)
     seed: int = flag(1, "Of Optuna's proposals.", minimum=0)
 
 
