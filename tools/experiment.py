@@ -20,6 +20,7 @@ import numpy as np
 
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.errors import UserError
+from mgta_tf.runtime.monitoring import write_json
 
 
 def command(module: str, flags: dict[str, Any], log: str) -> None:
@@ -63,18 +64,24 @@ def train_and_judge(
     os.makedirs(workdir, exist_ok=True)
     run, saved_model = os.path.join(workdir, "run"), os.path.join(workdir, "saved_model")
     result, log = os.path.join(workdir, "probe.json"), os.path.join(workdir, "log.txt")
-    began, cpu_before = time.monotonic(), _cpu_seconds()
-    if not os.path.exists(result):
+    done = os.path.join(workdir, "experiment.json")
+    if not os.path.exists(done):
+        began, cpu_before = time.monotonic(), _cpu_seconds()
         if not os.path.exists(os.path.join(saved_model, "mgta_tf.json")):
             command(trainer, {**train, "workdir": run}, log)
             shutil.rmtree(saved_model, ignore_errors=True)
             command("mgta_tf.export", {**export, "workdir": run, "output": saved_model}, log)
         command("mgta_tf.probe", {**probe, "saved_model": saved_model, "output": result}, log)
         shutil.rmtree(os.path.join(workdir, "probe_features"))  # every encoder is judged once
-    with open(result, encoding="utf-8") as file:
-        found = json.load(file)
-    cpu_seconds = _cpu_seconds() - cpu_before
-    return {**found, "seconds": time.monotonic() - began, "cpu_seconds": cpu_seconds}
+        with open(result, encoding="utf-8") as file:
+            found = json.load(file)
+        spent = {
+            "seconds": time.monotonic() - began,
+            "cpu_seconds": _cpu_seconds() - cpu_before,
+        }
+        write_json(done, {**found, **spent})
+    with open(done, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def _cpu_seconds() -> float:
