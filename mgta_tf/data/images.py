@@ -7,6 +7,7 @@ libjpeg decode a large photograph at a half, a quarter or an eighth of its size.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 
 import numpy as np
@@ -115,3 +116,9 @@ def load_square(source: bytes | np.ndarray, size: int, policy: str, max_pixels: 
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
         raise BadImage(f"pixels are {source.dtype} {list(source.shape)}, not uint8 [H, W, 3]")
     return resize(source, size, policy)
+
+
+def save(path: str, image: np.ndarray) -> None:
+    """Writes uint8 [H, W, 3] as PNG, whole or not at all."""
+    Image.fromarray(image).save(f"{path}.partial", "PNG")
+    os.replace(f"{path}.partial", path)

@@ -26,15 +26,40 @@ def average_precision(targets: np.ndarray, scores: np.ndarray, method: str = "ar
     present, scores = targets[counted] > 0, scores[counted]
     if not present.any():
         return float("nan")
+    hits, ranked = curve(present, scores)
+    return area_of_curve(hits, ranked, int(hits[-1]), method)
+
+
+def curve(right: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The steps of a ranking, one for each score that occurs.
+
+    Args:
+      right: bool [N].
+      scores: [N], higher is ranked first.
+
+    Returns:
+      hits, ranked: int [S]: how many of the first `ranked` are right.
+    """
     order = np.argsort(-scores, kind="stable")
-    present, scores = present[order], scores[order]
-    last_of_tie = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    hits = np.cumsum(present)[last_of_tie]
-    recall = hits / hits[-1]
-    precision = hits / (last_of_tie + 1)
+    last_of_tie = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    return np.cumsum(right[order])[last_of_tie], last_of_tie + 1
+
+
+def area_of_curve(hits: np.ndarray, ranked: np.ndarray, positives: int, method: str) -> float:
+    """Average precision of a ranking's steps.
+
+    Args:
+      hits, ranked: As `curve` returns them; empty where nothing was ranked.
+      positives: How many there are to be found; what is never found has precision 0.
+      method: As in `average_precision`.
+
+    Returns:
+      0 to 1.
+    """
+    recall, precision = hits / positives, hits / ranked
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     if method == "voc2007":
         # Recall is a ratio of counts: compare at counts, so that 0.3 is not 0.30000000000000004.
-        reached = [envelope[10 * hits >= k * hits[-1]] for k in range(11)]
-        return float(np.mean([e[0] for e in reached]))
+        reached = [envelope[10 * hits >= k * positives] for k in range(11)]
+        return float(np.mean([e[0] if len(e) else 0.0 for e in reached]))
     return float(np.sum(np.diff(recall, prepend=0) * envelope))

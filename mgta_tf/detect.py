@@ -1,0 +1,125 @@
+"""Faster R-CNN with the encoder as frozen body, on PASCAL VOC: the paper's Table 3.
+
+  python -m mgta_tf.detect --flagfile=flags/voc07_c4.flagfile --saved_model=DIR \\
+      --voc_root=VOCdevkit --workdir=runs/detector
+  python -m mgta_tf.detect --workdir=runs/detector --eval_only
+  python -m mgta_tf.detect --workdir=runs/detector --image=photo.jpg
+
+A run that was interrupted goes on where it was when the same command is given again. A run whose
+loss becomes NaN ends cleanly and is '-' in tools/table3.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mgta_tf import cli
+from mgta_tf.data import images
+from mgta_tf.detection.config import DetectConfig
+from mgta_tf.errors import UserError
+from mgta_tf.run import versions
+from mgta_tf.runtime.monitoring import write_json
+from mgta_tf.runtime.workdir import Workdir, load_config, open_workdir
+
+if TYPE_CHECKING:
+    from mgta_tf.detection.training import Detector
+
+
+def main(config: DetectConfig) -> None:
+    run = config.run
+    if run.image or run.eval_only:
+        workdir = Workdir(run.workdir)
+        config = of_workdir(workdir, run.min_score)
+    else:
+        if not run.saved_model:
+            raise UserError("--saved_model is missing: name what mgta_tf.export has written")
+        workdir = open_workdir(run.workdir, config)
+    # Model Garden takes 15 seconds to import, which --help and bad flags need not wait for.
+    from mgta_tf.detection import training
+
+    config = training.with_records(config, workdir)
+    detector = training.Detector(config, workdir, train=not (run.image or run.eval_only))
+    if run.image:
+        draw(detector, run.image, run.min_score)
+        return
+    result: dict[str, Any] = {"diverged": False}
+    if not run.eval_only:
+        if detector.step:
+            print(f"resuming in {run.workdir} at step {detector.step} of {config.schedule.steps}")
+        try:
+            detector.train()
+        except training.Diverged as end:
+            print(f"{end}; the run has diverged, and ends here")
+            result = {"diverged": True}
+    if not result["diverged"]:
+        result.update(detector.evaluate())
+    report(config, workdir, detector, result)
+
+
+def of_workdir(workdir: Workdir, min_score: float) -> DetectConfig:
+    """The flags of a run that has trained."""
+    config = load_config(workdir.flagfile, DetectConfig)
+    if not os.path.exists(os.path.join(workdir.checkpoints, "checkpoint")):
+        raise UserError(f"{workdir.checkpoints}: no checkpoint in it yet; has the run trained?")
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, min_score=min_score))
+
+
+def draw(detector: Detector, path: str, min_score: float) -> None:
+    """Writes `path` with the boxes that were found, as PNG beside it."""
+    from mgta_tf.detection import drawing
+
+    try:
+        with open(path, "rb") as file:
+            image = images.decode(file.read())
+    except (OSError, images.BadImage) as error:
+        raise UserError(f"--image={path}: {error}") from None
+    found = drawing.of_image(detector.find(image), min_score)
+    output = f"{os.path.splitext(path)[0]}.detections.png"
+    images.save(output, drawing.draw(image, found))
+    for box in found:
+        print(f"  {box.text}  ({', '.join(f'{v:.0f}' for v in box.corners)})")
+    print(f"{output}: {len(found)} boxes of score {min_score:g} or more")
+
+
+def report(
+    config: DetectConfig, workdir: Workdir, detector: Detector, found: dict[str, Any]
+) -> None:
+    """`detection.json`, and the last lines on the terminal."""
+    path = os.path.join(workdir.path, "detection.json")
+    result: dict[str, Any] = dict.fromkeys(("ap50_voc07", "ap50_area", "coco_ap", "per_class"))
+    seconds = detector.seconds_per_step
+    if seconds is None and os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            seconds = json.load(file)["seconds_per_step"]
+    result.update(
+        found,
+        seconds_per_step=seconds,
+        steps=detector.step,
+        train_set=config.voc.train_set,
+        saved_model=config.run.saved_model,
+        versions=versions(),
+    )
+    write_json(path, result)
+    if result["diverged"]:
+        print(f"{path}: diverged")
+        return
+    for name, ap in result["per_class"].items():
+        area = result["per_class_area"][name]
+        shown = f"{ap:5.1f} {area:7.1f}" if np.isfinite(ap) else f"{'-':>5s} {'-':>7s}"
+        print(f"  {name:12s} {shown}")
+    print(
+        f"{path}: AP50 {result['ap50_voc07']:.2f} by 11 points, {result['ap50_area']:.2f} by area; "
+        f"COCO AP {result['coco_ap']:.2f}\n"
+        f"  best and worst: {os.path.join(workdir.path, 'detections.png')}\n"
+        f"  curves: tensorboard --logdir={workdir.tensorboard}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, DetectConfig)

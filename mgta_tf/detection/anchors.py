@@ -1,0 +1,67 @@
+"""Octave anchors: Model Garden's own are fractions of an octave apart, sides 64, 76, 91, 108."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from official.vision.ops import anchor
+
+from mgta_tf.detection.config import STRIDE
+
+LEVEL = 4  # 2⁴ = STRIDE
+RATIOS = (0.5, 1.0, 2.0)  # width / height
+
+
+class OctaveAnchor(anchor.Anchor):
+    """Anchors of the given sizes and of RATIOS, centred on every cell of res4.
+
+    boxes: float32 [h·w·A, 4], (ymin, xmin, ymax, xmax) in pixels; the A = 3 · len(sizes) anchors of
+    a cell lie together, by size, then by ratio.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], image_size: tuple[int, int]):
+        self.sizes = sizes
+        super().__init__(LEVEL, LEVEL, len(sizes), list(RATIOS), None, image_size)
+
+    def _generate_boxes(self) -> tf.Tensor:
+        sides = np.array(
+            [(size * ratio**-0.5, size * ratio**0.5) for size in self.sizes for ratio in RATIOS]
+        )
+        y, x = (np.arange(STRIDE / 2, side, STRIDE) for side in self.image_size)
+        centres = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 1, 2)
+        corners = np.concatenate([centres - sides / 2, centres + sides / 2], axis=-1)
+        return tf.constant(corners.reshape(-1, 4), tf.float32)
+
+
+class InsideLabeler(anchor.RpnAnchorLabeler):
+    """Targets of the RPN; anchors that reach over the image's edge take no part (straddle 0).
+
+    They match no object, are not sampled, and have no box to predict.
+    """
+
+    def __init__(self, samples: int, anchors: OctaveAnchor, shape: tf.Tensor):
+        """For one image of `shape` [2] in anchors that were made for its padded square."""
+        super().__init__(rpn_batch_size_per_im=samples)
+        self._anchors = anchors
+        top, left, bottom, right = tf.unstack(anchors.boxes, axis=1)
+        self._inside = (top >= 0) & (left >= 0) & (bottom <= shape[0]) & (right <= shape[1])
+
+    def label(self, objects: tf.Tensor):
+        """Targets of the image.
+
+        Args:
+          objects: [n, 4] in pixels of the scaled image.
+
+        Returns:
+          scores: {'4': int32 [h, w, A]}: 1, 0, or -1 where an anchor is not sampled.
+          boxes: {'4': float32 [h, w, 4·A]}: encoded, 0 where the score is not 1.
+        """
+        # An anchor outside is moved to where no object is, lest it be an object's best one.
+        moved = tf.where(self._inside[:, None], self._anchors.boxes, [[-2.0, -2.0, -1.0, -1.0]])
+        classes = tf.ones([tf.shape(objects)[0], 1])
+        scores, boxes = self.label_anchors(self._anchors.unpack_labels(moved), objects, classes)
+        chosen = {k: tf.repeat(score == 1, 4, axis=-1) for k, score in scores.items()}
+        return scores, {k: tf.where(chosen[k], box, 0.0) for k, box in boxes.items()}
+
+    def _get_rpn_samples(self, match_results):
+        return super()._get_rpn_samples(tf.where(self._inside, match_results, -2))

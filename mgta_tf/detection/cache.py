@@ -1,0 +1,199 @@
+"""Features of the frozen body, kept on disk: it never changes, so neither do they.
+
+A folder holds `body.bf16`, the res4 features of every training image and of its mirror image one
+after the other, and `body.json`, which is written last. Only cells that lie in the image are kept;
+`heads.FrozenBody` has zeros in the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mgta_tf.detection import records
+from mgta_tf.detection.config import STRIDE, CacheConfig, DetectorConfig
+from mgta_tf.detection.heads import FrozenBody, count_cells
+from mgta_tf.detection.parser import decode_image, scale_image, scaled_size
+from mgta_tf.errors import UserError
+from mgta_tf.runtime.monitoring import Progress, write_json
+
+VERSION = 1
+BYTES = 2  # of a bfloat16
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BodyFeatures:
+    """The features by image.
+
+    values: uint16 [..], the bits of bfloat16, memory-mapped. place: source_id → (first value, h, w)
+    of the image as it is; its mirror image follows it.
+    """
+
+    values: np.ndarray
+    place: dict[int, tuple[int, int, int]]
+    channels: int
+
+    def read(self, source_id: int, flip: bool) -> np.ndarray:
+        """uint16 [h, w, channels]."""
+        first, height, width = self.place[int(source_id)]
+        count = height * width * self.channels
+        first += count * bool(flip)
+        return self.values[first : first + count].reshape(height, width, self.channels)
+
+    def lookup(self, config: DetectorConfig):
+        """A function for `Parser`: tensors (source_id, flip) → bfloat16 [side, side, channels]."""
+        side = config.padded_side // STRIDE
+
+        def padded(source_id, flip):
+            features = self.read(source_id, flip)
+            result = np.zeros((side, side, self.channels), np.uint16)
+            result[: features.shape[0], : features.shape[1]] = features
+            return result
+
+        def look_up(source_id, flip):
+            bits = tf.numpy_function(padded, [source_id, flip], tf.uint16)
+            bits = tf.ensure_shape(bits, [side, side, self.channels])
+            return tf.bitcast(bits, tf.bfloat16)
+
+        return look_up
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a cache will hold. key: of everything that decides it."""
+
+    key: str
+    place: dict[int, tuple[int, int, int]]
+    channels: int
+    num_values: int
+
+    @property
+    def gigabytes(self) -> float:
+        return self.num_values * BYTES / 1e9
+
+
+def plan(files: list[str], body: FrozenBody, config: DetectorConfig) -> Plan:
+    """Reads the sizes of all images, and nothing else of them."""
+    digest = hashlib.sha256(f"{VERSION} {config.short_side} {config.long_side}".encode())
+    for variable in body.variables:
+        digest.update(variable.numpy().tobytes())
+    place, first = {}, 0
+    for example in records.read(files):
+        shape = scaled_size(records.size(example), config).numpy()
+        height, width = count_cells(*shape)
+        place[records.source_id(example)] = (first, height, width)
+        first += 2 * height * width * body.channels
+        encoded = example.features.feature["image/encoded"].bytes_list.value[0]
+        digest.update(hashlib.sha256(encoded).digest())
+    return Plan(digest.hexdigest(), place, body.channels, first)
+
+
+def choose(
+    config: CacheConfig, default: str, files: list[str], body: FrozenBody, detector: DetectorConfig
+) -> str:
+    """The folder whose features the run trains on, made if need be; '' if it runs the body.
+
+    Args:
+      config: The flags.
+      default: Folder of --cache_body_features=auto.
+      files: The training records.
+      body: The frozen body.
+      detector: Sizes.
+
+    Raises:
+      UserError: a named folder has no room, or holds the features of something else.
+    """
+    if config.cache_body_features == "off":
+        return ""
+    auto = config.cache_body_features == "auto"
+    folder = default if auto else config.cache_body_features
+    planned = plan(files, body, detector)
+    if _is_made(folder, planned):
+        return folder
+    reason = _no_room(folder, planned, config.cache_budget_gb)
+    if reason and not auto:
+        raise UserError(f"--cache_body_features: {reason}")
+    if reason:
+        print(f"{reason}; the body runs in every step")
+        return ""
+    os.makedirs(folder, exist_ok=True)
+    _make(folder, planned, files, body, detector)
+    return folder
+
+
+def _no_room(folder: str, planned: Plan, budget: float) -> str:
+    """Why the features cannot be kept in the folder; '' if they can."""
+    text = f"features of the body would take {planned.gigabytes:.1f} GB"
+    if planned.gigabytes > budget:
+        return f"{text}, over --cache_budget_gb={budget:g}"
+    there = os.path.abspath(folder)
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    free = shutil.disk_usage(there).free / 1e9
+    return f"{text}, and {there} has {free:.1f} GB free" if planned.gigabytes > free else ""
+
+
+def _is_made(folder: str, planned: Plan) -> bool:
+    path = os.path.join(folder, "body.json")
+    if not os.path.exists(path):
+        return False
+    if _index(folder)["key"] != planned.key:
+        raise UserError(
+            f"{path}: features of another encoder, other images or another size; remove the folder "
+            "or name another with --cache_body_features"
+        )
+    return True
+
+
+def _index(folder: str) -> dict[str, Any]:
+    path = os.path.join(folder, "body.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); remove its folder") from None
+
+
+def open_features(folder: str) -> BodyFeatures:
+    """The features that a folder holds.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    index, path = _index(folder), os.path.join(folder, "body.bf16")
+    if not os.path.isfile(path) or os.path.getsize(path) != index["num_values"] * BYTES:
+        raise UserError(f"{path}: missing or cut; remove its folder")
+    place = {int(source_id): tuple(where) for source_id, where in index["place"].items()}
+    return BodyFeatures(np.memmap(path, np.uint16, mode="r"), place, index["channels"])
+
+
+def _make(folder: str, planned: Plan, files: list[str], body: FrozenBody, config: DetectorConfig):
+    """Runs the body over every image and its mirror image."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    def both(image):
+        parts = [scale_image(side, config) for side in (image, image[:, ::-1])]
+        inputs = {name: tf.stack([part[name] for part in parts]) for name in parts[0]}
+        (features,) = body(inputs, training=False).values()
+        return tf.bitcast(tf.cast(features, tf.bfloat16), tf.uint16)
+
+    progress, path = Progress(len(planned.place), 0), os.path.join(folder, "body.bf16")
+    values = np.memmap(path, np.uint16, mode="w+", shape=(planned.num_values,))
+    for example in records.read(files):
+        first, height, width = planned.place[records.source_id(example)]
+        encoded = example.features.feature["image/encoded"].bytes_list.value[0]
+        features = both(decode_image(encoded)).numpy()[:, :height, :width]
+        values[first : first + features.size] = features.reshape(-1)
+        progress.advance(1)
+        progress.show(f"features of the body, {planned.gigabytes:.2f} GB")
+    values.flush()
+    index = {"key": planned.key, "channels": planned.channels, "num_values": planned.num_values}
+    write_json(os.path.join(folder, "body.json"), {**index, "place": planned.place})
+    print(f"{folder}: features of the body for {len(planned.place)} images and their mirror images")

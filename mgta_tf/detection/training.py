@@ -1,0 +1,245 @@
+"""A detector in its workdir: trained by Model Garden's trainer, judged, asked."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orbit
+import tensorflow as tf
+from official.core import train_lib, train_utils
+
+from mgta_tf.data import images
+from mgta_tf.data.voc import CLASSES
+from mgta_tf.detection import cache, drawing, parser, records
+from mgta_tf.detection.anchors import OctaveAnchor
+from mgta_tf.detection.config import TEST_SET, TRAIN_SETS, DetectConfig
+from mgta_tf.detection.heads import FrozenBody
+from mgta_tf.detection.task import FasterRcnnC4Task, experiment, to_detections
+from mgta_tf.errors import UserError
+from mgta_tf.evaluation import boxes
+from mgta_tf.evaluation.boxes import Detections
+from mgta_tf.models import artifact
+from mgta_tf.runtime.monitoring import Progress
+from mgta_tf.runtime.strategy import make_strategy
+from mgta_tf.runtime.workdir import Workdir
+
+METHODS = {"ap50_voc07": "voc2007", "ap50_area": "area"}  # keys of detection.json
+SHOWN_IMAGES = 4  # in each row of the sheet
+
+
+class Diverged(Exception):  # noqa: N818 (an outcome, not a fault)
+    """The loss is no number any more; the message says at which step."""
+
+
+class Watch:
+    """After every loop of the trainer: the progress line, the speed, an end to a diverged run."""
+
+    def __init__(self, total: int, done: int):
+        self._progress, self._step = Progress(total, done), done
+        self._times = [time.monotonic()]
+        self._steps = [done]
+
+    def __call__(self, outputs: dict[str, Any], step: int) -> None:
+        loss = float(outputs["training_loss"])
+        if not np.isfinite(loss):
+            raise Diverged(f"step {step}: the loss is {loss}")
+        self._times.append(time.monotonic())
+        self._steps.append(step)
+        self._progress.advance(step - self._steps[-2])
+        values = {k: float(v) for k, v in outputs.items() if k.startswith(("rpn_", "roi_"))}
+        parts = " · ".join(f"{k[:-5].replace('_', ' ')} {v:.3g}" for k, v in values.items())
+        self._progress.show(f"step {step} · loss {loss:.4g} · {parts}")
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Median over the loops, but for the first, in which the graph is built."""
+        speeds = np.diff(self._times) / np.diff(self._steps)
+        return float(np.median(speeds[1:] if len(speeds) > 1 else speeds)) if len(speeds) else None
+
+
+class Detector:
+    """The experiment of a run in its workdir, its newest checkpoint restored."""
+
+    def __init__(self, config: DetectConfig, workdir: Workdir, train: bool):
+        self._config, self._workdir = config, workdir
+        self._there = records.objects_of(self._files(TEST_SET))
+        strategy = make_strategy(config.schedule.batch_size, "batch_size")
+        tf.keras.utils.set_random_seed(config.run.seed)
+        params = experiment(config)
+        if train:
+            params.task.features = self._features()
+            params.task.train_data.shuffle_buffer_size = min(
+                10000, sum(1 for _ in records.read(self._files(*self._train_sets)))
+            )
+            params.task.train_data.seed = config.run.seed + _newest_step(workdir.checkpoints)
+        task = FasterRcnnC4Task(params.task, on_detections=self._judge)
+        with strategy.scope(), _quiet():
+            self._trainer = train_utils.create_trainer(params, task, train=train, evaluate=True)
+            step = self._trainer.global_step
+            boards = [
+                orbit.utils.SummaryManager(
+                    os.path.join(workdir.tensorboard, name), tf.summary.scalar, step
+                )
+                for name in ("train", "validation")
+            ]
+            self._runner = train_lib.OrbitExperimentRunner(
+                strategy,
+                task,
+                "train_and_eval" if train else "eval",
+                params,
+                workdir.checkpoints,
+                trainer=self._trainer,
+                train_actions=[self._after_loop],
+                summary_manager=boards[0],
+                eval_summary_manager=boards[1],
+            )
+        self._board = boards[1]
+        self._sheet = np.zeros((1, 1, 3), np.uint8)
+        self._per_class: dict[str, np.ndarray] = {}
+        self._watch = Watch(config.schedule.steps, self.step)
+
+    @property
+    def step(self) -> int:
+        """Training steps that are done."""
+        return int(self._trainer.global_step.numpy())
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        return self._watch.seconds_per_step
+
+    @property
+    def model(self) -> tf.keras.Model:
+        return self._trainer.model
+
+    @property
+    def _train_sets(self) -> tuple[str, ...]:
+        return TRAIN_SETS[self._config.voc.train_set]
+
+    def _files(self, *sets: str) -> list[str]:
+        return records.files_of(self._config.voc.records, sets)
+
+    def _features(self) -> str:
+        encoder, facts = artifact.load_encoder(self._config.run.saved_model)
+        return cache.choose(
+            self._config.cache,
+            os.path.join(self._workdir.path, "body_features"),
+            self._files(*self._train_sets),
+            FrozenBody(encoder, facts.normalization),
+            self._config.detector,
+        )
+
+    def train(self) -> None:
+        """Trains to the last step, from the newest checkpoint.
+
+        Raises:
+          Diverged: the loss became NaN or infinite; the checkpoints are from before.
+        """
+        try:
+            with _quiet():
+                self._runner.controller.train(self._config.schedule.steps)
+        except tf.errors.InvalidArgumentError:  # an index that was computed from NaN
+            weights = self.model.trainable_variables
+            if all(np.isfinite(weight.numpy()).all() for weight in weights):
+                raise
+            raise Diverged(f"before step {self.step + 1}: weights are not finite") from None
+
+    def _after_loop(self, outputs: dict[str, Any]) -> None:
+        self._watch(outputs, self.step)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Judges the detector on VOC2007's test set; leaves `detections.png`.
+
+        Returns:
+          The figures of `detection.json`, 0 to 100.
+        """
+        with _quiet():
+            logs = self._runner.controller.evaluate()
+        with self._board.summary_writer().as_default(step=self.step):
+            tf.summary.image("detections", self._sheet[None])
+        self._board.flush()
+        return {
+            **{name: float(logs[name]) for name in METHODS},
+            "coco_ap": 100 * float(logs["AP"]),
+            "coco_ap50": 100 * float(logs["AP50"]),
+            "per_class": dict(zip(CLASSES, self._per_class["ap50_voc07"])),
+            "per_class_area": dict(zip(CLASSES, self._per_class["ap50_area"])),
+        }
+
+    def _judge(self, found: Detections) -> dict[str, float]:
+        """VOC's average precisions, and the sheet of the best and the worst images."""
+        values = boxes.average_precisions(found, self._there, len(CLASSES))
+        self._per_class = {name: 100 * values[method] for name, method in METHODS.items()}
+        verdicts = drawing.judge(found, self._there, self._config.run.min_score)
+        best = [v for v in verdicts[:SHOWN_IMAGES] if v.f1]
+        worst = [v for v in verdicts[::-1][:SHOWN_IMAGES] if v not in best]
+        shown = {v.image: v.items for v in (*best, *worst)}
+        pictures = {}
+        for example in records.read(self._files(TEST_SET)):
+            number = records.source_id(example)
+            if number in shown:
+                image = images.decode(example.features.feature["image/encoded"].bytes_list.value[0])
+                pictures[number] = drawing.draw(image, shown[number])
+        rows = [[pictures[v.image] for v in part] for part in (best, worst)]
+        self._sheet = drawing.sheet(*rows)
+        images.save(os.path.join(self._workdir.path, "detections.png"), self._sheet)
+        logs = {}
+        for name, aps in self._per_class.items():
+            logs[name] = float(np.nanmean(aps))
+            logs.update({f"{name}/{c}": ap for c, ap in zip(CLASSES, aps) if np.isfinite(ap)})
+        return logs
+
+    def find(self, image: np.ndarray) -> Detections:
+        """What the detector finds in a photograph, uint8 [H, W, 3]."""
+        config = self._config.detector
+        inputs = {k: v[None] for k, v in parser.scale_image(image, config).items()}
+        size = tf.constant(image.shape[:2], tf.float32)
+        info = parser.image_info(size, inputs["shape"][0])[None]
+        side = config.padded_side
+        anchors = OctaveAnchor(config.anchor_sizes, (side, side)).multilevel_boxes
+        outputs = self.model(
+            inputs,
+            image_shape=inputs["shape"],
+            anchor_boxes={level: box[None] for level, box in anchors.items()},
+            training=False,
+        )
+        batch = {k: outputs[k].numpy() for k in outputs if k.startswith(("detection_", "num_"))}
+        return to_detections([{**batch, "image_info": info.numpy(), "source_id": np.zeros(1, int)}])
+
+
+def _newest_step(checkpoints: str) -> int:
+    """The step of the newest checkpoint, which Model Garden writes behind its name; 0 without."""
+    newest = tf.train.latest_checkpoint(checkpoints)
+    return int(newest.rsplit("-", 1)[1]) if newest else 0
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbit and pycocotools print; a run has one progress line."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def with_records(config: DetectConfig, workdir: Workdir) -> DetectConfig:
+    """The config with the folder of its records, which is made where none is named.
+
+    Raises:
+      UserError: there is neither --records nor --voc_root.
+    """
+    folder = config.voc.records
+    if not folder:
+        folder = os.path.join(workdir.path, "records")
+        have = records.sets_of(folder)
+        wanted = [n for n in (*TRAIN_SETS[config.voc.train_set], TEST_SET) if n not in have]
+        if wanted and not config.voc.voc_root:
+            raise UserError("--voc_root or --records is missing: name VOCdevkit, or its TFRecords")
+        for name in wanted:
+            counts = records.write_set(config.voc.voc_root, name, folder)
+            print(records.describe(name, counts), flush=True)
+    return dataclasses.replace(config, voc=dataclasses.replace(config.voc, records=folder))

@@ -1,0 +1,105 @@
+"""VOC → TFRecords: what is kept, what is put right, what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from mgta_tf.detection import parser, records
+from mgta_tf.errors import UserError
+
+
+def test_a_set_comes_back_as_it_was(records_dir, devkit):
+    files = records.files_of(records_dir, ("2007_test",))
+    examples = sorted(records.read(files), key=records.source_id)
+    assert [records.source_id(e) for e in examples] == [200_700_000 + i for i in range(4)]
+    assert records.filename(examples[0]) == "000006.jpg"
+    assert records.size(examples[0]) == (96, 96)
+    path = devkit / "VOC2007" / "JPEGImages" / "000006.jpg"
+    encoded = examples[0].features.feature["image/encoded"].bytes_list.value[0]
+    assert encoded == path.read_bytes()  # a plain JPEG is not encoded anew
+    there = records.objects_of(files)
+    first = there.image == 200_700_000
+    assert there.label[first].tolist() == [0, 2]  # aeroplane, bird
+    assert there.box[first] == pytest.approx(np.array([[11, 21, 42, 52], [56, 50, 87, 81]]))
+
+
+def test_what_the_parser_reads_are_the_edges_of_voc_boxes(records_dir):
+    files = records.files_of(records_dir, ("2007_test",))
+    raw = next(iter(tf.data.TFRecordDataset(files[0])))
+    data = parser.decode(raw)
+    assert data["size"].numpy().tolist() == [96, 96]
+    assert data["classes"].numpy().tolist() == [1, 3]
+    edges = np.array([[20, 10, 52, 42], [49, 55, 81, 87]]) / 96  # xmin 11 begins at 10
+    assert data["boxes"].numpy() == pytest.approx(edges)
+    assert data["difficult"].numpy().tolist() == [False, False]
+
+
+def test_bad_boxes_are_dropped_counted_and_named(make_voc, tmp_path, capsys):
+    scene = [
+        ("bird", 0, 5, 20, 20, 0),  # over the left edge
+        ("bird", 50, 60, 200, 300, 1),  # over two edges, difficult
+        ("cow", 30, 30, 29, 40, 0),  # empty
+        ("cow", 97, 5, 120, 20, 0),  # outside
+        ("cow", 96, 96, 96, 96, 0),  # one pixel, in the corner
+    ]
+    devkit = make_voc(tmp_path / "VOCdevkit", [scene, []], [])
+    counts = records.write_set(str(devkit), "2007_trainval", str(tmp_path / "out"))
+    assert (counts.images, counts.without_objects, counts.objects) == (2, 1, 3)
+    assert (counts.clipped, counts.dropped, counts.difficult, counts.truncated) == (2, 2, 1, 3)
+    there = records.objects_of(records.files_of(str(tmp_path / "out"), ("2007_trainval",)))
+    expected = [[1, 5, 20, 20], [50, 60, 96, 96], [96, 96, 96, 96]]
+    assert there.box == pytest.approx(np.array(expected), abs=1e-4)
+    assert there.difficult.tolist() == [False, True, False]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert "000001.xml: cow (30, 30, 29, 40) is empty or outside the image; dropped" in lines[2]
+    assert "VOC's own has 5011 images" in records.describe("2007_trainval", counts)
+
+
+def test_images_that_tensorflow_decodes_otherwise_become_png(make_voc, tmp_path):
+    devkit = make_voc(tmp_path / "VOCdevkit", [[]], [])
+    path = devkit / "VOC2007" / "JPEGImages" / "000001.jpg"
+    grey = np.arange(96 * 48, dtype=np.uint16).reshape(48, 96) % 251
+    Image.fromarray(grey.astype(np.uint8)).save(path, "PNG")  # grey, and not of the size it says
+    records.write_set(str(devkit), "2007_trainval", str(tmp_path / "out"))
+    (example,) = records.read(records.files_of(str(tmp_path / "out"), ("2007_trainval",)))
+    assert records.size(example) == (48, 96)
+    pixels = parser.decode_image(example.features.feature["image/encoded"].bytes_list.value[0])
+    assert (pixels.numpy() == grey[..., None]).all()
+
+
+def test_bad_input_is_named(make_voc, records_dir, tmp_path):
+    devkit = make_voc(tmp_path / "VOCdevkit", [[("unicorn", 5, 5, 20, 20, 0)]], [])
+    with pytest.raises(UserError, match=r"000001\.xml: 'unicorn' is none of VOC's 20 classes"):
+        records.write_set(str(devkit), "2007_trainval", str(tmp_path / "out"))
+    assert not list((tmp_path / "out").glob("*.tfrecord"))
+    with pytest.raises(UserError, match="names no image"):
+        records.write_set(str(devkit), "2007_test", str(tmp_path / "out"))
+    with pytest.raises(UserError, match="no VOC2012/ImageSets/Main"):
+        records.write_set(str(devkit), "2012_trainval", str(tmp_path / "out"))
+
+    with pytest.raises(UserError, match="No such file.*make_voc_tfrecord"):
+        records.files_of(str(tmp_path / "nowhere"), ("2007_test",))
+    with pytest.raises(UserError, match="has 2007_trainval, 2007_test, not 2012_trainval"):
+        records.files_of(records_dir, ("2012_trainval",))
+    copy = tmp_path / "copy"
+    shutil.copytree(records_dir, copy)
+    cut = copy / "2007_test-00002-of-00008.tfrecord"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    files = records.files_of(str(copy), ("2007_test",))
+    with pytest.raises(UserError, match="00002-of-00008.tfrecord: cut or damaged"):
+        list(records.read(files))
+    cut.unlink()
+    with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: missing"):
+        records.files_of(str(copy), ("2007_test",))
+    manifest = copy / "voc_records.json"
+    manifest.write_text(json.dumps({"version": 0, "sets": {}}))
+    with pytest.raises(UserError, match="records of version 0, not 1"):
+        records.files_of(str(copy), ("2007_test",))
+    manifest.write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        records.files_of(str(copy), ("2007_test",))
