@@ -66,7 +66,7 @@ def main(config: TableConfig) -> None:
         print(file.read(), end="")
 
 
-def parse_models(text: str) -> dict[str, str]:
+def parse_models(text: str, flag_name: str = "models") -> dict[str, str]:
     """'a=DIR,b=DIR' → {'a': 'DIR', 'b': 'DIR'}.
 
     Raises:
@@ -75,7 +75,7 @@ def parse_models(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",") if part]
     names = [name for name, _, path in pairs if name and path]
     if not pairs or len(set(names)) != len(pairs):
-        raise UserError(f"--models={text}: must be name=SavedModel,name=SavedModel, all different")
+        raise UserError(f"--{flag_name}={text}: must be name=DIR,name=DIR, all names different")
     return {name: path for name, _, path in pairs}
 
 

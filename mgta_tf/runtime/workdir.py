@@ -22,6 +22,12 @@ NEUTRAL = frozenset(
         "cache_budget_mb",
         "probe_every_rounds",
         "probe_images",
+        "eval_only",
+        "image",
+        "min_score",
+        "checkpoint_every_steps",
+        "cache_body_features",
+        "cache_budget_gb",
     )
 )
 

@@ -110,7 +110,7 @@ def small(saved_model, records_dir):
             roi_samples=16,
         ),
         schedule=ScheduleConfig(
-            steps=200, decay_step=150, batch_size=2, base_learning_rate=0.04, warmup_steps=10
+            steps=300, decay_step=240, batch_size=2, base_learning_rate=0.04, warmup_steps=10
         ),
         cache=CacheConfig(cache_body_features="auto"),
     )

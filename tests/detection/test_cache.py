@@ -60,9 +60,7 @@ def test_features_are_those_of_the_body(folder, files, body, small):
 
 
 def test_losses_with_and_without_the_cache_agree(folder, files, small):
-    config = dataclasses.replace(
-        small, detector=dataclasses.replace(small.detector, long_side=120)
-    )
+    config = dataclasses.replace(small, detector=dataclasses.replace(small.detector, long_side=120))
     params = experiment(config).task
     task = FasterRcnnC4Task(params)
     model = task.build_model()

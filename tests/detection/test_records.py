@@ -82,7 +82,7 @@ def test_bad_input_is_named(make_voc, records_dir, tmp_path):
     with pytest.raises(UserError, match="no VOC2012/ImageSets/Main"):
         records.write_set(str(devkit), "2012_trainval", str(tmp_path / "out"))
 
-    with pytest.raises(UserError, match="No such file.*make_voc_tfrecord"):
+    with pytest.raises(UserError, match=r"No such file.*make_voc_tfrecord"):
         records.files_of(str(tmp_path / "nowhere"), ("2007_test",))
     with pytest.raises(UserError, match="has 2007_trainval, 2007_test, not 2012_trainval"):
         records.files_of(records_dir, ("2012_trainval",))
@@ -91,7 +91,7 @@ def test_bad_input_is_named(make_voc, records_dir, tmp_path):
     cut = copy / "2007_test-00002-of-00008.tfrecord"
     cut.write_bytes(cut.read_bytes()[:-20])
     files = records.files_of(str(copy), ("2007_test",))
-    with pytest.raises(UserError, match="00002-of-00008.tfrecord: cut or damaged"):
+    with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: cut or damaged"):
         list(records.read(files))
     cut.unlink()
     with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: missing"):

@@ -21,7 +21,10 @@ def test_the_registered_experiment_is_the_papers_reference():
     assert (rpn.pre_nms_top_k, rpn.num_proposals, rpn.nms_iou_threshold) == (12000, 2000, 0.7)
     assert (rpn.test_pre_nms_top_k, rpn.test_num_proposals) == (2000, 1000)
     assert trained.parser.rpn_batch_size_per_im == 256
-    assert (trained.parser.rpn_match_threshold, trained.parser.rpn_unmatched_threshold) == (0.7, 0.3)
+    assert (trained.parser.rpn_match_threshold, trained.parser.rpn_unmatched_threshold) == (
+        0.7,
+        0.3,
+    )
     assert trained.parser.rpn_fg_fraction == 0.5
     rois = model.roi_sampler
     assert (rois.num_sampled_rois, rois.foreground_fraction) == (64, 0.25)

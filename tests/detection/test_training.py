@@ -20,16 +20,6 @@ def with_run(config, **flags):
     return dataclasses.replace(config, run=dataclasses.replace(config.run, **flags))
 
 
-def weights_of(workdir):
-    """The newest checkpoint's weights by the name of their layer and variable."""
-    reader = tf.train.load_checkpoint(os.path.join(workdir, "checkpoints"))
-    return {
-        name: reader.get_tensor(name)
-        for name in reader.get_variable_to_shape_map()
-        if name.startswith("model/") and "OPTIMIZER" not in name
-    }
-
-
 @pytest.fixture(scope="module")
 def trained(small, tmp_path_factory):
     """A run that was killed at step 60 and resumed: (config, workdir, detection.json)."""
@@ -51,8 +41,8 @@ def trained(small, tmp_path_factory):
         return config, workdir, json.load(file)
 
 
-def test_four_images_are_learnt_by_heart_across_a_kill(trained, capsys):
-    config, workdir, found = trained
+def test_four_images_are_learnt_by_heart_across_a_kill(trained):
+    _, _, found = trained
     assert found["ap50_voc07"] >= 90
     assert found["ap50_area"] >= 90
     assert found["coco_ap50"] >= 90
@@ -60,4 +50,106 @@ def test_four_images_are_learnt_by_heart_across_a_kill(trained, capsys):
     assert found["per_class"]["cat"] is None
     assert found["diverged"] is False
     assert found["seconds_per_step"] > 0
-    assert found["steps"] == 200
+    assert found["steps"] == 300
+
+
+def test_the_run_went_on_where_it_was_killed(trained):
+    config, workdir, _ = trained
+    curve = {}
+    folder = os.path.join(workdir, "tensorboard", "train")
+    for name in sorted(os.listdir(folder)):  # one file for each start
+        for event in tf.compat.v1.train.summary_iterator(os.path.join(folder, name)):
+            for value in event.summary.value:
+                if value.tag == "learning_rate":
+                    rate = float(tf.make_ndarray(value.tensor))
+                    curve.setdefault(name, []).append((event.step, rate))
+    first, second = curve.values()
+    # Model Garden writes a loop's scalars after the actions, so the killed one's are not there.
+    assert [step for step, _ in first] == [10, 20, 30, 40, 50]
+    assert [step for step, _ in second] == list(range(60, config.schedule.steps + 1, 10))
+    rates = dict(second)
+    high = config.schedule.learning_rate
+    assert rates[60] == pytest.approx(high)
+    assert rates[config.schedule.steps] == pytest.approx(high / 10)
+
+
+def test_the_body_is_untouched_and_res5_has_learnt(trained):
+    config, workdir, _ = trained
+    encoder, _ = artifact.load_encoder(config.run.saved_model)
+    detector = training.Detector(config, training.Workdir(workdir), train=False)
+    before = {v.name: v.numpy() for v in encoder.variables}
+    body = detector.model.backbone.variables
+    assert len(body) > 20
+    assert all((v.numpy() == before[v.name]).all() for v in body)
+    res5 = detector.model.detection_head[0].res5
+    kernels = [v for v in res5.variables if v.name.endswith("kernel:0")]
+    norms = [v for v in res5.variables if "_bn/" in v.name]
+    assert len(kernels) == 4
+    assert all((v.numpy() != before[v.name]).mean() > 0.9 for v in kernels)
+    assert all((v.numpy() == before[v.name]).all() for v in norms)
+
+
+def test_a_photograph_is_drawn(trained, devkit, tmp_path, capsys):
+    _, workdir, _ = trained
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes((devkit / "VOC2007" / "JPEGImages" / "000001.jpg").read_bytes())
+    detect.main(DetectConfig(run=DetectRunConfig(workdir=workdir, image=str(photo))))
+    out = capsys.readouterr().out
+    assert "aeroplane" in out
+    assert "bird" in out
+    drawn = np.asarray(Image.open(tmp_path / "photo.detections.png")).astype(int)
+    before = np.asarray(Image.open(photo)).astype(int)
+    assert drawn.shape == before.shape
+    assert 50 < np.sum(np.abs(drawn - before).max(axis=-1) > 30) < drawn.shape[0] * 60
+
+
+def test_eval_only_judges_again_and_keeps_what_training_measured(trained):
+    _, workdir, found = trained
+    path = os.path.join(workdir, "detection.json")
+    os.remove(os.path.join(workdir, "detections.png"))
+    detect.main(DetectConfig(run=DetectRunConfig(workdir=workdir, eval_only=True)))
+    with open(path) as file:
+        again = json.load(file)
+    assert again == found
+    assert Image.open(os.path.join(workdir, "detections.png")).size[0] > 900
+
+
+def test_a_diverged_run_ends_cleanly(small, tmp_path, capsys):
+    workdir = str(tmp_path / "w")
+    schedule = dataclasses.replace(
+        small.schedule, base_learning_rate=1e30, warmup_steps=0, steps=20
+    )
+    config = dataclasses.replace(
+        with_run(small, workdir=workdir), schedule=schedule, cache=CacheConfig("off")
+    )
+    detect.main(config)
+    with open(os.path.join(workdir, "detection.json")) as file:
+        found = json.load(file)
+    assert found["diverged"] is True
+    assert found["ap50_voc07"] is None
+    assert "the run has diverged" in capsys.readouterr().out
+    assert not tf.train.latest_checkpoint(os.path.join(workdir, "checkpoints"))
+
+
+def test_bad_input_is_one_line(small, trained, tmp_path):
+    workdir = trained[1]
+
+    def fails(message, config, **flags):
+        with pytest.raises(UserError, match=message):
+            detect.main(with_run(config, **flags))
+
+    fails("--saved_model is missing", DetectConfig())
+    fails("--workdir is missing", DetectConfig(), saved_model="x")
+    fails(
+        "--voc_root or --records is missing", DetectConfig(), saved_model="x", workdir=str(tmp_path)
+    )
+    fails("no such file; is its folder the --workdir", DetectConfig(), workdir="x", eval_only=True)
+    fails(
+        "belongs to a run with other flags: .*--steps was",
+        DetectConfig(),
+        workdir=workdir,
+        saved_model=small.run.saved_model,
+    )
+    fails(
+        "--image=nowhere.jpg: .*No such file", DetectConfig(), workdir=workdir, image="nowhere.jpg"
+    )
