@@ -39,13 +39,14 @@ def main(config: DetectConfig) -> None:
         if not run.saved_model:
             raise UserError("--saved_model is missing: name what mgta_tf.export has written")
         workdir = open_workdir(run.workdir, config)
+    photo = read_photo(run.image) if run.image else None
     # Model Garden takes 15 seconds to import, which --help and bad flags need not wait for.
     from mgta_tf.detection import training
 
     config = training.with_records(config, workdir)
     detector = training.Detector(config, workdir, train=not (run.image or run.eval_only))
-    if run.image:
-        draw(detector, run.image, run.min_score)
+    if photo is not None:
+        draw(detector, photo, run.image, run.min_score)
         return
     result: dict[str, Any] = {"diverged": False}
     if not run.eval_only:
@@ -69,15 +70,19 @@ def of_workdir(workdir: Workdir, min_score: float) -> DetectConfig:
     return dataclasses.replace(config, run=dataclasses.replace(config.run, min_score=min_score))
 
 
-def draw(detector: Detector, path: str, min_score: float) -> None:
-    """Writes `path` with the boxes that were found, as PNG beside it."""
-    from mgta_tf.detection import drawing
-
+def read_photo(path: str) -> np.ndarray:
+    """uint8 [H, W, 3]."""
     try:
         with open(path, "rb") as file:
-            image = images.decode(file.read())
+            return images.decode(file.read())
     except (OSError, images.BadImage) as error:
         raise UserError(f"--image={path}: {error}") from None
+
+
+def draw(detector: Detector, image: np.ndarray, path: str, min_score: float) -> None:
+    """Writes the photograph `path` with the boxes that were found, as PNG beside it."""
+    from mgta_tf.detection import drawing
+
     found = drawing.of_image(detector.find(image), min_score)
     output = f"{os.path.splitext(path)[0]}.detections.png"
     images.save(output, drawing.draw(image, found))

@@ -38,7 +38,7 @@ from mgta_tf.detection.config import (
 )
 from mgta_tf.detection.heads import FrozenBody, Res5Head, RpnHead
 from mgta_tf.detection.parser import Parser, decode
-from mgta_tf.detection.records import files_of
+from mgta_tf.detection.records import files_of, sets_of
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation.boxes import Detections
 from mgta_tf.models import artifact
@@ -267,6 +267,7 @@ def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
             input_path=input_files(config.voc, TRAIN_SETS[config.voc.train_set]),
             is_training=True,
             global_batch_size=schedule.batch_size,
+            shuffle_buffer_size=num_images(config.voc, TRAIN_SETS[config.voc.train_set]),
             dtype="float32",
             seed=run.seed,
             parser=maskrcnn_cfg.Parser(
@@ -289,6 +290,14 @@ def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
 def input_files(voc: VocConfig, sets: tuple[str, ...]) -> list[str]:
     """The records of some sets; none where no folder is named yet, as in a registered config."""
     return files_of(voc.records, sets) if voc.records else []
+
+
+def num_images(voc: VocConfig, sets: tuple[str, ...]) -> int:
+    """Images in some sets, to shuffle among; 10,000 where no folder is named yet."""
+    if not voc.records:
+        return 10_000
+    have = sets_of(voc.records)
+    return sum(have[name]["images"] for name in sets)
 
 
 def trainer(schedule: ScheduleConfig, log_every: int, checkpoint_every: int) -> cfg.TrainerConfig:

@@ -71,14 +71,12 @@ class Detector:
         self._config, self._workdir = config, workdir
         self._there = records.objects_of(self._files(TEST_SET))
         strategy = make_strategy(config.schedule.batch_size, "batch_size")
-        tf.keras.utils.set_random_seed(config.run.seed)
         params = experiment(config)
         if train:
             params.task.features = self._features()
-            params.task.train_data.shuffle_buffer_size = min(
-                10000, sum(1 for _ in records.read(self._files(*self._train_sets)))
-            )
-            params.task.train_data.seed = config.run.seed + _newest_step(workdir.checkpoints)
+        # A resumed run goes on with other samples than those that it began with.
+        params.task.train_data.seed = config.run.seed + _newest_step(workdir.checkpoints)
+        tf.keras.utils.set_random_seed(params.task.train_data.seed)
         task = FasterRcnnC4Task(params.task, on_detections=self._judge)
         with strategy.scope(), _quiet():
             self._trainer = train_utils.create_trainer(params, task, train=train, evaluate=True)
