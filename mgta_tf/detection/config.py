@@ -72,6 +72,12 @@ class DetectorConfig:
     test_rpn_proposals: int = flag(1000, "Proposals of an image after NMS, test.", minimum=1)
     rpn_samples: int = flag(256, "Anchors of an image that the RPN learns from.", minimum=2)
     roi_samples: int = flag(64, "Proposals of an image that the RoI head learns from.", minimum=4)
+    roi_size: int = flag(
+        14,
+        "Cells per side that a proposal is cropped to for res5. 14 is what res5 reads of an image "
+        "of 224 px; an encoder that was trained on smaller ones wants fewer.",
+        minimum=2,
+    )
 
     def __post_init__(self):
         if self.long_side < self.short_side:

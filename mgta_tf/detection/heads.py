@@ -81,7 +81,7 @@ class Res5Head(tf.keras.layers.Layer):
     """The encoder's own res5 on every RoI, averaged, then classes and a box for each class.
 
     Its convolutions train from the encoder's weights; its batch norm is frozen, statistics, scale
-    and shift. [B, N, 14, 14, c] → ([B, N, K], [B, N, 4·K]), K with the background as class 0.
+    and shift. [B, N, s, s, c] → ([B, N, K], [B, N, 4·K]), K with the background as class 0.
     """
 
     def __init__(self, encoder: tf.keras.Model, num_classes: int):

@@ -255,7 +255,7 @@ def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
             roi_sampler=maskrcnn_cfg.ROISampler(
                 num_sampled_rois=detector.roi_samples, foreground_fraction=0.25
             ),
-            roi_aligner=maskrcnn_cfg.ROIAligner(crop_size=14),
+            roi_aligner=maskrcnn_cfg.ROIAligner(crop_size=detector.roi_size),
             detection_generator=maskrcnn_cfg.DetectionGenerator(
                 pre_nms_score_threshold=0.05,
                 nms_iou_threshold=0.3,
