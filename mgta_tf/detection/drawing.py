@@ -35,10 +35,11 @@ def draw(image: np.ndarray, items: list[Box]) -> np.ndarray:
         corners = (xmin - 1, ymin - 1, max(xmin, xmax) - 1, max(ymin, ymax) - 1)
         pen.rectangle(corners, outline=item.colour, width=thickness)
         if item.text:
-            place = (corners[0] + thickness, corners[1] + thickness)
-            left, top, right, bottom = pen.textbbox(place, item.text, font=font)
-            pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), fill=item.colour)
-            pen.text(place, item.text, fill="white", font=font)
+            _, _, width, height = pen.textbbox((0, 0), item.text, font=font)
+            x = max(0, min(corners[0], picture.width - width - 2))
+            y = max(0, min(corners[1], picture.height - height - 2))
+            pen.rectangle((x, y, x + width + 1, y + height + 1), fill=item.colour)
+            pen.text((x + 1, y + 1), item.text, fill="white", font=font)
     return np.asarray(picture)
 
 

@@ -108,9 +108,10 @@ def small(saved_model, records_dir):
             test_rpn_proposals=20,
             rpn_samples=32,
             roi_samples=16,
+            roi_size=7,
         ),
         schedule=ScheduleConfig(
-            steps=300, decay_step=240, batch_size=2, base_learning_rate=0.04, warmup_steps=10
+            steps=400, decay_step=320, batch_size=2, base_learning_rate=0.04, warmup_steps=10
         ),
         cache=CacheConfig(cache_body_features="auto"),
     )

@@ -22,8 +22,11 @@ def with_run(config, **flags):
 
 
 @pytest.fixture(scope="module")
-def trained(small, tmp_path_factory):
-    """A run that was killed at step 60 and resumed: (config, workdir, detection.json)."""
+def trained(small, two_replicas, tmp_path_factory):
+    """A run that was killed at step 60 and resumed: (config, workdir, detection.json).
+
+    Until then it was on two devices, from there on one, as after a move to another machine.
+    """
     workdir = str(tmp_path_factory.mktemp("run") / "w")
     config = with_run(small, workdir=workdir)
     after_loop = training.Detector._after_loop
@@ -35,6 +38,7 @@ def trained(small, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.Detector, "_after_loop", killed)
+        patch.setattr(training, "make_strategy", lambda parts, flag: two_replicas)
         with pytest.raises(KeyboardInterrupt):
             detect.main(config)
     detect.main(config)
@@ -51,7 +55,7 @@ def test_four_images_are_learnt_by_heart_across_a_kill(trained):
     assert found["per_class"]["cat"] is None
     assert found["diverged"] is False
     assert found["seconds_per_step"] > 0
-    assert found["steps"] == 300
+    assert found["steps"] == 400
 
 
 def test_the_run_went_on_where_it_was_killed(trained):
