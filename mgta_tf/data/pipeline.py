@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf.config import flag
+from mgta_tf.data.store import ALIGNMENT
 from mgta_tf.errors import UserError
 
 GRID = 4  # squares per side, of which some are hidden
@@ -183,26 +184,52 @@ def _blend(images, other, weight):
 class Feed:
     """Batches of a plan as (images, labels, uniforms), spread over the replicas.
 
-    One tf.data pipeline for the whole run; `batches` points it at another plan.
+    One tf.data pipeline for the whole run; `batches` points it at another plan. Replica r of R gets
+    the r-th of R equal parts of a row, and a host reads the images of its own replicas only.
     """
 
     def __init__(self, store, batch_size: int, strategy: tf.distribute.Strategy):
+        """store: an `ImageStore`, or what else has `size` and `batch`."""
         self._store = store
         self._rows: Iterator[Any] = iter(())
         self._error: Exception | None = None
-        side = store.size
+        self._part = batch_size // strategy.num_replicas_in_sync
+        pixels = getattr(store, "pixels", None)
+        self._pixels = None if pixels is None else _same_memory(pixels)
+        self._replicas = range(strategy.num_replicas_in_sync)
+        if strategy.num_replicas_in_sync == 1:  # dealing out to one costs more than reading
+            self._dataset = self._dataset_of_host(tf.distribute.InputContext())
+        else:
+            self._dataset = strategy.distribute_datasets_from_function(self._dataset_of_host)
+
+    def _dataset_of_host(self, context: tf.distribute.InputContext):
+        """The parts of this host's replicas, one after the other."""
+        each = context.num_replicas_in_sync // context.num_input_pipelines
+        first = context.input_pipeline_id * each
+        self._replicas = range(first, first + each)
         dataset = tf.data.Dataset.from_generator(
             lambda: self._rows,
             output_signature=(
-                tf.TensorSpec([batch_size, side, side, 3], tf.uint8),
-                tf.TensorSpec([batch_size], tf.int32),
-                tf.TensorSpec([batch_size, UNIFORMS], tf.float32),
+                tf.TensorSpec([self._part], tf.int32),
+                tf.TensorSpec([self._part], tf.int32),
+                tf.TensorSpec([self._part, UNIFORMS], tf.float32),
             ),
         )
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        dataset = dataset.prefetch(2).with_options(options)
-        self._dataset = strategy.experimental_distribute_dataset(dataset)
+        return dataset.map(self._read).prefetch(2 * each)
+
+    def _read(self, indices, labels, uniforms):
+        if self._pixels is not None:
+            return tf.gather(self._pixels, indices), labels, uniforms
+        images = tf.numpy_function(self._batch, [indices], tf.uint8)
+        images.set_shape([self._part, self._store.size, self._store.size, 3])
+        return images, labels, uniforms
+
+    def _batch(self, indices: np.ndarray) -> np.ndarray:
+        try:
+            return self._store.batch(indices)
+        except UserError as error:  # tf.data would bury its one line under its own
+            self._error = error
+            raise
 
     def batches(
         self, plan: np.ndarray, labels: np.ndarray, seed: list[int], start: int = 0
@@ -215,16 +242,25 @@ class Feed:
           UserError: an image cannot be read any more.
         """
         self._rows, self._error = self._generate(plan, labels, seed, start), None
-        yield from self._dataset
-        if self._error:
-            raise self._error
+        try:
+            yield from self._dataset
+        except tf.errors.OpError:
+            if self._error is None:
+                raise
+            raise self._error from None
 
     def _generate(self, plan, labels, seed, start):
-        try:
-            for step in range(start, len(plan)):
-                row = plan[step]
-                rng = np.random.default_rng([*seed, step])
-                uniforms = rng.random((len(row), UNIFORMS), np.float32)
-                yield self._store.batch(row), labels[row], uniforms
-        except UserError as error:  # tf.data would bury its one line under its own
-            self._error = error
+        for step in range(start, len(plan)):
+            row = plan[step].astype(np.int32)
+            rng = np.random.default_rng([*seed, step])
+            uniforms = rng.random((len(row), UNIFORMS), np.float32)
+            for replica in self._replicas:
+                part = slice(replica * self._part, (replica + 1) * self._part)
+                yield row[part], labels[row[part]], uniforms[part]
+
+
+def _same_memory(pixels: np.ndarray) -> tf.Tensor:
+    """An array as a tensor; no copy of what may be most of the memory, if it begins as aligned."""
+    if pixels.ctypes.data % ALIGNMENT:
+        return tf.constant(pixels)
+    return tf.experimental.dlpack.from_dlpack(pixels.__dlpack__())

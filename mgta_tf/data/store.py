@@ -14,6 +14,7 @@ from mgta_tf.data.images import BadImage
 from mgta_tf.data.sources import Source
 from mgta_tf.errors import UserError
 
+ALIGNMENT = 64  # bytes, of the memory that TensorFlow takes as its own
 CHECKED_AT_ONCE = 1024  # images in flight while all are checked
 
 
@@ -90,7 +91,7 @@ def load_store(
     """
     total = len(source.names)
     fits = total * size * size * 3 <= cache_budget_mb * 2**20
-    pixels = np.empty((total, size, size, 3), np.uint8) if fits else None
+    pixels = aligned((total, size, size, 3)) if fits else None
     pool = ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1)))
 
     def check(number: int) -> str | None:
@@ -130,6 +131,14 @@ def load_store(
         _max_pixels=max_pixels,
         _pool=pool,
     )
+
+
+def aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 that begins where TensorFlow wants memory to begin, so that it need not copy it."""
+    length = int(np.prod(shape))
+    memory = np.empty(length + ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % ALIGNMENT
+    return memory[first : first + length].reshape(shape)
 
 
 def _map_in_blocks(pool: ThreadPoolExecutor, function, total: int) -> Iterator[str | None]:
