@@ -52,6 +52,13 @@ class LossConfig:
         "positive and knows no images without a cluster.",
         choices=("native", "tfa"),
     )
+    triplet_scope: str = flag(
+        "replica",
+        "Among which images a positive and a negative are looked for on many devices: those of the "
+        "anchor's own device, which holds whole clusters; or of the whole batch, whose embeddings "
+        "are gathered.",
+        choices=("replica", "global"),
+    )
     reconstruction_weight: float = flag(
         1.0, "Factor of the reconstruction in eq. 8 after stage 1; 0 is an ablation.", minimum=0.0
     )
@@ -255,11 +262,22 @@ def total_loss(targets, outputs, labels, lambda1, config: LossConfig, draws=None
     reconstruction, reconstruction_monitors = reconstruction_loss(
         targets, outputs["reconstruction"], config.reconstruction_reduction
     )
-    triplet, triplet_monitors = triplet_loss(outputs["embedding"], labels, config, draws)
+    embeddings = outputs["embedding"]
+    if config.triplet_scope == "global":
+        embeddings, labels, draws = map(_of_all_devices, (embeddings, labels, draws))
+    triplet, triplet_monitors = triplet_loss(embeddings, labels, config, draws)
     weight = tf.where(lambda1 > 0, config.reconstruction_weight, 1.0)  # stage 1 has λ₁ = 0
     loss = weight * reconstruction + lambda1 * triplet
     losses = {"loss": loss, "reconstruction_loss": reconstruction, "triplet_loss": triplet}
     return loss, {**losses, **reconstruction_monitors, **triplet_monitors}
+
+
+def _of_all_devices(values):
+    """[n, …] of every device → [N, …] of all, in order. The gradient flows back to each."""
+    replica = tf.distribute.get_replica_context()
+    if values is None or replica.num_replicas_in_sync == 1:
+        return values
+    return replica.all_gather(values, axis=0)
 
 
 def looks_collapsed(monitors: dict[str, float], config: LossConfig) -> bool:

@@ -78,7 +78,7 @@ class Run:
         self, config: TrainConfig, workdir: Workdir, store: ImageStore, schedule: list[Turn]
     ):
         self.config, self.workdir, self.store, self.schedule = config, workdir, store, schedule
-        strategy = make_strategy(config.batch.clusters_per_batch, "clusters_per_batch")
+        strategy = _strategy(config)
         self.nets = [
             Learner(
                 strategy,
@@ -419,6 +419,13 @@ class Run:
             f"--output={os.path.join(path, 'saved_model')}",
             flush=True,
         )
+
+
+def _strategy(config: TrainConfig):
+    """The devices. One that mines by itself needs whole clusters, two of them at least."""
+    if config.loss.triplet_scope == "global":
+        return make_strategy(config.batch.size, "global_batch")
+    return make_strategy(config.batch.clusters_per_batch, "clusters_per_batch", least=2)
 
 
 def _name(turn: Turn) -> dict[str, Any]:

@@ -37,8 +37,21 @@ class BatchConfig:
         "Above 1 an image is a positive of itself (not in the paper).",
         minimum=1,
     )
+    global_batch: int = flag(
+        0,
+        "Images in a step over all devices. Given, it sets P: this many / K; else it is P·K.",
+        minimum=0,
+    )
 
     def __post_init__(self):
+        if self.global_batch % self.images_per_cluster:
+            raise UserError(
+                f"--global_batch={self.global_batch}: must be a multiple of "
+                f"--images_per_cluster={self.images_per_cluster}"
+            )
+        if self.global_batch:
+            clusters = self.global_batch // self.images_per_cluster
+            object.__setattr__(self, "clusters_per_batch", clusters)
         if self.images_per_cluster % self.views_per_image:
             raise UserError(
                 f"--images_per_cluster={self.images_per_cluster}: must be a multiple of "

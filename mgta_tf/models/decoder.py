@@ -51,7 +51,9 @@ def build_decoder(config: ModelConfig) -> tf.keras.Model:
     x = keras.layers.UpSampling2D(2, interpolation="bilinear", name="interpolate")(x)
     if kind == "resize":
         x = keras.layers.UpSampling2D(2, name="images_resize")(x)
-        last = keras.layers.Conv2D(3, 7, padding="same", dtype="float32", name="images")
+        last = keras.layers.Conv2D(
+            3, 7, padding="same", dtype=keras.backend.floatx(), name="images"
+        )
     else:
-        last = ImageTransposed(3, 8, 2, padding="same", dtype="float32", name="images")
+        last = ImageTransposed(3, 8, 2, padding="same", dtype=keras.backend.floatx(), name="images")
     return keras.Model(features, last(x), name="decoder")

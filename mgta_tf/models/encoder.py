@@ -79,5 +79,6 @@ def build_encoder(config: ModelConfig) -> tf.keras.Model:
                 output_name=f"res{stage}" if block == blocks else None,
             )
         endpoints[f"res{stage}"] = x
-    endpoints["embedding"] = keras.layers.GlobalAveragePooling2D(name="embedding")(x)
+    average = keras.layers.GlobalAveragePooling2D(name="embedding", dtype=keras.backend.floatx())
+    endpoints["embedding"] = average(x)
     return keras.Model(images, endpoints, name="encoder")

@@ -7,16 +7,17 @@ import tensorflow as tf
 from mgta_tf.errors import UserError
 
 
-def make_strategy(parts: int, flag: str) -> tf.distribute.MirroredStrategy:
+def make_strategy(parts: int, flag: str, least: int = 1) -> tf.distribute.MirroredStrategy:
     """A MirroredStrategy over all visible GPUs, or over the CPU.
 
     Args:
       parts: What a batch is dealt out to the replicas in: whole clusters, so that every anchor
         finds its positives on its own device; or images.
       flag: The flag that says so.
+      least: How many parts a replica needs.
 
     Raises:
-      UserError: `parts` is no multiple of the number of replicas.
+      UserError: the replicas cannot have equally many parts, or have too few.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -26,4 +27,8 @@ def make_strategy(parts: int, flag: str) -> tf.distribute.MirroredStrategy:
     replicas = strategy.num_replicas_in_sync
     if parts % replicas:
         raise UserError(f"--{flag}={parts}: must be a multiple of the {replicas} devices")
+    if parts < least * replicas:
+        raise UserError(f"--{flag}={parts}: each of the {replicas} devices needs {least} or more")
+    if replicas > 1:
+        print(f"{replicas} devices: each has {parts // replicas} of --{flag}={parts}", flush=True)
     return strategy

@@ -170,3 +170,10 @@ def test_views_of_an_image_stand_side_by_side_and_count_in_k():
 def test_views_divide_k():
     with pytest.raises(UserError, match="--views_per_image=3"):
         BatchConfig(P, K, views_per_image=3)
+
+
+def test_global_batch_sets_the_clusters_of_a_batch():
+    config = BatchConfig(global_batch=96, images_per_cluster=4, clusters_per_batch=5)
+    assert (config.clusters_per_batch, config.size) == (24, 96)
+    with pytest.raises(UserError, match="global_batch=30"):
+        BatchConfig(global_batch=30, images_per_cluster=4)
