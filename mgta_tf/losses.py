@@ -277,7 +277,7 @@ def _of_all_devices(values):
     replica = tf.distribute.get_replica_context()
     if values is None or replica.num_replicas_in_sync == 1:
         return values
-    return replica.all_gather(values, axis=0)
+    return replica.all_gather(tf.identity(values), axis=0)  # on a device, which inputs are not
 
 
 def looks_collapsed(monitors: dict[str, float], config: LossConfig) -> bool:
