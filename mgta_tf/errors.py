@@ -1,4 +1,6 @@
-"""The one exception that means: the user can put this right."""
+"""The one exception that means: the user can put this right; and how a message is shown."""
+
+from __future__ import annotations
 
 
 class UserError(Exception):
@@ -6,3 +8,17 @@ class UserError(Exception):
 
     `mgta_tf.cli.run` prints it without a traceback and exits with status 1.
     """
+
+
+def one_line(text: str) -> str:
+    """The text as one line of a bounded length, as `printable` shows it."""
+    shown = printable(" ".join(text.split()))
+    return shown if len(shown) <= 2000 else f"{shown[:2000]} …"
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that a terminal or UTF-8 cannot show.
+
+    File names come from strangers: they may hold line breaks, escape codes, or bytes of no script.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -6,8 +6,10 @@ libjpeg decode a large photograph at a half, a quarter or an eighth of its size.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import threading
 import warnings
 
 import numpy as np
@@ -17,6 +19,11 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 RESIZE_POLICIES = ("crop", "squash", "pad")
 MAX_PIXELS = 50_000_000
+MAX_BYTES = 512 * 2**20  # of a file: 50 million pixels of 8 bytes, and more
+MAX_SCANS = 100  # of a progressive JPEG, which costs a pass over the image each; cameras use ten
+LARGE = 4_000_000  # pixels; above it images are decoded one after the other, not one a thread
+
+_one_large_image = threading.Lock()
 
 
 class BadImage(Exception):  # noqa: N818 (it reads as a reason, not as a fault of ours)
@@ -36,7 +43,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, draft_size: int = 0) ->
         sides at twice this or more.
 
     Raises:
-      BadImage: empty, not an image, truncated, too large.
+      BadImage: empty, not an image, truncated, too large, too laborious.
     """
     if not data:
         raise BadImage("empty file")
@@ -50,10 +57,14 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, draft_size: int = 0) ->
         pixels = image.width * image.height
         if pixels > max_pixels:
             raise BadImage(f"{image.width}×{image.height} is over the limit of {max_pixels} pixels")
+        if image.format == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
+            raise BadImage(f"a JPEG of over {MAX_SCANS} scans")
         if draft_size and image.format == "JPEG" and image.mode in ("RGB", "L"):
             image.draft(None, (2 * draft_size, 2 * draft_size))
-        image.load()
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        large = image.width * image.height > LARGE
+        with _one_large_image if large else contextlib.nullcontext():
+            image.load()
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except BadImage:
         raise
     except Image.UnidentifiedImageError:
@@ -70,9 +81,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image).astype(np.float64)
-        if values.max(initial=0) > 255:
-            values = values / 256  # 16 bits: keep the upper 8
+        values = np.asarray(image)
+        if image.mode.startswith("I;16") or values.max(initial=0) > 255:
+            values = values / np.float32(256)  # 16 bits: keep the upper 8
         return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import glob
 import os
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mgta_tf.config import flag
-from mgta_tf.data import images, minipickle, shapes, tfrecords
+from mgta_tf.data import files, images, minipickle, shapes, tfrecords
 from mgta_tf.errors import UserError
 
 
@@ -52,6 +53,9 @@ class DataConfig:
     )
     max_bad_fraction: float = flag(
         0.01, "Share of unusable images above which a run does not start.", minimum=0.0, maximum=1.0
+    )
+    follow_links: bool = flag(
+        False, "Read images that links inside --data_dir place outside of it, too."
     )
     max_image_pixels: int = flag(images.MAX_PIXELS, "Larger images are not decoded.", minimum=1)
 
@@ -91,12 +95,10 @@ def open_source(config: DataConfig, split: str = "") -> Source:
         raise UserError("no images: give --data_dir=FOLDER, or --data_source=shapes")
     if not os.path.isdir(folder):
         raise UserError(f"--data_dir={folder}: no such folder")
-    for recognise in (_tiny_imagenet, _mini_imagenet_pickles, _mini_imagenet_csv, _tfrecords):
-        source = recognise(folder, split)
-        if source is not None:
-            break
-    else:
-        source = _image_folder(folder)
+    try:
+        source = _recognised(folder, split, config.follow_links)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: {error.strerror}") from None
     if source is None or not len(source.names):
         raise UserError(
             f"--data_dir={folder}: no images in it ({', '.join(images.SUFFIXES)}), nor Tiny "
@@ -105,12 +107,26 @@ def open_source(config: DataConfig, split: str = "") -> Source:
     return source
 
 
-def _files(format_: str, folder: str, names: list[str], labels, class_names) -> Source:
+def _recognised(folder: str, split: str, follow_links: bool) -> Source | None:
+    for recognise in (_tiny_imagenet, _mini_imagenet_pickles, _mini_imagenet_csv, _tfrecords):
+        source = recognise(folder, split, follow_links)
+        if source is not None:
+            return source
+    return _image_folder(folder, follow_links)
+
+
+def _files(format_: str, folder: str, names: list[str], labels, class_names, links: bool) -> Source:
     """A source of files, named by their path below `folder`."""
 
+    @functools.cache
+    def stays(path: str) -> bool:
+        return files.is_inside(folder, path, links)
+
     def read(number: int) -> bytes:
-        with open(os.path.join(folder, names[number]), "rb") as file:
-            return file.read()
+        path = os.path.join(folder, names[number])
+        if not stays(os.path.dirname(path)) or (os.path.islink(path) and not stays(path)):
+            raise images.BadImage("a link that leads out of --data_dir; see --follow_links")
+        return files.read(path, images.MAX_BYTES)
 
     labels = None if labels is None else np.asarray(labels, np.int32)
     return Source(format_, names, labels, tuple(class_names), read)
@@ -126,11 +142,11 @@ def _listed_images(folder: str) -> list[str]:
     )
 
 
-def _image_folder(folder: str) -> Source | None:
+def _image_folder(folder: str, links: bool) -> Source | None:
     """Images lying flat, or in one folder for each class."""
     flat = _listed_images(folder)
     if flat:
-        return _files("image folder, no classes", folder, flat, None, ())
+        return _files("image folder, no classes", folder, flat, None, (), links)
     classes: list[str] = []
     names: list[str] = []
     labels: list[int] = []
@@ -144,23 +160,24 @@ def _image_folder(folder: str) -> Source | None:
             classes.append(entry.name)
     if not names:
         return None
-    return _files(f"image folder, {len(classes)} classes", folder, names, labels, classes)
+    return _files(f"image folder, {len(classes)} classes", folder, names, labels, classes, links)
 
 
-def _tiny_imagenet(folder: str, split: str) -> Source | None:
+def _tiny_imagenet(folder: str, split: str, links: bool) -> Source | None:
     """Stanford CS231n's layout: train/<wnid>/images/*.JPEG, val/images and val_annotations.txt."""
     wnids_file = os.path.join(folder, "wnids.txt")
     if not os.path.isfile(wnids_file):
         return None
-    wnids = _lines(wnids_file)
+    wnids = files.lines(wnids_file)
     number_of = {wnid: number for number, wnid in enumerate(wnids)}
     words = {}
     if os.path.isfile(os.path.join(folder, "words.txt")):
-        words = dict(line.split("\t", 1) for line in _lines(os.path.join(folder, "words.txt")))
+        for line in files.lines(os.path.join(folder, "words.txt")):
+            wnid, _, words[wnid] = line.partition("\t")
     names, labels = [], []
     if split == "train":
         for wnid in wnids:
-            _inside(folder, os.path.join("train", wnid), wnids_file)
+            files.inside(folder, os.path.join("train", wnid), links, wnids_file)
             part = os.path.join("train", wnid, "images")
             if os.path.isdir(os.path.join(folder, part)):
                 found = _listed_images(os.path.join(folder, part))
@@ -168,20 +185,21 @@ def _tiny_imagenet(folder: str, split: str) -> Source | None:
                 labels += [number_of[wnid]] * len(found)
     elif split == "val":
         table = os.path.join(folder, "val", "val_annotations.txt")
-        for number, line in enumerate(_lines(table), 1):
+        for number, line in enumerate(files.lines(table), 1):
             name, _, rest = line.partition("\t")
             wnid = rest.partition("\t")[0]
             if wnid not in number_of:
                 raise UserError(f"{table}:{number}: class {wnid!r} is not in wnids.txt")
-            names.append(_inside(folder, os.path.join("val", "images", name), f"{table}:{number}"))
+            path = os.path.join("val", "images", name)
+            names.append(files.inside(folder, path, links, f"{table}:{number}"))
             labels.append(number_of[wnid])
     else:
         raise UserError(f"{folder}: Tiny ImageNet has labels for train and val, not for {split!r}")
-    classes = [words.get(wnid, wnid) for wnid in wnids]
-    return _files(f"Tiny ImageNet, {split}", folder, names, labels, classes)
+    classes = [words.get(wnid) or wnid for wnid in wnids]
+    return _files(f"Tiny ImageNet, {split}", folder, names, labels, classes, links)
 
 
-def _mini_imagenet_csv(folder: str, split: str) -> Source | None:
+def _mini_imagenet_csv(folder: str, split: str, links: bool) -> Source | None:
     """Ravi & Larochelle's split: train.csv, val.csv, test.csv of filename,label, beside images/.
 
     All that are there count as one set, the paper's 60,000 images: the split is one of classes for
@@ -194,31 +212,33 @@ def _mini_imagenet_csv(folder: str, split: str) -> Source | None:
         return None
     names, classes = [], []
     for table in tables:
-        with open(table, newline="", encoding="utf-8", errors="replace") as file:
-            rows = csv.reader(file)
+        rows = csv.reader(files.lines(table))
+        try:
             if next(rows, None) != ["filename", "label"]:
                 raise UserError(f"{table}: its first line is not 'filename,label'")
             for row in rows:
-                if len(row) != 2:
-                    raise UserError(f"{table}:{rows.line_num}: not 'filename,label' but {row}")
                 where = f"{table}:{rows.line_num}"
-                names.append(_inside(folder, os.path.join("images", row[0]), where))
+                if len(row) != 2:
+                    raise UserError(f"{where}: not 'filename,label' but {row}")
+                names.append(files.inside(folder, os.path.join("images", row[0]), links, where))
                 classes.append(row[1])
+        except csv.Error as error:
+            raise UserError(f"{table}:{rows.line_num}: {error}") from None
     kinds = sorted(set(classes))
     number_of = {kind: number for number, kind in enumerate(kinds)}
     labels = [number_of[kind] for kind in classes]
     parts = ", ".join(os.path.basename(table) for table in tables)
-    return _files(f"miniImageNet ({parts})", folder, names, labels, kinds)
+    return _files(f"miniImageNet ({parts})", folder, names, labels, kinds, links)
 
 
-def _mini_imagenet_pickles(folder: str, split: str) -> Source | None:
+def _mini_imagenet_pickles(folder: str, split: str, links: bool) -> Source | None:
     """mini-imagenet-cache-{train,val,test}.pkl: uint8 [n, 84, 84, 3] and a dict of classes."""
     del split
-    files = sorted(glob.glob(os.path.join(glob.escape(folder), "mini-imagenet-cache-*.pkl")))
-    if not files:
+    caches = _shards(folder, "mini-imagenet-cache-*.pkl", links)
+    if not caches:
         return None
     parts, names, classes = [], [], []
-    for path in files:
+    for path in caches:
         pixels, class_of = minipickle.read_cache(path)
         parts.append(pixels)
         names += [f"{os.path.basename(path)}[{i}]" for i in range(len(pixels))]
@@ -232,17 +252,17 @@ def _mini_imagenet_pickles(folder: str, split: str) -> Source | None:
         return parts[part][number - starts[part]]
 
     labels = np.array([number_of[kind] for kind in classes], np.int32)
-    return Source(f"miniImageNet cache, {len(files)} files", names, labels, tuple(kinds), read)
+    return Source(f"miniImageNet cache, {len(caches)} files", names, labels, tuple(kinds), read)
 
 
-def _tfrecords(folder: str, split: str) -> Source | None:
+def _tfrecords(folder: str, split: str, links: bool) -> Source | None:
     del split
-    files = sorted(glob.glob(os.path.join(glob.escape(folder), "*.tfrecord")))
-    if not files:
+    records = _shards(folder, "*.tfrecord", links)
+    if not records:
         return None
-    shards = tfrecords.Shards(files)
+    shards = tfrecords.Shards(records)
     return Source(
-        f"TFRecords, {len(files)} files",
+        f"TFRecords, {len(records)} files",
         shards.names,
         shards.labels,
         shards.class_names,
@@ -292,26 +312,9 @@ def _tfds(name: str, split: str, folder: str) -> Source:
     return Source(f"tfds:{name}, {split}", names, truth, classes, encoded.__getitem__)
 
 
-def _lines(path: str) -> list[str]:
-    """The lines of a text file that are not empty.
-
-    Raises:
-      UserError: it cannot be read.
-    """
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return [line.rstrip("\r\n") for line in file if line.strip()]
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-
-
-def _inside(folder: str, name: str, where: str) -> str:
-    """`name`, if it stays inside `folder` when links are followed.
-
-    Raises:
-      UserError: it does not, says the line `where`.
-    """
-    root = os.path.realpath(folder)
-    if os.path.commonpath([root, os.path.realpath(os.path.join(root, name))]) != root:
-        raise UserError(f"{where}: {name!r} points outside of {folder}; it is not read")
-    return name
+def _shards(folder: str, pattern: str, links: bool) -> list[str]:
+    """The files of a data set that consists of a few large ones."""
+    found = sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
+    for path in found:
+        files.inside(folder, os.path.basename(path), links, folder)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import numpy as np
 from mgta_tf.data import images
 from mgta_tf.data.images import BadImage
 from mgta_tf.data.sources import Source
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, printable
 
 ALIGNMENT = 64  # bytes, of the memory that TensorFlow takes as its own
 CHECKED_AT_ONCE = 1024  # images in flight while all are checked
@@ -53,6 +54,10 @@ class ImageStore:
         if self.pixels is not None:
             return self.pixels[indices]
         return np.stack(list(self._pool.map(self._load, indices)))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the names in their order: a run goes on with the images it began with."""
+        return hashlib.sha256("\n".join(self.names).encode(errors="replace")).hexdigest()
 
     def _load(self, index: int) -> np.ndarray:
         try:
@@ -108,7 +113,7 @@ def load_store(
     skipped = tuple((source.names[number], reason) for number, reason in bad.items())
     if skipped_file:
         with open(skipped_file, "w", encoding="utf-8") as file:
-            file.writelines(f"{name}\t{reason}\n" for name, reason in skipped)
+            file.writelines(f"{printable(name)}\t{printable(why)}\n" for name, why in skipped)
     if len(bad) > max_bad_fraction * total or len(bad) == total:
         name, reason = skipped[0]
         raise UserError(

@@ -6,14 +6,20 @@ have classes, `image/class/label` and `image/class/text`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
+from mgta_tf.data import files
+from mgta_tf.data.images import BadImage
 from mgta_tf.errors import UserError
 
 HEADER, FOOTER = 12, 4  # bytes around a record: its length and CRCs
+MAX_CLASSES = 1_000_000
+MAX_BYTES = 2**40  # of a file
 
 
 class Shards:
@@ -23,12 +29,12 @@ class Shards:
     names, labels (int32 [N], or None), class_names: as in `mgta_tf.data.sources.Source`.
     """
 
-    def __init__(self, files: Sequence[str]):
+    def __init__(self, paths: Sequence[str]):
         self._places: list[tuple[str, int, int]] = []  # file, offset of the data, length
         names: list[str] = []
         labels: list[int] = []
         text_of: dict[int, str] = {}
-        for path in files:
+        for path in paths:
             for offset, length, example in _scan(path):
                 self._places.append((path, offset, length))
                 name, label, text = _describe(example)
@@ -36,6 +42,8 @@ class Shards:
                 labels.append(label)
                 text_of.setdefault(label, text)
         labelled = bool(labels) and min(labels) >= 0
+        if labelled and max(labels) >= MAX_CLASSES:
+            raise UserError(f"{paths[0]}: a label is {max(labels)}, over {MAX_CLASSES} classes")
         self.names = names
         self.labels = np.array(labels, np.int32) if labelled else None
         classes = range(max(labels) + 1) if labelled else ()
@@ -46,8 +54,12 @@ class Shards:
         path, offset, length = self._places[number]
         with open(path, "rb") as file:
             file.seek(offset)
-            example = tf.train.Example.FromString(file.read(length))
-        return example.features.feature["image/encoded"].bytes_list.value[0]
+            content = file.read(length)
+        try:
+            example = tf.train.Example.FromString(content)
+            return example.features.feature["image/encoded"].bytes_list.value[0]
+        except (DecodeError, IndexError):
+            raise BadImage("not the record that was there") from None
 
 
 def _scan(path: str):
@@ -57,6 +69,7 @@ def _scan(path: str):
       UserError: the file is cut or damaged, or holds something else.
     """
     offset, count = 0, 0
+    _check_lengths(path)
     try:
         for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
             example = tf.train.Example.FromString(record)
@@ -70,10 +83,31 @@ def _scan(path: str):
             count += 1
     except tf.errors.OpError:
         raise UserError(f"{path}: cut or damaged after {count} records; make it again") from None
-    except Exception as error:
-        if isinstance(error, UserError) or type(error).__name__ != "DecodeError":
-            raise
+    except DecodeError:
         raise UserError(f"{path}: record {count} is no tf.train.Example") from None
+
+
+def _check_lengths(path: str) -> None:
+    """Follows the lengths of the records through the file.
+
+    TensorFlow's reader makes room for whatever a length says; one of a terabyte ends the process.
+
+    Raises:
+      UserError: they do not end where the file does.
+    """
+    try:
+        with files.opened(path, MAX_BYTES) as file:
+            size, offset, count = os.fstat(file.fileno()).st_size, 0, 0
+            while offset < size:
+                file.seek(offset)
+                header = file.read(HEADER)
+                length = int.from_bytes(header[:8], "little")
+                offset += HEADER + length + FOOTER
+                if len(header) < HEADER or offset > size:
+                    raise UserError(f"{path}: cut or damaged after {count} records; make it again")
+                count += 1
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
 
 
 def _describe(example: tf.train.Example) -> tuple[str, int, str]:
@@ -96,10 +130,10 @@ def make_example(encoded: bytes, name: str, label: int, text: str) -> tf.train.E
 
     feature = {
         "image/encoded": bytes_feature(encoded),
-        "image/filename": bytes_feature(name.encode()),
+        "image/filename": bytes_feature(name.encode(errors="surrogateescape")),
     }
     if label >= 0:
         label_list = tf.train.Int64List(value=[label])
         feature["image/class/label"] = tf.train.Feature(int64_list=label_list)
-        feature["image/class/text"] = bytes_feature(text.encode())
+        feature["image/class/text"] = bytes_feature(text.encode(errors="surrogateescape"))
     return tf.train.Example(features=tf.train.Features(feature=feature))

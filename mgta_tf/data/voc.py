@@ -10,6 +10,7 @@ from typing import Any
 import defusedxml.ElementTree
 import numpy as np
 
+from mgta_tf.data import files
 from mgta_tf.errors import UserError
 
 CLASSES = (
@@ -19,6 +20,7 @@ CLASSES = (
 )  # fmt: skip
 
 MAX_ANNOTATION_BYTES = 4 * 2**20  # VOC's largest have 30 kB
+MAX_SIDE = 10**6  # pixels of an image that a box can lie in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,7 @@ def image_ids(folder: str, split: str) -> list[str]:
       UserError: there is no such list, or it names what cannot be an image.
     """
     path = os.path.join(folder, "ImageSets", "Main", f"{split}.txt")
-    return [_checked_id(line.split()[0], path) for line in _lines(path)]
+    return [_checked_id(line.split()[0], path) for line in files.lines(path)]
 
 
 def image_path(folder: str, image_id: str) -> str:
@@ -89,7 +91,7 @@ def class_labels(folder: str, split: str) -> tuple[list[str], np.ndarray]:
     labels = np.empty((len(ids), len(CLASSES)), np.int8)
     for column, name in enumerate(CLASSES):
         path = os.path.join(folder, "ImageSets", "Main", f"{name}_{split}.txt")
-        lines = [line.split() for line in _lines(path)]
+        lines = [line.split() for line in files.lines(path)]
         for number, words in enumerate(lines, 1):
             if len(words) != 2 or words[1] not in ("1", "0", "-1") or words[0] not in row_of:
                 raise UserError(f"{path}:{number}: not an image of {split}.txt and 1, 0 or -1")
@@ -106,9 +108,8 @@ def read_annotation(path: str) -> VocAnnotation:
       UserError: it is missing, not VOC's XML, or larger than any of VOC's.
     """
     try:
-        if os.path.getsize(path) > MAX_ANNOTATION_BYTES:
-            raise UserError(f"{path}: over {MAX_ANNOTATION_BYTES} bytes; not a VOC annotation")
-        root = defusedxml.ElementTree.parse(path, forbid_dtd=True).getroot()
+        content = files.read(path, MAX_ANNOTATION_BYTES)
+        root = defusedxml.ElementTree.fromstring(content, forbid_dtd=True)
         size = root.find("size")
         return VocAnnotation(
             filename=_text(root, "filename"),
@@ -125,6 +126,8 @@ def read_annotation(path: str) -> VocAnnotation:
 def _object(element: Any) -> VocObject:
     box = element.find("bndbox")
     xmin, ymin, xmax, ymax = (float(_text(box, s)) for s in ("xmin", "ymin", "xmax", "ymax"))
+    if not all(abs(side) < MAX_SIDE for side in (xmin, ymin, xmax, ymax)):
+        raise ValueError(f"a box from {xmin}, {ymin} to {xmax}, {ymax}")
     difficult, truncated = (
         (element.findtext(flag) or "0").strip() == "1" for flag in ("difficult", "truncated")
     )
@@ -139,14 +142,6 @@ def _text(element: Any, tag: str) -> str:
 
 
 def _checked_id(image_id: str, path: str) -> str:
-    if not re.fullmatch(r"[\w-]+", image_id):
+    if not re.fullmatch(r"[\w-]{1,200}", image_id):
         raise UserError(f"{path}: {image_id!r} cannot be an image of VOC")
     return image_id
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return [line for line in file if line.strip()]
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import threading
 import zlib
 
 import numpy as np
@@ -85,6 +86,11 @@ def bomb(width, height):
     )
 
 
+PROGRESSIVE = encode(Image.fromarray(PIXELS), "JPEG", progressive=True)
+LAST_SCAN = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xda") : -2]
+LABORIOUS = PROGRESSIVE[:-2] + LAST_SCAN * 200 + PROGRESSIVE[-2:]  # a small file, hours of work
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -92,9 +98,10 @@ def bomb(width, height):
         (b"this is a letter, not a photograph", "not a JPEG, PNG, BMP or GIF"),
         (encode(Image.fromarray(PIXELS), "JPEG")[:-200], "truncated"),
         (encode(Image.fromarray(PIXELS), "PNG")[:400], "truncated"),
-        (encode(Image.fromarray(PIXELS), "JPEG")[:50], ""),
+        (encode(Image.fromarray(PIXELS), "JPEG")[:50], "."),
         (bomb(60000, 60000), "over the limit"),
         (bomb(300, 300), "truncated"),
+        (LABORIOUS, "a JPEG of over 100 scans"),
         (encode(Image.fromarray(PIXELS), "TIFF"), "not a JPEG, PNG, BMP or GIF"),
     ],
 )
@@ -161,3 +168,26 @@ def test_draft_mode_is_close_to_the_whole_decoding():
 def test_pixels_of_another_kind_are_refused():
     with pytest.raises(BadImage, match="float"):
         images.load_square(np.zeros((4, 4, 3), np.float32), 4, "crop", 100)
+
+
+def test_a_dark_picture_of_sixteen_bits_stays_dark():
+    deep = np.full((4, 4), 200, np.uint16)  # of 65535
+    np.testing.assert_array_equal(images.decode(encode(Image.fromarray(deep), "PNG")), 0)
+
+
+def test_the_suffix_does_not_matter_and_an_animation_is_its_first_frame():
+    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+    data = encode(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(images.decode(data), np.full((6, 6, 3), (255, 0, 0)))
+
+
+def test_large_images_are_decoded_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(images, "LARGE", 100)
+    with images._one_large_image:
+        data, done = encode(Image.fromarray(PIXELS), "PNG"), []
+        thread = threading.Thread(target=lambda: done.append(images.decode(data)))
+        thread.start()
+        thread.join(0.3)
+        assert not done
+    thread.join(30)
+    np.testing.assert_array_equal(done[0], PIXELS)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mgta_tf.data import images, tfrecords
+from mgta_tf.data import images, minipickle, tfrecords
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.data.store import load_store
 from mgta_tf.errors import UserError
@@ -122,6 +122,59 @@ def test_csv_entries_stay_inside_their_folder(mini_csv, name):
         opened(mini_csv)
 
 
+@pytest.mark.parametrize(
+    "line", ["a\0.png,n1", "x" * 200_000 + ",n1", '"a.png,n1', "a.png"], ids=range(4)
+)
+def test_csv_lines_that_are_none(mini_csv, line):
+    (mini_csv / "val.csv").write_text(f"filename,label\n{line}\n")
+    with pytest.raises(UserError, match=r"val.csv:2: "):
+        opened(mini_csv)
+
+
+def test_words_without_a_tab_are_no_words(tiny):
+    (tiny / "words.txt").write_text("n01\nn02\tgoldfish\n")
+    assert opened(tiny).class_names == ("goldfish", "n01")
+
+
+def test_links_that_lead_out_are_left_out_unless_asked_for(tmp_path):
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    save(inside / "a" / "0.png", 0)
+    save(outside / "1.png", 1)
+    save(outside / "c" / "2.png", 2)
+    os.symlink(outside / "1.png", inside / "a" / "1.png")
+    os.symlink(outside / "c", inside / "c")
+    os.symlink(inside / "a" / "0.png", inside / "a" / "3.png")  # stays inside
+    store = load_store(opened(inside), size=32, max_bad_fraction=0.6)
+    assert store.names == ("a/0.png", "a/3.png")
+    assert {name for name, _ in store.skipped} == {"a/1.png", "c/2.png"}
+    assert "--follow_links" in store.skipped[0][1]
+    assert values(opened(inside, follow_links=True)) == [0, 1, 0, 2]
+
+
+def test_a_folder_may_itself_be_a_link(tmp_path):
+    save(tmp_path / "real" / "0.png", 7)
+    os.symlink(tmp_path / "real", tmp_path / "link")
+    assert values(opened(tmp_path / "link")) == [7]
+
+
+def test_pipes_and_devices_are_no_images(mini_csv):
+    os.mkfifo(mini_csv / "images" / "pipe.png")
+    (mini_csv / "val.csv").write_text("filename,label\npipe.png,n1\n")
+    store = load_store(opened(mini_csv), size=32, max_bad_fraction=0.5)
+    assert [name for name, _ in store.skipped] == ["images/pipe.png"]
+
+
+def test_names_of_any_bytes_are_listed_in_one_line_each(tmp_path):
+    save(tmp_path / "in" / "0.png", 0)
+    for name in (b"\xff\xfe.png", b"a\nb\x1b[31m.png"):
+        with open(os.path.join(os.fsencode(tmp_path), b"in", name), "wb") as file:
+            file.write(b"no image")
+    listed = tmp_path / "skipped.txt"
+    load_store(opened(tmp_path / "in"), size=32, max_bad_fraction=1.0, skipped_file=str(listed))
+    lines = listed.read_text(encoding="utf-8").splitlines()
+    assert [line.partition("\t")[0] for line in lines] == [r"a\nb\x1b[31m.png", r"\udcff\udcfe.png"]
+
+
 def test_csv_of_another_kind(mini_csv):
     (mini_csv / "val.csv").write_text("id,class\n1,2\n")
     with pytest.raises(UserError, match=r"val.csv: its first line"):
@@ -183,6 +236,12 @@ class Payload:
         {"image_data": CACHE["image_data"], "class_dict": {"n1": [5]}},
         {"image_data": CACHE["image_data"]},
         [1, 2, 3],
+        {"image_data": CACHE["image_data"], "class_dict": {"n1": [0] * 5, "n2": [0]}},
+        {"image_data": CACHE["image_data"], "class_dict": {(1, 2): [0]}},
+        {"image_data": CACHE["image_data"], "class_dict": {2**61: [0]}},
+        {"image_data": Payload(bytearray, 10**12), "class_dict": {}},
+        {"image_data": Payload(np.ndarray, (10**9, 84, 84, 3), "u1"), "class_dict": {}},
+        {"image_data": np.zeros(3, "u1,u2"), "class_dict": {}},
     ],
 )
 def test_other_pickles_are_refused_and_run_nothing(tmp_path, content):
@@ -193,6 +252,43 @@ def test_other_pickles_are_refused_and_run_nothing(tmp_path, content):
     with pytest.raises(UserError, match=r"mini-imagenet-cache-train.pkl: not a miniImageNet cache"):
         opened(tmp_path)
     assert os.listdir(tmp_path) == [path.name]
+
+
+def nested(levels):
+    """A list in which `levels` lists stand twice in each other: small, and 2**levels long."""
+    value = [1, 1]
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x04]r\xff\xff\xff\xff.",  # a memo of 2**32 places
+        b"\x80\x04\x8e" + (2**60).to_bytes(8, "little") + b".",  # bytes of 2**60
+        b"\x80\x04\x8b\xff\xff\xff\x7f.",  # a LONG4
+        b"c_codecs\nencode\n(dS'x'\nI1\nsb.",  # sets an attribute of a function of ours
+        pickle.dumps({"image_data": nested(60), "class_dict": {}}),
+        pickle.dumps({"image_data": CACHE["image_data"], "class_dict": {"n1": nested(60)}}),
+        b"I" + b"9" * 10**6 + b"\n.",
+    ],
+    ids=("memo", "bytes", "long", "attribute", "array", "class", "digits"),
+)
+def test_small_pickles_that_would_grow_are_refused(tmp_path, data):
+    path = tmp_path / "mini-imagenet-cache-train.pkl"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"cache-train.pkl: not a miniImageNet cache") as error:
+        opened(tmp_path)
+    assert len(str(error.value)) < 500 + len(str(path))
+
+
+def test_a_pickle_of_too_many_parts_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(minipickle._Counted, "left", 1000)
+    path = tmp_path / "mini-imagenet-cache-train.pkl"
+    path.write_bytes(b"\x80\x04" + b"]" * 2000 + b".")
+    with pytest.raises(UserError, match="opcodes"):
+        opened(tmp_path)
 
 
 def test_a_cut_pickle_is_named(tmp_path):
@@ -244,6 +340,44 @@ def test_damaged_tfrecords_are_named(tmp_path, damage):
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"0.tfrecord: (cut or damaged|record 0)"):
         opened(tmp_path)
+
+
+def masked_crc(data):
+    """CRC-32C, bit by bit, masked as TFRecords have it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("length", [200, 10**12, 2**63, 2**64 - 1])
+def test_a_record_that_claims_a_terabyte_is_refused(tmp_path, length):
+    """TensorFlow's reader makes room for it first, which ends the process."""
+    head = length.to_bytes(8, "little")
+    (tmp_path / "0.tfrecord").write_bytes(head + masked_crc(head) + b"x" * 100)
+    with pytest.raises(UserError, match=r"0.tfrecord: cut or damaged after 0 records"):
+        opened(tmp_path)
+
+
+def test_a_label_of_quintillions_is_refused(tmp_path):
+    path = tmp_path / "0.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(tfrecords.make_example(b"x", "name", 2**62, "").SerializeToString())
+    with pytest.raises(UserError, match=r"0.tfrecord: a label is 4611686018427387904"):
+        opened(tmp_path)
+
+
+def test_records_that_change_under_a_run_are_bad_images(tmp_path):
+    path = tmp_path / "0.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(tfrecords.make_example(b"x" * 50, "name", -1, "").SerializeToString())
+    source = opened(tmp_path)
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    with pytest.raises(images.BadImage, match="not the record that was there"):
+        source.read(0)
 
 
 def test_shapes_need_no_folder():

@@ -1,5 +1,7 @@
 """The VOC reader on hand-made trees."""
 
+import os
+
 import pytest
 
 from mgta_tf.data import voc
@@ -73,7 +75,12 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation>&b;
         OUTSIDE,
         "<a>" * 100000,
         " " * (voc.MAX_ANNOTATION_BYTES + 1),
+        ANNOTATION.replace("</annotation>", "<object></object>" * 10**6 + "</annotation>"),
+        ANNOTATION.replace(">48<", ">nan<"),
+        ANNOTATION.replace(">48<", ">1e999<"),
+        ANNOTATION.replace(">353<", f">{'9' * 10**6}<"),
     ],
+    ids=range(13),
 )
 def test_bad_annotations_are_named(tmp_path, text):
     path = tmp_path / "bad.xml"
@@ -107,3 +114,9 @@ def test_bad_lists_are_named(tree, file, text, message):
 def test_missing_split_is_named(tree):
     with pytest.raises(UserError, match=r"test.txt: No such file"):
         voc.image_ids(voc.year_dir(str(tree)), "test")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.xml")
+    with pytest.raises(UserError, match=r"a.xml: (not a file|Invalid)"):
+        voc.read_annotation(str(tmp_path / "a.xml"))

@@ -1,0 +1,83 @@
+"""Files of strangers: regular ones, of a bounded size."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import BinaryIO
+
+import numpy as np
+
+from mgta_tf.errors import UserError
+
+MAX_LIST_BYTES = 256 * 2**20  # of a list of images; ImageNet's has 70 MB
+
+
+def opened(path: str, limit: int) -> BinaryIO:
+    """The file, opened to be read.
+
+    Raises:
+      OSError: it is no file (a pipe would be waited for, a device may have no end), or has more
+        than `limit` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    about = os.fstat(descriptor)
+    if stat.S_ISREG(about.st_mode) and about.st_size <= limit:
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EFBIG, f"{about.st_size} bytes, over the limit of {limit}", path)
+    raise OSError(errno.EINVAL, "not a file", path)
+
+
+def read(path: str, limit: int) -> bytes:
+    """The whole file; raises as `opened` does."""
+    with opened(path, limit) as file:
+        return file.read(limit)
+
+
+def lines(path: str) -> list[str]:
+    """The lines of a text file that are not empty, without their ends.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+        text = read(path, MAX_LIST_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
+
+
+def is_inside(folder: str, path: str, links: bool) -> bool:
+    """Whether a path leads into the folder; unless `links`, also when links are followed."""
+    resolve = os.path.abspath if links else os.path.realpath
+    root = resolve(folder)
+    return os.path.commonpath([root, resolve(path)]) == root
+
+
+def inside(folder: str, name: str, links: bool, where: str) -> str:
+    """`name`, if it stays inside `folder`; unless `links`, also when links are followed.
+
+    Raises:
+      UserError: it does not, says the line `where`.
+    """
+    if "\0" in name:
+        raise UserError(f"{where}: {name!r} cannot be a file")
+    if not is_inside(folder, os.path.join(folder, name), links):
+        raise UserError(f"{where}: {name!r} points outside of {folder}; it is not read")
+    return name
+
+
+def arrays(source: str | BinaryIO) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, without pickles.
+
+    Raises:
+      ValueError: damaged.
+    """
+    try:
+        with np.load(source, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds
+        raise ValueError(f"damaged ({type(error).__name__}: {error})") from None
