@@ -1,7 +1,8 @@
 """What every command shares: flags in, one line out when something is wrong.
 
-Exit status: 0 done; 1 the input is at fault (one line says what to do); 2 a flag is at fault;
-130 interrupted from the keyboard.
+Exit status: 0 done; 1 the input, the disk or the data is at fault (one line says what to do); 2 a
+flag is at fault; 130 stopped by SIGINT and 143 by SIGTERM, with everything saved: the same command
+goes on from there.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from absl import flags as absl_flags
 from absl import logging as absl_logging
 
 from mgta_tf import config as config_lib
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, one_line
+from mgta_tf.runtime import preemption
 
 
 def run(main: Callable[[Any], None], config_class: type) -> None:
     """Parses the command line into `config_class` and calls `main` with it.
 
-    `UserError` and a full or read-only disk end in one line on stderr and exit status 1.
+    `UserError`, and what the system says of a file, end in one line on stderr and exit status 1.
     """
     quiet_libraries()
     config_lib.define(config_class)
@@ -39,7 +41,9 @@ def run(main: Callable[[Any], None], config_class: type) -> None:
         try:
             rest = absl_flags.FLAGS(argv)
         except absl_flags.Error as error:
-            fail(" ".join(str(error).split()), status=2)
+            fail(str(error), status=2)
+        except (RecursionError, ValueError, OSError) as error:
+            fail(f"--flagfile: {error}", status=2)
         if rest[1:]:
             fail(f"unexpected argument {rest[1]!r}; flags begin with --", status=2)
         return rest
@@ -47,26 +51,32 @@ def run(main: Callable[[Any], None], config_class: type) -> None:
     def guarded(argv: list[str]) -> None:
         del argv
         try:
+            preemption.install()
             main(config_lib.from_flags(config_class))
         except UserError as error:
             fail(str(error))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+            if error.errno is None:  # not the system's
                 raise
-            fail(f"cannot write {error.filename or ''}: {os.strerror(error.errno)}")
-        except KeyboardInterrupt:
-            fail("interrupted; the same command goes on from the last checkpoint", status=130)
+            unwritten = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+            where = f"cannot write {error.filename or ''}" if unwritten else error.filename
+            fail(f"{where}: {os.strerror(error.errno)}")
+        except preemption.Stopped as stopped:
+            fail(f"{stopped}; the same command goes on", status=stopped.exit_status)
         except Exception as error:
-            if "No space left on device" not in str(error):  # as TensorFlow's file system says it
+            # As TensorFlow's file system says it.
+            reasons = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
+            reason = next((reason for reason in reasons if reason in str(error)), None)
+            if not reason:
                 raise
-            fail("No space left on device; free some and give the same command again")
+            fail(f"{reason}; remove the cause and give the same command again")
 
     app.run(guarded, flags_parser=parse)
 
 
 def fail(message: str, status: int = 1) -> None:
     """Prints one line to stderr and exits."""
-    print(f"mgta_tf: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"mgta_tf: error: {one_line(message)}", file=sys.stderr, flush=True)
     sys.exit(status)
 
 

@@ -14,7 +14,7 @@ from mgta_tf.data.pipeline import AugmentConfig, Feed
 from mgta_tf.losses import LossConfig
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
-from mgta_tf.optimization import OptimizerConfig, apply_gradients, build_optimizer
+from mgta_tf.optimization import OptimizerConfig, build_optimizer, descend
 
 keras = tf.keras
 
@@ -75,25 +75,20 @@ class Learner:
             yield step, self._train_step(batch, weight)
 
     def _train_step_on_replicas(self, batch, lambda1):
-        monitors = self._strategy.run(self._train_one_replica, args=(batch, lambda1))
-        return {
-            name: self._strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
-            for name, value in monitors.items()
-        }
+        args = (*batch, lambda1)
+        return descend(
+            self._strategy, self.model, self.optimizer, self._clip_norm, self._loss_of, args
+        )
 
-    def _train_one_replica(self, batch, lambda1):
-        images, labels, uniforms = batch
+    def _loss_of(self, images, labels, uniforms, lambda1):
         seen, targets = (
             pipeline.normalize(x, self._augment.normalization)
             for x in pipeline.augment(images, uniforms, self._augment)
         )
-        with tf.GradientTape() as tape:
-            outputs = self.model(seen, training=True)
-            loss, monitors = losses.total_loss(
-                targets, outputs, labels, lambda1, self._loss, draws=uniforms[:, -1]
-            )
-        norm = apply_gradients(tape, loss, self.model, self.optimizer, self._clip_norm)
-        return {**monitors, "gradient_norm": norm}
+        outputs = self.model(seen, training=True)
+        return losses.total_loss(
+            targets, outputs, labels, lambda1, self._loss, draws=uniforms[:, -1]
+        )
 
     def encode(
         self, feed: Feed, images: np.ndarray, endpoint: str, batch_size: int

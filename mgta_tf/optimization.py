@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -91,25 +92,62 @@ class FusedAdam(tf.keras.optimizers.Adam):
         )
 
 
-def apply_gradients(
-    tape: tf.GradientTape,
-    loss: tf.Tensor,
+def descend(
+    strategy: tf.distribute.Strategy,
     model: tf.keras.Model,
     optimizer: tf.keras.optimizers.Optimizer,
     clip_norm: float,
-) -> tf.Tensor:
-    """One step of the optimiser, called on every replica with the loss of its own images.
+    loss_of: Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]],
+    args: tuple,
+) -> dict[str, tf.Tensor]:
+    """One step of the optimiser, on all replicas; left out where it would not be finite.
 
-    The gradient is that of the mean over the replicas. Returns its norm, before clipping.
+    Where the loss or the gradient of any replica is NaN or infinite, weights, optimiser and the
+    statistics of batch norm stay as they were.
+
+    Args:
+      strategy: The replicas.
+      model: Its trainable variables descend.
+      optimizer: Of the model, with its learning rate set.
+      clip_norm: Gradients are scaled to this global norm at most; 0 turns it off.
+      loss_of: Called on every replica with `args`: the loss of its own images, and monitors. The
+        gradient is that of the mean over the replicas.
+      args: Values for each replica.
+
+    Returns:
+      Means of the monitors over the replicas; 'gradient_norm', before clipping; and 'skipped', 1
+      where the step was left out.
     """
-    replica = tf.distribute.get_replica_context()
-    share = tf.ones_like(loss) / replica.num_replicas_in_sync
-    gradients = tape.gradient(loss, model.trainable_variables, output_gradients=share)
-    gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-    norm = tf.linalg.global_norm(gradients)
-    if clip_norm:
-        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, norm)
-    optimizer.apply_gradients(
-        zip(gradients, model.trainable_variables), skip_gradients_aggregation=True
+
+    def differentiate(*args):
+        statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
+        with tf.GradientTape() as tape:
+            loss, monitors = loss_of(*args)
+        replica = tf.distribute.get_replica_context()
+        share = tf.ones_like(loss) / replica.num_replicas_in_sync
+        gradients = tape.gradient(loss, model.trainable_variables, output_gradients=share)
+        shares = [*gradients, loss * share]
+        *gradients, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, shares)
+        norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
+        if clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, norm)
+        monitors = {**monitors, "gradient_norm": norm, "skipped": 1 - tf.cast(finite, tf.float32)}
+        return gradients, statistics, finite, monitors
+
+    def apply(gradients):
+        pairs = zip(gradients, model.trainable_variables)
+        optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+
+    def go_back(statistics):
+        for variable, before in zip(model.non_trainable_variables, statistics):
+            variable.assign(before)
+
+    gradients, statistics, finite, monitors = strategy.run(differentiate, args=args)
+    tf.cond(
+        strategy.experimental_local_results(finite)[0],  # alike on all, for it is of the sums
+        lambda: strategy.run(apply, args=(gradients,)),
+        lambda: strategy.run(go_back, args=(statistics,)),
     )
-    return norm
+    mean = tf.distribute.ReduceOp.MEAN
+    return {n: strategy.reduce(mean, value, axis=None) for n, value in monitors.items()}

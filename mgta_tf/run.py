@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 import mgta_tf
 from mgta_tf import clustering, guidance
@@ -20,7 +21,7 @@ from mgta_tf.clustering import curve
 from mgta_tf.clustering.choose import Choice
 from mgta_tf.clustering.clusters import Clusters
 from mgta_tf.config import flag, to_flagfile
-from mgta_tf.data import sampler
+from mgta_tf.data import files, sampler
 from mgta_tf.data.pipeline import Feed
 from mgta_tf.data.store import ImageStore
 from mgta_tf.errors import UserError
@@ -29,8 +30,17 @@ from mgta_tf.guidance import Turn
 from mgta_tf.learner import Learner
 from mgta_tf.losses import looks_collapsed
 from mgta_tf.optimization import learning_rate
-from mgta_tf.runtime.checkpoints import Checkpoints, load_net, save_net
-from mgta_tf.runtime.monitoring import Board, Progress, duration, peak_memory_mb, write_json
+from mgta_tf.runtime import needs, preemption
+from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, load_net, save_net
+from mgta_tf.runtime.journal import Journal
+from mgta_tf.runtime.monitoring import (
+    Board,
+    Progress,
+    TurnLog,
+    duration,
+    peak_memory_mb,
+    write_json,
+)
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import Workdir
 
@@ -39,6 +49,15 @@ if TYPE_CHECKING:
 
 SHOWN_IMAGES = 8  # originals and reconstructions on TensorBoard
 AGREEMENT_IMAGES = 1000  # on which the labellings of the two nets are compared
+
+DETERMINISTIC = (
+    "TensorFlow's deterministic operations only: a run that was interrupted ends with the bits of "
+    "one that was not. docs/robustness.md says what may differ without it."
+)
+MAX_SKIPPED_STEPS = (
+    "Steps in a row that may be left out because their loss or gradient is not finite, before the "
+    "run stops."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +71,17 @@ class RunConfig:
         "Folder of a run whose IAE both nets start from, in place of stage 1; two folders, with a "
         "comma between them, give each net its own.",
     )
+    checkpoint_every_steps: int = flag(
+        0,
+        "Steps between checkpoints within a turn; there is one after each turn. 0: none.",
+        minimum=0,
+    )
     checkpoint_every_secs: float = flag(
-        600.0, "Seconds between checkpoints within a turn; there is one after each.", minimum=0.0
+        600.0, "Seconds between checkpoints within a turn, and within a k-means.", minimum=0.0
     )
     keep: int = flag(2, "Checkpoints that are kept.", minimum=1)
+    deterministic: bool = flag(False, DETERMINISTIC)
+    max_skipped_steps: int = flag(10, MAX_SKIPPED_STEPS, minimum=0)
     probe_every_rounds: int = flag(
         0,
         "Judge a net by SVM and 20-NN when it has trained, every so many rounds and after stages 1 "
@@ -78,6 +104,8 @@ class Run:
         self, config: TrainConfig, workdir: Workdir, store: ImageStore, schedule: list[Turn]
     ):
         self.config, self.workdir, self.store, self.schedule = config, workdir, store, schedule
+        if config.run.deterministic:
+            tf.config.experimental.enable_op_determinism()
         strategy = _strategy(config)
         self.nets = [
             Learner(
@@ -95,6 +123,9 @@ class Run:
         self._feed = Feed(store, config.batch.size, strategy)
         self._board = Board(workdir.tensorboard)
         self._checkpoints = Checkpoints(workdir.checkpoints, self.nets, config.run.keep)
+        self._data = store.fingerprint()
+        self._log_state: dict[str, Any] = {}  # of a turn that was interrupted
+        self._journal = Journal(workdir.kmeans, config.run.checkpoint_every_secs)
         self._offsets, self._totals = self._count_steps()
         for turn in schedule:
             if turn.process == "GLP":
@@ -120,7 +151,7 @@ class Run:
         config, began = self.config.cluster, time.monotonic()
         try:
             found, choice = clustering.cluster(
-                features, config, self._cluster_seed(turn), self._chosen_k()
+                features, config, self._cluster_seed(turn), self._chosen_k(), self._journal
             )
         except UserError as error:
             raise UserError(f"{turn}: {error}") from None
@@ -203,8 +234,12 @@ class Run:
         if not os.path.exists(path):
             return None
         label_of = np.full(len(self.store), sampler.NO_CLUSTER, np.int32)
-        with np.load(path, allow_pickle=False) as last:
+        try:
+            last = files.arrays(path)
             label_of[last["index"]] = last["label"]
+        except (ValueError, KeyError, IndexError):
+            self._progress.note(f"{path}: damaged; not compared with the labels of this round")
+            return None
         return label_of[images]
 
     # --------------------------------------------------------------------- Training models (TMP)
@@ -213,7 +248,7 @@ class Run:
         self, number: int, net: Learner, images: np.ndarray, labels: np.ndarray | None, start: int
     ) -> None:
         """Trains a net on the images (§3.3), from step `start` of turn `number`."""
-        config, turn, began = self.config, self.schedule[number], time.monotonic()
+        config, turn = self.config, self.schedule[number]
         label_of = np.full(len(self.store), sampler.NO_CLUSTER, np.int32)
         seed = [config.run.seed, turn.round, turn.net]
         if labels is None:
@@ -221,46 +256,46 @@ class Run:
         else:
             label_of[images] = sampler.labels_for_triplets(labels, config.batch.smallest_cluster)
             plan = sampler.pk_plan(images, labels, config.batch, turn.epochs, seed)
-
+        log = TurnLog(
+            str(turn),
+            len(plan),
+            turn.epochs,
+            config.run.log_every_steps,
+            config.run.max_skipped_steps,
+            self._log_state if start else None,
+        )
+        cadence = Cadence(config.run.checkpoint_every_steps, config.run.checkpoint_every_secs)
         batches = self._feed.batches(plan, label_of, seed, start)
-        window, points, saved = [], [], time.monotonic()
-        for step, monitors in net.fit(batches, turn.lambda1, self._rate(number), start):
-            window.append(monitors)
-            if len(window) < config.run.log_every_steps and step + 1 < len(plan):
-                continue
-            points.append(self._log(number, step + 1, window))
-            window = []
-            if time.monotonic() - saved > config.run.checkpoint_every_secs:
-                self._checkpoints.save(number, step + 1, self.history)
-                saved = time.monotonic()
+        with preemption.deferred():
+            for step, monitors in net.fit(batches, turn.lambda1, self._rate(number), start):
+                log.add(monitors)
+                self._progress.advance(1)
+                if log.full() or step + 1 == len(plan):
+                    self._show(number, step + 1, log.point(step + 1))
+                if cadence.due(step + 1):
+                    self._save(number, step + 1, log.state(step + 1))
+                    preemption.leave()
         self._show_reconstructions(number, net)
         judged = self._judge(number, net)
-        last_epoch = points[-max(1, len(points) // turn.epochs) :]
         self.history.append(
             {
                 **_name(turn),
                 "images": len(images),
                 "steps": len(plan),
-                "seconds": time.monotonic() - began,
                 "lambda": turn.lambda1,
-                **_mean(last_epoch),
+                **log.summary(),
                 **judged,
-                "first": points[0],
             }
         )
 
-    def _log(self, number: int, step: int, window: list[dict[str, Any]]) -> dict[str, float]:
-        """Waits for the steps of a window, checks them, shows their means."""
+    def _show(self, number: int, step: int, point: dict[str, float]) -> None:
+        """Shows the means of a window that ends with `step`, and says what looks wrong."""
         turn = self.schedule[number]
-        values = [{name: float(value) for name, value in m.items()} for m in window]
-        for before, monitors in enumerate(values, step - len(values)):
-            if not np.isfinite(monitors["loss"]):
-                raise UserError(
-                    f"{turn}: the loss is {monitors['loss']} at step {before}; the last good "
-                    f"checkpoint is kept in {self.workdir.checkpoints}. Lower --learning_rate, or "
-                    "set --clip_norm, under another --workdir"
-                )
-        point = _mean(values)
+        if point["skipped"]:
+            self._progress.note(
+                f"{turn}, step {step}: {point['skipped']:.0f} of the last steps were left out, for "
+                "their loss or gradient was not finite"
+            )
         if turn.lambda1 and looks_collapsed(point, self.config.loss):
             self._progress.note(
                 f"collapse? {turn}, step {step}: the triplet loss rests on its margin and all "
@@ -271,7 +306,6 @@ class Run:
         self._board.scalars(
             net, self._offsets[number] + step, {**point, "lambda": turn.lambda1, "rate": rate}
         )
-        self._progress.advance(len(window))
         speed = self._progress.speed() * self.config.batch.size
         self._board.scalars(net, self._offsets[number] + step, {"images_per_second": speed})
         per_epoch = self._totals[number] / turn.epochs
@@ -280,7 +314,6 @@ class Run:
             f"loss {point['loss']:.4g} (reconstruction {point['reconstruction_loss']:.4g}, "
             f"triplet {point['triplet_loss']:.4g}) · {speed:.0f} images/s"
         )
-        return point
 
     def _judge(self, number: int, net: Learner) -> dict[str, float]:
         """The online probe of the net that has just trained, if its turn has come."""
@@ -345,22 +378,41 @@ class Run:
     def restore(self) -> tuple[int, int]:
         """Goes back to the newest checkpoint. Returns the turn and the step to go on with.
 
-        In this order: 1. weights, optimisers, position and history; 2. the labels in use; 3. in a
-        new run, the weights of `--iae_checkpoint`; 4. the progress line.
+        In this order: 1. weights and optimisers; 2. history, what the turn has shown, the labels in
+        use; 3. in a new run, the weights of `--iae_checkpoint`; 4. the progress line.
+
+        Raises:
+          UserError: no checkpoint is whole, or the images are not those that the run began with.
         """
-        number, step, self.history = self._checkpoints.restore()
+        position = self._checkpoints.restore(self._data)
+        number, step, self.history = position.turn, position.step, position.history
+        self._log_state = position.log
+        self.labels.update(position.labels)
         pending = self.schedule[number] if number < len(self.schedule) else None
-        for turn in self.schedule[:number]:
-            if turn.process == "GLP" and pending and turn.round == pending.round:
-                self.labels[turn.half] = self.workdir.load_labels(turn.round, turn.net)
         if not self.history and self.config.run.iae_checkpoint:
             number = self._start_from_iae(self.config.run.iae_checkpoint)
         done = sum(self._totals[:number]) + step
         self._progress = Progress(sum(self._totals), done)
-        if self.history:
+        if self.history or step:
             print(f"resuming in {self.workdir.path} at {pending or 'its end'}, step {step}")
+        print(needs.said(self._needs(), self.workdir.path), flush=True)
         self._board.text("flags", "```\n" + to_flagfile(self.config) + "```")
         return number, step
+
+    def _needs(self) -> needs.Needs:
+        config, images = self.config, len(self.store)
+        dimensions = self.nets[0].model.encoder.output[config.cluster.cluster_features].shape[-1]
+        rounds = sum(turn.process == "GLP" for turn in self.schedule)
+        return needs.of_run(
+            self.nets,
+            config.model,
+            config.batch.size,
+            config.augment.image_size,
+            config.run.keep,
+            images=0 if self.store.pixels is None else self.store.pixels.nbytes,
+            features=min(images * dimensions * 4, config.cluster.feature_budget_mb * 2**20),
+            labels=12 * images * rounds,
+        )
 
     def _start_from_iae(self, folder: str) -> int:
         """Loads the IAEs of other runs. Returns the first turn after stage 1."""
@@ -373,17 +425,20 @@ class Run:
         return sum(turn.stage == "iae" for turn in self.schedule)
 
     def finish(self, number: int) -> None:
-        """Saves what a turn has changed. A GLP has left its labels in a file already."""
-        turn = self.schedule[number]
-        if turn.process == "TMP":
-            if turn.stage == "iae":
-                save_net(self.nets[0].model, self.workdir.iae)
-            self._checkpoints.save(number + 1, 0, self.history)
-        row = self.history[-1]
+        """Saves what a turn has changed, shows it, and leaves if a signal has come meanwhile."""
+        turn, row = self.schedule[number], self.history[-1]
+        if turn.stage == "iae":
+            save_net(self.nets[0].model, self.workdir.iae)
         row["peak_memory_mb"] = peak_memory_mb()
+        self._save(number + 1, 0, {})
         self._board.flush()
         self._write_summary()
         self._progress.note(f"{turn} · {_words(row)} · {duration(row['seconds'])}")
+        preemption.leave()
+
+    def _save(self, number: int, step: int, log: dict[str, Any]) -> None:
+        position = Position(number, step, self.history, log, self.labels, self._data)
+        self._checkpoints.save(position)
 
     def _write_summary(self) -> None:
         """`summary.json`: a row for every TMP, with what is known of the labels it used."""
@@ -437,10 +492,6 @@ def _name(turn: Turn) -> dict[str, Any]:
         "net": turn.net + 1,
         "half": turn.half,
     }
-
-
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def _words(row: dict[str, Any]) -> str:

@@ -9,9 +9,9 @@ A run that was interrupted goes on where it was when the same command is given a
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,15 +24,11 @@ from mgta_tf.data.pipeline import AugmentConfig, Feed
 from mgta_tf.data.sources import DataConfig
 from mgta_tf.errors import UserError
 from mgta_tf.models.encoder import ModelConfig, build_encoder
-from mgta_tf.optimization import (
-    OptimizerConfig,
-    apply_gradients,
-    build_optimizer,
-    learning_rate,
-)
-from mgta_tf.run import versions
-from mgta_tf.runtime.checkpoints import Checkpoints, save_net
-from mgta_tf.runtime.monitoring import Board, Progress, write_json
+from mgta_tf.optimization import OptimizerConfig, build_optimizer, descend, learning_rate
+from mgta_tf.run import DETERMINISTIC, MAX_SKIPPED_STEPS, versions
+from mgta_tf.runtime import needs, preemption
+from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, save_net
+from mgta_tf.runtime.monitoring import Board, Progress, TurnLog, write_json
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import open_workdir
 from mgta_tf.train import open_images
@@ -48,7 +44,15 @@ class SupervisedRunConfig:
     seed: int = flag(1, "Of the weights and the batches.", minimum=0)
     epochs: int = flag(100, "Passes over the images.", minimum=1)
     batch_size: int = flag(64, "Images in a step.", minimum=1)
-    keep: int = flag(2, "Checkpoints that are kept; there is one after each epoch.", minimum=1)
+    checkpoint_every_steps: int = flag(
+        0, "Steps between checkpoints within an epoch; there is one after each. 0: none.", minimum=0
+    )
+    checkpoint_every_secs: float = flag(
+        600.0, "Seconds between checkpoints within an epoch.", minimum=0.0
+    )
+    keep: int = flag(2, "Checkpoints that are kept.", minimum=1)
+    deterministic: bool = flag(False, DETERMINISTIC)
+    max_skipped_steps: int = flag(10, MAX_SKIPPED_STEPS, minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,30 +79,28 @@ class Classifier:
             self.optimizer = build_optimizer(config.optimizer, self.model)
         self._train_step = tf.function(self._train_step_on_replicas)
 
-    def fit(self, batches: Iterator[Any], rates: Iterator[float]) -> Iterator[dict[str, Any]]:
-        """Trains on (images, labels, uniforms), a step for each item taken: loss, accuracy."""
-        for batch, rate in zip(batches, rates):
-            self.optimizer.learning_rate.assign(rate)
-            yield self._train_step(batch)
+    def fit(
+        self, batches: Iterator[Any], rate: Callable[[int], float], start: int
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Trains on (images, labels, uniforms), a step for each item taken: (step, monitors)."""
+        for step, batch in enumerate(batches, start):
+            self.optimizer.learning_rate.assign(rate(step))
+            yield step, self._train_step(batch)
 
     def _train_step_on_replicas(self, batch):
-        monitors = self._strategy.run(self._train_one_replica, args=(batch,))
-        mean = tf.distribute.ReduceOp.MEAN
-        return {n: self._strategy.reduce(mean, value, axis=None) for n, value in monitors.items()}
+        clip_norm = self._config.optimizer.clip_norm
+        return descend(
+            self._strategy, self.model, self.optimizer, clip_norm, self._loss_of, tuple(batch)
+        )
 
-    def _train_one_replica(self, batch):
-        images, labels, uniforms = batch
+    def _loss_of(self, images, labels, uniforms):
         images, _ = pipeline.augment(images, uniforms, self._config.augment)
         images = pipeline.normalize(images, self._config.augment.normalization)
-        with tf.GradientTape() as tape:
-            logits = self.model(images, training=True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-            loss = tf.reduce_mean(losses)
-        clip_norm = self._config.optimizer.clip_norm
-        norm = apply_gradients(tape, loss, self.model, self.optimizer, clip_norm)
+        logits = self.model(images, training=True)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        loss = tf.reduce_mean(losses)
         right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
-        accuracy = tf.reduce_mean(tf.cast(right, tf.float32))
-        return {"loss": loss, "accuracy": accuracy, "gradient_norm": norm}
+        return loss, {"loss": loss, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
 
 
 def main(config: SupervisedConfig) -> None:
@@ -109,42 +111,66 @@ def main(config: SupervisedConfig) -> None:
         raise UserError(
             f"--data_dir={config.data.data_dir}: no classes in it; one folder a class is one"
         )
+    if run.deterministic:
+        tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(run.batch_size, "batch_size")
     net = Classifier(strategy, config, len(store.class_names))
-    feed, board = Feed(store, run.batch_size, strategy), Board(workdir.tensorboard)
+    feed = Feed(store, run.batch_size, strategy)
     checkpoints = Checkpoints(workdir.checkpoints, [net], run.keep)
-    images = np.arange(len(store), dtype=np.int32)
+    position = checkpoints.restore(store.fingerprint())
+    images = 0 if store.pixels is None else store.pixels.nbytes
+    size = config.augment.image_size
+    needed = needs.of_run([net], config.model, run.batch_size, size, run.keep, images)
+    print(needs.said(needed, workdir.path), flush=True)
+    board = Board(workdir.tensorboard)
+    _train(config, net, feed, checkpoints, position, store.labels, board)
+    save_net(net.encoder, workdir.supervised)
+    _report(workdir, len(store), net, position.history)
+
+
+def _train(
+    config: SupervisedConfig,
+    net: Classifier,
+    feed: Feed,
+    checkpoints: Checkpoints,
+    position: Position,
+    labels: np.ndarray,
+    board: Board,
+) -> None:
+    """Trains from `position` to the end, epoch by epoch; the history in it grows by a row each."""
+    run, images = config.run, np.arange(len(labels), dtype=np.int32)
     plan = sampler.shuffled_plan(images, run.batch_size, run.epochs, [run.seed])
-    _, start, history = checkpoints.restore()
-    if history:
+    ends = [0, *(sampler.steps_of(len(images), e + 1, run.batch_size) for e in range(run.epochs))]
+    start, history = position.step, position.history
+    if start:
         print(f"resuming in {run.workdir} at step {start} of {len(plan)}")
     progress = Progress(len(plan), start)
-
-    ends = [sampler.steps_of(len(store), e + 1, run.batch_size) for e in range(run.epochs)]
-    batches = feed.batches(plan, store.labels, [run.seed], start)
-    rates = (learning_rate(config.optimizer, s, len(plan)) for s in range(start, len(plan)))
-    steps = net.fit(batches, rates)
-    began = time.monotonic()
+    cadence = Cadence(run.checkpoint_every_steps, run.checkpoint_every_secs)
+    batches = feed.batches(plan, labels, [run.seed], start)
+    steps = net.fit(batches, lambda step: learning_rate(config.optimizer, step, len(plan)), start)
     for epoch in range(len(history), run.epochs):
-        monitors = [next(steps) for _ in range((ends[epoch - 1] if epoch else 0), ends[epoch])]
-        row = {name: float(np.mean([m[name] for m in monitors])) for name in monitors[0]}
-        if not np.isfinite(row["loss"]):
-            raise UserError(
-                f"epoch {epoch + 1}: the loss is {row['loss']}; the last good checkpoint is kept "
-                f"in {workdir.checkpoints}. Lower --learning_rate under another --workdir"
-            )
-        history.append({"epoch": epoch + 1, **row, "seconds": time.monotonic() - began})
-        began = time.monotonic()
-        checkpoints.save(0, ends[epoch], history)
-        board.scalars("run", ends[epoch], row)
+        first, end = ends[epoch : epoch + 2]
+        where = f"epoch {epoch + 1}"
+        log = TurnLog(where, end - first, 1, end - first, run.max_skipped_steps, position.log)
+        with preemption.deferred():
+            for step, monitors in itertools.islice(steps, end - max(first, start)):
+                log.add(monitors)
+                progress.advance(1)
+                if step + 1 < end and cadence.due(step + 1):
+                    position.step, position.log = step + 1, log.state(step + 1)
+                    checkpoints.save(position)
+                    preemption.leave()
+        row = log.point(end)
+        history.append({"epoch": epoch + 1, **log.summary()})
+        position.step, position.log = end, {}
+        checkpoints.save(position)
+        preemption.leave()
+        board.scalars("run", end, row)
         board.flush()
-        progress.advance(len(monitors))
         progress.show(
-            f"epoch {epoch + 1}/{run.epochs} · loss {row['loss']:.4g} · "
+            f"{where}/{run.epochs} · loss {row['loss']:.4g} · "
             f"accuracy {row['accuracy']:.1%} · {progress.speed() * run.batch_size:.0f} images/s"
         )
-    save_net(net.encoder, workdir.supervised)
-    _report(workdir, len(store), net, history)
 
 
 def _report(workdir, num_images: int, net: Classifier, history: list[dict[str, Any]]) -> None:

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mgta_tf.optimization import FusedAdam, OptimizerConfig, build_optimizer, learning_rate
+from mgta_tf.optimization import (
+    FusedAdam,
+    OptimizerConfig,
+    build_optimizer,
+    descend,
+    learning_rate,
+)
 
 
 def test_warm_up_then_half_a_cosine():
@@ -51,3 +57,44 @@ def test_fused_adam_takes_the_steps_of_keras_adam():
         assert mine.name == other.name
         # 1 - β₂ is rounded to float32, to 5e-5 of itself, in the fused operation only
         np.testing.assert_allclose(mine, other, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_step_that_is_not_finite_changes_nothing(replicas, bad, two_replicas):
+    """Not on any replica, if the images of one have it; then the next step is taken as usual."""
+    strategy = two_replicas if replicas == 2 else tf.distribute.get_strategy()
+    keras = tf.keras
+    with strategy.scope():
+        model = keras.Sequential(
+            [keras.Input((3,)), keras.layers.Dense(4), keras.layers.BatchNormalization()]
+        )
+        optimizer = build_optimizer(OptimizerConfig(), model)
+
+    def loss_of(values):
+        loss = tf.reduce_mean(tf.square(model(values, training=True) - 1))
+        return loss, {"loss": loss}
+
+    @tf.function
+    def step(values):
+        return descend(strategy, model, optimizer, 0.0, loss_of, (values,))
+
+    def batch(last):
+        values = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+        values[-1, -1] = last
+        whole = tf.data.Dataset.from_tensor_slices(values).batch(4)
+        return next(iter(strategy.experimental_distribute_dataset(whole)))
+
+    def state():
+        return [v.numpy() for v in (*model.variables, *optimizer.variables)]
+
+    monitors = step(batch(0.5))
+    assert (monitors["skipped"].numpy(), np.isfinite(monitors["loss"].numpy())) == (0, True)
+    before = state()
+    for _ in range(2):
+        assert step(batch(bad))["skipped"].numpy() == 1
+    for a, b in zip(before, state()):
+        np.testing.assert_array_equal(a, b)
+    assert step(batch(0.5))["skipped"].numpy() == 0
+    changed = [not np.array_equal(a, b) for a, b in zip(before, state())]
+    assert all(changed[: len(model.variables)])

@@ -45,17 +45,23 @@ def test_the_loss_falls(finished):
 def test_a_kill_changes_nothing(finished, tmp_path, monkeypatch):
     saves = checkpoints.Checkpoints.save
 
-    def save_and_die(self, turn, step, history):
-        saves(self, turn, step, history)
-        if len(history) == 2:
+    def save_and_die(self, position):
+        saves(self, position)
+        if position.step in deaths:
+            deaths.remove(position.step)
             raise KeyboardInterrupt
 
-    config = config_of(tmp_path / "w")
-    with monkeypatch.context() as m:
-        m.setattr(checkpoints.Checkpoints, "save", save_and_die)
+    deaths = [2, 12, 14]  # epochs have 6 steps
+    config = config_of(tmp_path / "w", checkpoint_every_steps=2)
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", save_and_die)
+    for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             supervised.main(config)
     supervised.main(config)
+    summaries = [json.loads((w / "summary.json").read_text()) for w in (finished, tmp_path / "w")]
+    for summary in summaries:
+        del summary["stages"][0]["seconds"], summary["stages"][0]["first"]["seconds"]
+    assert summaries[0] == summaries[1]
     readers = [
         tf.train.load_checkpoint(str(w / "checkpoints" / "supervised"))
         for w in (finished, tmp_path / "w")

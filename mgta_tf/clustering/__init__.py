@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -18,6 +18,9 @@ from mgta_tf.clustering.clusterers import run_clusterer
 from mgta_tf.clustering.clusters import NOISE, Clusters, chunks
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from mgta_tf.runtime.journal import Journal
 
 FEATURES = ("embedding", "res2", "res3", "res4", "res5")
 
@@ -136,12 +139,17 @@ def _write(batches: Iterator[np.ndarray], shape: tuple[int, int], path: str) -> 
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for batch in batches:
-            batch.astype("<f4").tofile(file)
+            # ndarray.tofile would not say why the disk took less.
+            file.write(np.ascontiguousarray(batch, "<f4").data)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def cluster(
-    features: np.ndarray, config: ClusterConfig, seed: int, chosen: int | None = None
+    features: np.ndarray,
+    config: ClusterConfig,
+    seed: int,
+    chosen: int | None = None,
+    journal: Journal | None = None,
 ) -> tuple[Clusters, Choice | None]:
     """Groups features into clusters: the pseudo labels of GLP, and how K was chosen, if it was.
 
@@ -150,6 +158,7 @@ def cluster(
       config: K, and what is done to the features first: PCA (whitened), then length 1.
       seed: Of the start.
       chosen: The K that `--num_clusters=auto` took before.
+      journal: Keeps the steps of k-means, so that a kill does not cost them.
 
     Raises:
       UserError: values that are not finite, features that are all equal, or K above the number of
@@ -165,7 +174,7 @@ def cluster(
         choice = choose_k(features, parse_candidates(config.k_candidates), config.k_criterion, seed)
         k = choice.best_k
     start = choice.start if choice else None
-    return run_clusterer(features, int(k), seed, config, start), choice
+    return run_clusterer(features, int(k), seed, config, start, journal), choice
 
 
 def prepare(features: np.ndarray, config: ClusterConfig) -> np.ndarray:

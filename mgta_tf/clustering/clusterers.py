@@ -14,56 +14,60 @@ from mgta_tf.errors import UserError
 
 if TYPE_CHECKING:
     from mgta_tf.clustering import ClusterConfig
+    from mgta_tf.runtime.journal import Journal
 
-Clusterer = Callable[[np.ndarray, int, int, "ClusterConfig", "Start | None"], Clusters]
+Clusterer = Callable[[np.ndarray, int, int, "ClusterConfig"], Clusters]
 
 
 def run_clusterer(
-    points: np.ndarray, k: int, seed: int, config: ClusterConfig, start: Start | None = None
+    points: np.ndarray,
+    k: int,
+    seed: int,
+    config: ClusterConfig,
+    start: Start | None = None,
+    journal: Journal | None = None,
 ) -> Clusters:
     """Clusters points float32 [N, D] as `--clusterer` and `--kmeans_impl` say.
 
-    `start` is where `--kmeans_impl=tf` begins, if there is one.
+    `start` is where `--kmeans_impl=tf` begins, if there is one, and `journal` keeps its steps; the
+    other clusterers begin again after a kill, with the same seed and so the same result.
 
     Raises:
       UserError: fewer than k points are distinct, or all are noise.
     """
     name = f"kmeans_{config.kmeans_impl}" if config.clusterer == "kmeans" else config.clusterer
-    return CLUSTERERS[name](points, k, seed, config, start)
+    if name == "kmeans_tf":
+        return _kmeans_tf(points, k, seed, config, start, journal)
+    return CLUSTERERS[name](points, k, seed, config)
 
 
-def _tf(points, k, seed, config, start):
-    return kmeans(
-        points,
-        k,
-        seed,
-        max_steps=config.kmeans_max_steps,
-        tolerance=config.kmeans_tolerance,
-        start=start,
-    )
+def _kmeans_tf(points, k, seed, config, start, journal):
+    steps = dict(max_steps=config.kmeans_max_steps, tolerance=config.kmeans_tolerance, start=start)
+    if journal is None:
+        return kmeans(points, k, seed, **steps)
+    with journal.opened(points, k, seed, start) as state:
+        return kmeans(points, k, seed, **steps, state=state, on_step=journal.step)
 
 
-def _sklearn(points, k, seed, config, start):
+def _sklearn(points, k, seed, config):
     from sklearn.cluster import KMeans
 
-    del start
     return _fit(KMeans(k, n_init=1, random_state=seed, max_iter=config.kmeans_max_steps), points, k)
 
 
-def _minibatch(points, k, seed, config, start):
+def _minibatch(points, k, seed, config):
     from sklearn.cluster import MiniBatchKMeans
 
-    del start
     return _fit(
         MiniBatchKMeans(k, n_init=3, random_state=seed, max_iter=config.kmeans_max_steps), points, k
     )
 
 
-def _hdbscan(points, k, seed, config, start):
+def _hdbscan(points, k, seed, config):
     """Density decides how many clusters there are; what lies between them is noise."""
     from sklearn.cluster import HDBSCAN
 
-    del k, seed, start
+    del k, seed
     # A tree, for the alternative keeps all distances.
     return _fit(HDBSCAN(config.min_cluster_size, algorithm="kd_tree", copy=True), points, 0)
 
@@ -78,7 +82,6 @@ def _fit(estimator, points: np.ndarray, k: int) -> Clusters:
 
 
 CLUSTERERS: dict[str, Clusterer] = {
-    "kmeans_tf": _tf,
     "kmeans_sklearn": _sklearn,
     "minibatch_kmeans": _minibatch,
     "hdbscan": _hdbscan,

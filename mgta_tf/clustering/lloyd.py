@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +31,20 @@ class Start:
     scatter: float
 
 
+@dataclasses.dataclass(frozen=True)
+class State:
+    """k-means after `steps` of its steps.
+
+    centroids: float32 [K, D], less the mean. labels: int32 [N], by which they were moved.
+    """
+
+    start: Start
+    centroids: np.ndarray
+    labels: np.ndarray
+    reseeded: int
+    steps: int
+
+
 def kmeans(
     points: np.ndarray,
     k: int,
@@ -39,6 +54,8 @@ def kmeans(
     tolerance: float = 1e-4,
     start: Start | None = None,
     with_distances: bool = True,
+    state: State | None = None,
+    on_step: Callable[[State], None] | None = None,
 ) -> Clusters:
     """Clusters points by Lloyd's algorithm from a k-means++ start.
 
@@ -54,6 +71,8 @@ def kmeans(
         or when no label has changed.
       start: Of at least k clusters; one is made if none is given.
       with_distances: Without them the inertia has float32's precision of the scatter.
+      state: Where a call with the same arguments was; it goes on from there, to the same result.
+      on_step: Called after every step with where it is.
 
     Raises:
       UserError: a value is not finite, or fewer than k points are distinct.
@@ -61,10 +80,14 @@ def kmeans(
     began = time.monotonic()
     if k > len(points):
         raise UserError(f"{k} clusters of {len(points)} points: lower --num_clusters")
-    start = start or plus_plus(points, k, seed)
+    if state:
+        start, centroids, labels = state.start, state.centroids, state.labels
+        reseeded, steps = state.reseeded, state.steps
+    else:
+        start = start or plus_plus(points, k, seed)
+        centroids = points[np.sort(start.picked[:k])].astype(np.float32) - start.mean
+        labels, reseeded, steps = np.empty(0, np.int32), 0, 0
     mean = start.mean
-    centroids = points[np.sort(start.picked[:k])].astype(np.float32) - mean
-    labels, reseeded, steps = np.empty(0, np.int32), 0, 0
     while True:
         before = labels
         labels, sums, sizes, gain = lloyd_step(points, mean, centroids)
@@ -80,6 +103,8 @@ def kmeans(
             break
         centroids = (sums / sizes[:, None]).astype(np.float32)
         steps += 1
+        if on_step:
+            on_step(State(start, centroids, labels, reseeded, steps))
     distances = np.empty(0, np.float32)
     if with_distances:
         distances = own_distances(points, mean, centroids, labels)

@@ -1,74 +1,246 @@
 """Checkpoints: everything from which a run goes on.
 
-A checkpoint holds both nets, both optimisers and the position: which turn of `guidance.turns`, how
-many of its steps are done, and the history of the finished turns (what `summary.json` says). The
-position travels inside TensorFlow's checkpoint, so it can never disagree with the weights.
-Labels are not in it: `labels/round_RR_netN.npz` is written before the turn that needs it begins.
+A checkpoint holds both nets, both optimisers and a `Position`, inside TensorFlow's files, so that
+none of them can disagree with the others. Beside it lies its manifest, `ckpt-N.json`, with the size
+and the SHA-256 of every file; it is written last, and without it a checkpoint does not count. So a
+kill at any moment leaves those before it, and damage is found before TensorFlow reads.
+
+Random streams need no state: each is a pure function of the seed and of the position.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import glob
+import hashlib
+import io
 import json
 import os
 import re
+import shutil
+import time
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from mgta_tf.data import files
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import preemption
+from mgta_tf.runtime.monitoring import write_atomically, write_json
 
-# What TensorFlow raises at files that are cut, altered, or of other variables.
-DAMAGED = (tf.errors.OpError, AssertionError, IndexError, ValueError)
+# What TensorFlow, and a manifest, raise at files that are cut, altered, or of other variables.
+DAMAGED = (tf.errors.OpError, AssertionError, IndexError, ValueError, OSError)
+
+READ_AT_ONCE = 2**22  # bytes, while a checksum is taken
+
+
+@dataclasses.dataclass
+class Position:
+    """Where a run stands, besides its weights.
+
+    turn, step: `step` steps of turn number `turn` are done.
+    history: a row for every turn that is done. log: `TurnLog.state` of the one that is not.
+    labels: the labels in use, int32 [n], by the half that they are of.
+    data: `ImageStore.fingerprint` of the images.
+    """
+
+    turn: int = 0
+    step: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    log: dict[str, Any] = dataclasses.field(default_factory=dict)
+    labels: dict[int | None, np.ndarray] = dataclasses.field(default_factory=dict)
+    data: str = ""
+
+
+class Cadence:
+    """When a checkpoint is due within a turn."""
+
+    def __init__(self, every_steps: int, every_secs: float):
+        self._every_steps, self._every_secs = every_steps, every_secs
+        self._last = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether to save after so many steps of the turn; if so, the seconds begin anew."""
+        by_steps = self._every_steps and step % self._every_steps == 0
+        now = time.monotonic()
+        if not (by_steps or now - self._last > self._every_secs or preemption.requested()):
+            return False
+        self._last = now
+        return True
 
 
 class Checkpoints:
-    """Saves and restores the state of a run in `directory`."""
+    """Saves and restores the state of a run in `directory`; the newest `keep` stay."""
 
     def __init__(self, directory: str, learners: list, keep: int):
-        self._position = tf.Variable(self._encode(0, 0, []), dtype=tf.string, trainable=False)
+        self._directory, self._keep = directory, keep
+        self._models = [learner.model for learner in learners]
+        self._damaged: set[str] = set()
+        self._position = tf.Variable("", dtype=tf.string, trainable=False)
+        self._labels = tf.Variable(b"", dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(
             position=self._position,
-            nets=[learner.model for learner in learners],
+            labels=self._labels,
+            nets=self._models,
             optimizers=[learner.optimizer for learner in learners],
         )
-        self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=keep)
 
-    @staticmethod
-    def _encode(turn: int, step: int, history: list[dict[str, Any]]) -> str:
-        return json.dumps({"turn": turn, "step": step, "history": history})
+    def save(self, position: Position) -> None:
+        """Saves the state of the learners, at this position.
 
-    def save(self, turn: int, step: int, history: list[dict[str, Any]]) -> str:
-        """Saves: `step` steps of turn number `turn` are done."""
-        self._position.assign(self._encode(turn, step, history))
+        Raises:
+          UserError: it cannot be written, or weights are not finite. Those before it stay.
+        """
+        for number, model in enumerate(self._models, 1):
+            if not all(np.isfinite(value).all() for value in model.get_weights()):
+                raise UserError(
+                    f"weights of net {number} are not finite; the last good checkpoint is kept in "
+                    f"{self._directory}. Lower --learning_rate, or set --clip_norm, under another "
+                    "--workdir"
+                )
+        said = dataclasses.asdict(dataclasses.replace(position, labels={}))
+        self._position.assign(json.dumps(said))
+        self._labels.assign(_pack(position.labels))
+        newest = next(iter(_paths(self._directory)), "ckpt-0")
+        path = os.path.join(self._directory, f"ckpt-{_number(newest) + 1}")
         try:
-            return self._manager.save()
-        except tf.errors.OpError as error:
+            os.makedirs(self._directory, exist_ok=True)
+            self._checkpoint.write(path)
+            _write_manifest(path, turn=position.turn, step=position.step)
+            self._sweep()
+        except (tf.errors.OpError, OSError) as error:
+            _remove(path)  # the part that was written would keep the disk full
             raise UserError(
-                f"{self._manager.directory}: cannot write a checkpoint ({_first_line(error)}); "
+                f"{self._directory}: cannot write a checkpoint ({_first_line(error)}); "
                 "those before it are whole. Remove the cause and give the same command again"
             ) from None
 
-    def restore(self) -> tuple[int, int, list[dict[str, Any]]]:
-        """Restores the newest checkpoint that is whole: (turn, step, history).
+    def _sweep(self) -> None:
+        """Deletes all but the newest, and tells `tf.train.latest_checkpoint` which that is."""
+        kept = [path for path in _paths(self._directory) if path not in self._damaged][: self._keep]
+        names = [os.path.basename(path) for path in kept]
+        state = [f'model_checkpoint_path: "{names[0]}"\n']
+        state += [f'all_model_checkpoint_paths: "{name}"\n' for name in reversed(names)]
+        write_atomically(os.path.join(self._directory, "checkpoint"), "".join(state))
+        for name in os.listdir(self._directory):
+            match = re.match(r"ckpt-\d+", name)
+            if match and os.path.join(self._directory, match.group()) not in kept:
+                _remove(os.path.join(self._directory, match.group()))
 
-        (0, 0, []) without any. One that is damaged is named, and the one before it is taken.
+    def restore(self, data: str) -> Position:
+        """Restores the newest checkpoint that is whole; without any, the beginning.
+
+        One that is damaged is named, and the one before it is taken.
+
+        Args:
+          data: `ImageStore.fingerprint` of the images that the run has now.
 
         Raises:
-          UserError: all are damaged.
+          UserError: all are damaged, or the run began with other images.
         """
-        paths = self._manager.checkpoints
-        for path in reversed(paths):
+        paths = _paths(self._directory)
+        for path in paths:
             try:
-                self._checkpoint.restore(path).assert_consumed()
+                _verify(path)
+                self._checkpoint.read(path).assert_consumed()
+                labels = _unpack(self._labels.numpy())
             except DAMAGED as error:
                 print(f"{path}: damaged ({_first_line(error)}); trying the one before it")
+                self._damaged.add(path)
             else:
-                break
-        else:
-            if paths:
-                raise UserError(f"{self._manager.directory}: every checkpoint in it is damaged")
-        position = json.loads(self._position.numpy())
-        return position["turn"], position["step"], position["history"]
+                position = Position(**{**json.loads(self._position.numpy()), "labels": labels})
+                if position.data != data:
+                    raise UserError(
+                        f"the images are not those that the run in {os.path.dirname(path)} began "
+                        "with; restore them, or begin under another --workdir"
+                    )
+                return position
+        if exist(self._directory):
+            raise UserError(
+                f"{self._directory}: every checkpoint in it is damaged, or of another version of "
+                "mgta_tf; begin again under another --workdir"
+            )
+        return Position(data=data)
+
+
+def exist(directory: str) -> bool:
+    """Whether a run has saved a checkpoint in its folder, whole or not, in this version or before.
+
+    What is there of a first one, killed before its manifest, is none.
+    """
+    return bool(_paths(directory)) or os.path.exists(os.path.join(directory, "checkpoint"))
+
+
+def _paths(directory: str) -> list[str]:
+    """The checkpoints that have a manifest, newest first."""
+    manifests = glob.glob(os.path.join(glob.escape(directory), "ckpt-*.json"))
+    return sorted((path[: -len(".json")] for path in manifests), key=_number, reverse=True)
+
+
+def _number(path: str) -> int:
+    match = re.search(r"ckpt-(\d+)$", path)
+    return int(match.group(1)) if match else 0
+
+
+def _files(path: str) -> list[str]:
+    """What TensorFlow has written for a checkpoint."""
+    return sorted(
+        glob.glob(f"{glob.escape(path)}.index") + glob.glob(f"{glob.escape(path)}.data-*")
+    )
+
+
+def _remove(path: str) -> None:
+    """Deletes a checkpoint, its manifest first, and what a kill has left of one."""
+    for name in [f"{path}.json", *glob.glob(f"{glob.escape(path)}[._]*")]:
+        if os.path.isdir(name):
+            shutil.rmtree(name, ignore_errors=True)
+        elif os.path.exists(name):
+            os.remove(name)
+
+
+def _write_manifest(path: str, **about: Any) -> None:
+    """Writes `PATH.json`, after everything that it vouches for has reached the disk."""
+    facts = {os.path.basename(name): _facts(name) for name in _files(path)}
+    write_json(f"{path}.json", {**about, "files": facts})
+
+
+def _verify(path: str) -> None:
+    """Compares a checkpoint's files with its manifest.
+
+    Raises:
+      ValueError: they differ, or the manifest is damaged.
+    """
+    with open(f"{path}.json", encoding="utf-8") as file:
+        try:
+            expected = json.load(file)["files"]
+            found = {name: _facts(os.path.join(os.path.dirname(path), name)) for name in expected}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"manifest: {type(error).__name__}") from None
+    for name, facts in expected.items():
+        if found[name] != facts:
+            raise ValueError(f"{name} is not what its manifest says")
+
+
+def _facts(path: str) -> dict[str, Any]:
+    """Size and SHA-256 of a file, which is on the disk when this returns."""
+    checksum = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(READ_AT_ONCE):
+            checksum.update(part)
+        os.fsync(file.fileno())
+        return {"bytes": file.tell(), "sha256": checksum.hexdigest()}
+
+
+def _pack(labels: dict[int | None, np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **{str(half): values for half, values in labels.items()})
+    return file.getvalue()
+
+
+def _unpack(content: bytes) -> dict[int | None, np.ndarray]:
+    arrays = files.arrays(io.BytesIO(content))
+    return {None if half == "None" else int(half): labels for half, labels in arrays.items()}
 
 
 def _first_line(error: Exception) -> str:
@@ -78,9 +250,20 @@ def _first_line(error: Exception) -> str:
 
 
 def save_net(model: tf.keras.Model, path: str) -> None:
-    """Saves one net by itself, for `--iae_checkpoint` and for export."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    tf.train.Checkpoint(net=model).write(path)
+    """Saves one net by itself, for `--iae_checkpoint` and for export.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        tf.train.Checkpoint(net=model).write(path)
+        _write_manifest(path)
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(
+            f"{path}: cannot write it ({_first_line(error)}); remove the cause and give the same "
+            "command again"
+        ) from None
 
 
 def load_net(model: tf.keras.Model, path: str) -> None:
@@ -92,6 +275,8 @@ def load_net(model: tf.keras.Model, path: str) -> None:
     if not os.path.exists(f"{path}.index"):
         raise UserError(f"{path}: no such checkpoint; has stage 1 of that run ended?")
     try:
+        if os.path.exists(f"{path}.json"):
+            _verify(path)
         status = tf.train.Checkpoint(net=model).read(path)
         status.assert_existing_objects_matched().expect_partial()
     except DAMAGED:
@@ -106,15 +291,19 @@ def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
     Raises:
       UserError: there is none, or it is of another shape.
     """
-    newest = tf.train.latest_checkpoint(directory)
-    if not newest:
+    paths = _paths(directory) or list(filter(None, [tf.train.latest_checkpoint(directory)]))
+    if not paths:
         raise UserError(f"{directory}: no checkpoint in it yet; has the run trained?")
     nets = [tf.train.Checkpoint(), tf.train.Checkpoint()]
     nets[index] = model
-    try:
-        status = tf.train.Checkpoint(nets=nets).restore(newest)
-        status.assert_existing_objects_matched().expect_partial()
-    except DAMAGED:
-        raise UserError(
-            f"{newest}: damaged, or not of this run's --width, --blocks and --decoder"
-        ) from None
+    for path in paths:
+        try:
+            if os.path.exists(f"{path}.json"):
+                _verify(path)
+            status = tf.train.Checkpoint(nets=nets).read(path)
+            status.assert_existing_objects_matched().expect_partial()
+        except DAMAGED as error:
+            print(f"{path}: {_first_line(error)}; trying the one before it")
+        else:
+            return
+    raise UserError(f"{directory}: damaged, or not of this run's --width, --blocks and --decoder")

@@ -10,6 +10,8 @@ from absl import flags as absl_flags
 
 from mgta_tf import config as config_lib
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import checkpoints
+from mgta_tf.runtime.lock import lock
 from mgta_tf.runtime.monitoring import write_atomically
 
 # Flags that change how a run is watched and kept, not what it computes.
@@ -17,7 +19,9 @@ NEUTRAL = frozenset(
     (
         "workdir",
         "keep",
+        "checkpoint_every_steps",
         "checkpoint_every_secs",
+        "max_skipped_steps",
         "log_every_steps",
         "cache_budget_mb",
         "probe_every_rounds",
@@ -45,6 +49,7 @@ class Workdir:
         self.tensorboard = os.path.join(path, "tensorboard")
         self.skipped = os.path.join(path, "skipped.txt")
         self.features = os.path.join(path, "features")
+        self.kmeans = os.path.join(path, "kmeans.npz")
 
     def labels(self, round_number: int, net: int) -> str:
         """Where the labels that net `net` (from 0) made in a round are kept."""
@@ -77,11 +82,6 @@ class Workdir:
             )
         os.replace(f"{path}.partial", path)
 
-    def load_labels(self, round_number: int, net: int) -> np.ndarray:
-        """The labels saved for a round, int32 [n]."""
-        with np.load(self.labels(round_number, net), allow_pickle=False) as arrays:
-            return arrays["label"]
-
 
 def open_workdir(path: str, config: Any) -> Workdir:
     """Makes the folder of a new run, or opens that of an old one to go on with it.
@@ -89,12 +89,13 @@ def open_workdir(path: str, config: Any) -> Workdir:
     A run that has saved nothing yet may be started again with other flags.
 
     Raises:
-      UserError: no path; or the folder is another run's, whose flags differ.
+      UserError: no path; or the folder is another run's, whose flags differ; or a run that is alive
+        writes into it.
     """
     if not path:
         raise UserError("--workdir is missing: name a folder for what the run leaves")
     workdir = Workdir(path)
-    if os.path.exists(os.path.join(workdir.checkpoints, "checkpoint")):
+    if checkpoints.exist(workdir.checkpoints):
         before = config_lib.to_dict(load_config(workdir.flagfile, type(config)))
         now = config_lib.to_dict(config)
         different = [
@@ -107,11 +108,17 @@ def open_workdir(path: str, config: Any) -> Workdir:
                 f"{path} belongs to a run with other flags: {'; '.join(different)}. Give the same "
                 "flags to resume it, or another --workdir"
             )
-    elif os.path.isdir(path) and os.listdir(path) and not os.path.exists(workdir.flagfile):
+    elif os.path.isdir(path) and _others_files(path) and not os.path.exists(workdir.flagfile):
         raise UserError(f"--workdir={path} is not empty and holds no run; name another folder")
     os.makedirs(path, exist_ok=True)
+    lock(os.path.join(os.path.realpath(path), "lock"))
     write_atomically(workdir.flagfile, config_lib.to_flagfile(config))
     return workdir
+
+
+def _others_files(path: str) -> set[str]:
+    """What lies in a folder besides that which a run writes first, before it may be killed."""
+    return set(os.listdir(path)) - {"lock", "flags.flagfile.partial"}
 
 
 def load_config(flagfile: str, config_class: type) -> Any:
@@ -127,6 +134,6 @@ def load_config(flagfile: str, config_class: type) -> Any:
     absl_flags.DEFINE_string("flagfile", "", "", flag_values=values)
     try:
         values(["flagfile", f"--flagfile={flagfile}"])
-    except absl_flags.Error as error:
+    except (absl_flags.Error, RecursionError, ValueError, OSError) as error:
         raise UserError(f"{flagfile}: {' '.join(str(error).split())}") from None
     return config_lib.from_flags(config_class, values)

@@ -1,0 +1,100 @@
+"""What a run will need of disk and memory, said before its first step."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+
+from mgta_tf.models.encoder import ModelConfig
+
+TENSORFLOW = 500 * 2**20  # bytes of a process that has imported it and built small graphs
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """Bytes of each thing."""
+
+    checkpoint: int
+    disk: dict[str, int]
+    memory: dict[str, int]
+
+
+def of_run(
+    learners: list,
+    model: ModelConfig,
+    batch: int,
+    image_size: int,
+    keep: int,
+    images: int,
+    features: int = 0,
+    labels: int = 0,
+) -> Needs:
+    """Estimates them.
+
+    Args:
+      learners: With a model and an optimiser each.
+      model: Of the nets.
+      batch: Images in a step.
+      image_size: Pixels per side.
+      keep: Checkpoints that stay; there is one more while one is written.
+      images: Bytes of the images that are held in memory.
+      features: Bytes of the features of a GLP that are held in memory.
+      labels: Bytes of all files of labels.
+    """
+    variables = [v for one in learners for v in (*one.model.variables, *one.optimizer.variables)]
+    weights = sum(v.dtype.size * v.shape.num_elements() for v in variables)
+    gradients = sum(4 * v.shape.num_elements() for v in learners[0].model.trainable_variables)
+    return Needs(
+        weights,
+        {"checkpoints": (keep + 1) * weights, "labels": labels},
+        {
+            "TensorFlow": TENSORFLOW,
+            "images": images,
+            "features": features,
+            "nets": weights + gradients,
+            "a step": activations(model, batch, image_size),
+        },
+    )
+
+
+def activations(model: ModelConfig, batch: int, image_size: int) -> int:
+    """Bytes that the forward pass of a training step keeps for the backward pass, float32.
+
+    Of every convolution its result and what batch norm and ReLU make of it; the decoder mirrors the
+    encoder.
+    """
+    values = model.channels(64) * (image_size / 2) ** 2
+    for stage, blocks in enumerate(model.blocks, 2):
+        width = model.channels(64 * 2 ** (stage - 2))
+        values += blocks * (1 + 1 + 4) * width * (image_size / 2**stage) ** 2
+    return round(2 * 2 * 4 * batch * values)
+
+
+def said(needs: Needs, folder: str) -> str:
+    """The estimate in a line, beside what there is."""
+    disk, memory = sum(needs.disk.values()), sum(needs.memory.values())
+    free, available = shutil.disk_usage(folder).free, _available()
+    parts = ", ".join(f"{name} {_size(value)}" for name, value in needs.memory.items() if value)
+    line = (
+        f"needs about {_size(disk)} of disk (checkpoints of {_size(needs.checkpoint)}; "
+        f"{_size(free)} free) and {_size(memory)} of memory ({parts})"
+    )
+    short = ["disk"] if disk > free else []
+    if available:
+        line += f"; {_size(available)} available"
+        short += ["memory"] if memory > available else []
+    return line + (f". There may not be enough {' or '.join(short)}" if short else "")
+
+
+def _size(size: float) -> str:
+    return f"{size / 2**20:.0f} MB" if size < 2**30 else f"{size / 2**30:.1f} GB"
+
+
+def _available() -> int:
+    """Bytes of memory that a process can still get; 0 where the system does not say."""
+    if not os.path.exists("/proc/meminfo"):
+        return 0
+    with open("/proc/meminfo", encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    return int(fields.get("MemAvailable", "0 kB").split()[0]) * 1024

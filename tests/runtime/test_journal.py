@@ -1,0 +1,77 @@
+"""k-means that is stopped after any of its steps ends as one that was not."""
+
+import os
+
+import numpy as np
+import pytest
+
+from mgta_tf import clustering
+from mgta_tf.clustering import ClusterConfig
+from mgta_tf.runtime import preemption
+from mgta_tf.runtime.journal import Journal
+
+POINTS = np.random.default_rng(0).normal(size=(900, 8)).astype(np.float32)
+CONFIG = ClusterConfig(num_clusters=40, kmeans_tolerance=0.0)
+
+
+class Killed(BaseException):
+    pass
+
+
+class Mortal(Journal):
+    """Dies after so many of its steps."""
+
+    def __init__(self, path, life):
+        super().__init__(path, every_secs=-1.0)
+        self.life = life
+        self.steps = []
+
+    def step(self, state):
+        self.steps.append(state.steps)
+        super().step(state)
+        if len(self.steps) == self.life:
+            raise Killed
+
+
+@pytest.mark.parametrize("k", [40, "auto"])
+def test_killed_again_and_again_it_gives_the_same_clusters(tmp_path, k):
+    config = CONFIG if k == 40 else ClusterConfig(num_clusters="auto", k_candidates="30,40,50")
+    expected, _ = clustering.cluster(POINTS, config, seed=3)
+    assert expected.steps > 6
+    path, seen = str(tmp_path / "kmeans.npz"), []
+    for life in (1, 2, 3, 1000):
+        journal = Mortal(path, life)
+        try:
+            found, _ = clustering.cluster(POINTS, config, 3, journal=journal)
+        except Killed:
+            assert os.path.exists(path)
+        seen += journal.steps
+    assert seen == list(range(1, expected.steps + 1))  # no step twice
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_array_equal(found.centroids, expected.centroids)
+    np.testing.assert_array_equal(found.distances, expected.distances)
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("what", ["points", "seed", "damage"])
+def test_what_belongs_to_another_clustering_is_not_used(tmp_path, what):
+    path = str(tmp_path / "kmeans.npz")
+    with pytest.raises(Killed):
+        clustering.cluster(POINTS, CONFIG, 3, journal=Mortal(path, 2))
+    if what == "damage":
+        with open(path, "r+b") as file:
+            file.truncate(os.path.getsize(path) // 2)
+    points, seed = POINTS + (what == "points"), 3 + (what == "seed")
+    journal = Mortal(path, 1000)
+    found, _ = clustering.cluster(points, CONFIG, seed, journal=journal)
+    expected, _ = clustering.cluster(points, CONFIG, seed)
+    assert journal.steps[0] == 1
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_it_saves_and_leaves_when_it_must(tmp_path, monkeypatch):
+    path = str(tmp_path / "kmeans.npz")
+    monkeypatch.setattr(preemption, "_received", 15)
+    with pytest.raises(preemption.Stopped):
+        clustering.cluster(POINTS, CONFIG, 3, journal=Journal(path, every_secs=1e9))
+    assert os.path.exists(path)

@@ -1,0 +1,70 @@
+"""SIGTERM and SIGINT in a process that has something to finish."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys, time
+from mgta_tf.runtime import preemption
+preemption.install()
+def ready():
+    print("ready", flush=True)
+try:
+    if sys.argv[1] == "deferred":
+        with preemption.deferred():
+            ready()
+            for step in range(50):
+                time.sleep(0.05)
+                if preemption.requested():
+                    print("saved", flush=True)
+                    preemption.leave()
+    elif sys.argv[1] == "busy":
+        with preemption.deferred():
+            ready()
+            while True:  # never asks
+                time.sleep(0.05)
+    else:
+        ready()
+        time.sleep(10)
+    print("end")
+except Exception:
+    print("swallowed")
+except preemption.Stopped as stopped:
+    print(stopped)
+    sys.exit(stopped.exit_status)
+"""
+
+
+def run(mode, *signals):
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, mode],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    for place, number in enumerate(signals, 1):
+        process.send_signal(number)
+        if place < len(signals):  # two at once would be one
+            assert "second interrupt" in process.stderr.readline()
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_step_is_finished_and_saved(number, status):
+    found, out, err = run("deferred", number)
+    assert (found, out) == (status, f"saved\nstopped by {number.name}\n")
+    assert err.startswith(f"{number.name}: finishing the step, then saving")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_where_nothing_is_to_be_saved_it_leaves(number, status):
+    assert run("idle", number) == (status, f"stopped by {number.name}\n", "")
+
+
+def test_a_second_interrupt_leaves_at_once():
+    assert run("busy", signal.SIGINT, signal.SIGINT)[:2] == (130, "")

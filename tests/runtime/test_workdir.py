@@ -1,0 +1,47 @@
+"""Flagfiles as strangers write them, and what a kill leaves of a folder that has just begun."""
+
+import pytest
+
+from mgta_tf import config as config_lib
+from mgta_tf.errors import UserError, one_line
+from mgta_tf.runtime.workdir import load_config, open_workdir
+from mgta_tf.train import TrainConfig
+
+
+def test_a_flagfile_that_includes_itself_is_read_once(tmp_path, capsys):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text(f"--width=0.5\n--flagfile={other}\n--flagfile={one}\n")
+    other.write_text(f"--margin=0.7\n--flagfile={one}\n")
+    config = load_config(str(one), TrainConfig)
+    assert (config.model.width, config.loss.margin) == (0.5, 0.7)
+    assert "circular" in capsys.readouterr().err
+
+
+def test_flagfiles_that_include_each_other_a_thousand_deep_are_refused(tmp_path):
+    for number in range(1500):
+        (tmp_path / str(number)).write_text(f"--flagfile={tmp_path / str(number + 1)}\n")
+    with pytest.raises(UserError, match="recursion"):
+        load_config(str(tmp_path / "0"), TrainConfig)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"--flagfile=a\x00b\n", b"--flagfile=gone\n", b"--wdith=1\n"]
+)
+def test_other_flagfiles_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "f.flagfile"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"f.flagfile: "):
+        load_config(str(path), TrainConfig)
+
+
+def test_a_run_that_was_killed_before_its_flagfile_may_begin_again(tmp_path):
+    config = TrainConfig()
+    (tmp_path / "lock").write_text("")
+    (tmp_path / "flags.flagfile.partial").write_text("--wid")
+    open_workdir(str(tmp_path), config)
+    assert (tmp_path / "flags.flagfile").read_text() == config_lib.to_flagfile(config)
+
+
+def test_a_message_is_one_line_that_a_terminal_can_show():
+    assert one_line("a\n b\t c \x1b[31m \udcff λ") == "a b c \\x1b[31m \\udcff λ"
+    assert len(one_line("x" * 10**6)) < 2100
