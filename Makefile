@@ -1,11 +1,12 @@
 # Either command creates .venv and installs into it when that is needed.
 #   make quickstart   the whole system on generated images, 15 minutes or less on 2 cores
 #   make test         format, lint, types and tests, 15 minutes or less on 2 cores
+#   make faults       kills, full disks and damaged files, two hours or more (FORM=short: 20 minutes)
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: quickstart test lint unit format
+.PHONY: quickstart test lint unit format faults
 
 quickstart: .venv/installed
 	bash tools/quickstart.sh $(BIN)/python
@@ -19,6 +20,11 @@ lint: .venv/installed-dev
 
 unit: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+FORM ?= long
+
+faults: .venv/installed-dev
+	$(BIN)/python tools/faults.py --form=$(FORM) --output=faults.json
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

@@ -1,0 +1,372 @@
+"""Feeds every reader of the package damaged files, in processes that may die of it.
+
+A reader may refuse its input with `UserError` or `BadImage`. Anything else is a crash; a reader
+that takes over HANG_SECONDS, or more than MEMORY bytes on top of what its process has, fails too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import resource
+import shutil
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import numpy as np
+import tensorflow as tf
+from hypothesis import strategies as st
+from PIL import Image
+
+from mgta_tf import config as config_lib
+from mgta_tf.clustering.lloyd import State, kmeans
+from mgta_tf.data import images, minipickle, tfrecords, voc
+from mgta_tf.data.images import BadImage
+from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.errors import UserError
+from mgta_tf.models import artifact
+from mgta_tf.runtime.checkpoints import Checkpoints, Position
+from mgta_tf.runtime.journal import Journal
+from mgta_tf.runtime.workdir import load_config
+from mgta_tf.train import TrainConfig
+
+HANG_SECONDS = 30.0  # nothing that is read here takes a hundredth of it
+MEMORY = 2 * 2**30
+BLOCK = 200  # examples between two looks at the clock
+
+
+@st.composite
+def damaged(draw: Any, seeds: list[bytes]) -> bytes:
+    """One of the files, altered in one to eight places."""
+    data = bytearray(draw(st.sampled_from(seeds)))
+    for _ in range(draw(st.integers(1, 8))):
+        place = draw(st.integers(0, max(0, len(data) - 1)))
+        kind = draw(st.sampled_from(("flip", "set", "number", "cut", "drop", "repeat", "splice")))
+        if kind == "flip" and data:
+            data[place] ^= 1 << draw(st.integers(0, 7))
+        elif kind == "set" and data:
+            data[place] = draw(st.sampled_from((0, 1, 0x7F, 0x80, 0xFF, 0x0A, 0x2E, 0x2F)))
+        elif kind == "number":
+            width = draw(st.sampled_from((1, 2, 4, 8)))
+            number = draw(st.integers(0, 256**width - 1))
+            order = draw(st.sampled_from(("little", "big")))
+            data[place : place + width] = number.to_bytes(width, order)
+        elif kind == "cut":
+            del data[place:]
+        elif kind == "drop":
+            del data[place : place + draw(st.integers(1, 64))]
+        elif kind == "repeat":
+            part = data[place : place + draw(st.integers(1, 64))]
+            data[place:place] = part * draw(st.integers(1, 8))
+        else:
+            other = draw(st.sampled_from(seeds))
+            begin = draw(st.integers(0, len(other)))
+            data[place:place] = other[begin : begin + draw(st.integers(1, 256))]
+    return bytes(data)
+
+
+# ---------------------------------------------------------------------------------------- Readers
+# Each is (files as they should be, what reads a damaged one from a folder of its own).
+
+Reader = tuple[list[bytes], Callable[[bytes], Any]]
+
+
+def _write(path: str, data: bytes) -> str:
+    with open(path, "wb") as file:
+        file.write(data)
+    return path
+
+
+def _images(folder: str) -> Reader:
+    del folder
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (24, 32, 3)).astype(np.uint8)
+    picture, seeds = Image.fromarray(pixels), []
+    for mode, kind, options in (
+        ("RGB", "JPEG", {}),
+        ("RGB", "JPEG", {"progressive": True}),
+        ("CMYK", "JPEG", {}),
+        ("L", "PNG", {}),
+        ("P", "PNG", {"transparency": 3}),
+        ("RGBA", "PNG", {}),
+        ("RGB", "BMP", {}),
+        ("P", "GIF", {}),
+        ("RGB", "GIF", {"save_all": True, "append_images": [picture.rotate(180)]}),
+    ):
+        file = io.BytesIO()
+        picture.convert(mode).save(file, kind, **options)
+        seeds.append(file.getvalue())
+    deep = io.BytesIO()
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 256).save(deep, "PNG")
+    return [*seeds, deep.getvalue()], lambda data: images.load_square(data, 16, "crop", 10**6)
+
+
+def _pickles(folder: str) -> Reader:
+    pixels = np.zeros((1, minipickle.SIDE, minipickle.SIDE, 3), np.uint8)
+    cache = {"image_data": pixels, "class_dict": {"n1": [0], "n2": []}}
+    seeds = [pickle.dumps(cache, protocol) for protocol in range(6)]
+    tail = len(pixels.tobytes()) - 40  # most of the pixels away: what is damaged is the structure
+    seeds += [seed.replace(b"\0" * tail, b"") for seed in seeds[3:]]
+    path = os.path.join(folder, "mini-imagenet-cache-train.pkl")
+    return seeds, lambda data: minipickle.read_cache(_write(path, data))
+
+
+def _tfrecords(folder: str) -> Reader:
+    path = os.path.join(folder, "0.tfrecord")
+    with tf.io.TFRecordWriter(path) as writer:
+        for number in range(3):
+            example = tfrecords.make_example(b"x" * 40, f"{number}.png", number, "a class")
+            writer.write(example.SerializeToString())
+    with open(path, "rb") as file:
+        seed = file.read()
+
+    def read(data: bytes) -> None:
+        shards = tfrecords.Shards([_write(path, data)])
+        for number in range(len(shards.names)):
+            shards.read(number)
+
+    return [seed], read
+
+
+def _examples(folder: str) -> Reader:
+    """The records themselves, under correct checksums."""
+    path = os.path.join(folder, "0.tfrecord")
+    seeds = [
+        tfrecords.make_example(b"x" * 9, "a.png", 2, "a class").SerializeToString(),
+        tfrecords.make_example(b"x", "a.png", -1, "").SerializeToString(),
+    ]
+
+    def read(data: bytes) -> None:
+        with tf.io.TFRecordWriter(path) as writer:
+            writer.write(data)
+        tfrecords.Shards([path]).read(0)
+
+    return seeds, read
+
+
+def _annotations(folder: str) -> Reader:
+    seed = (
+        b"<annotation><filename>1.jpg</filename><size><width>35</width><height>50</height></size>"
+        b"<object><name>dog</name><truncated>1</truncated><difficult>0</difficult><bndbox>"
+        b"<xmin>4</xmin><ymin>24</ymin><xmax>19</xmax><ymax>37</ymax></bndbox></object>"
+        b"</annotation>"
+    )
+    entities = b'<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]>' + seed
+    path = os.path.join(folder, "1.xml")
+    return [seed, entities], lambda data: voc.read_annotation(_write(path, data))
+
+
+def _voc_lists(folder: str) -> Reader:
+    main = os.path.join(folder, "ImageSets", "Main")
+    os.makedirs(main)
+    for name in voc.CLASSES:
+        _write(os.path.join(main, f"{name}_test.txt"), b"000001  1\n000002 -1\n")
+    _write(os.path.join(main, "test.txt"), b"000001\n000002\n")
+    path = os.path.join(main, "cat_test.txt")
+    seeds = [b"000001  1\n000002 -1\n", b"000001  0\r\n000002 1\r\n"]
+
+    def read(data: bytes) -> None:
+        _write(path, data)
+        voc.class_labels(folder, "test")
+
+    return seeds, read
+
+
+def _tables(folder: str) -> Reader:
+    """miniImageNet's CSV, Tiny ImageNet's lists."""
+    tiny = os.path.join(folder, "tiny")
+    os.makedirs(os.path.join(tiny, "val", "images"))
+    table = io.StringIO()
+    csv.writer(table).writerows((("filename", "label"), ("a.png", "n1"), ('b,".png', "n2")))
+    seeds = [
+        b"csv " + table.getvalue().encode(),
+        b"wnids.txt n01\nn02\n",
+        b"words.txt n01\ta fish\nn02\tanother\n",
+        b"val/val_annotations.txt val_0.png\tn01\t0\t0\t9\t9\n",
+    ]
+
+    def read(data: bytes) -> None:
+        name, _, content = data.partition(b" ")
+        if name == b"csv":
+            _write(os.path.join(folder, "train.csv"), content)
+            open_source(DataConfig(data_dir=folder))
+            return
+        for known in seeds[1:]:  # the others as they should be
+            known_name, _, known_content = known.partition(b" ")
+            damaged_here = known_name == name
+            path = os.path.join(tiny, known_name.decode())
+            _write(path, content if damaged_here else known_content)
+        open_source(DataConfig(data_dir=tiny, data_split="val"))
+
+    return seeds, read
+
+
+def _flagfiles(folder: str) -> Reader:
+    path = os.path.join(folder, "flags.flagfile")
+    seed = "# a run\n" + config_lib.to_flagfile(TrainConfig()) + f"--flagfile={path}\n"
+    seeds = [seed.encode(), b"--width=0.5\n--blocks=1,1,1,1\n--noflip\n"]
+    return seeds, lambda data: load_config(_write(path, data), TrainConfig)
+
+
+def _facts(folder: str) -> Reader:
+    values = {"width": 0.25, "blocks": [1, 1, 1, 1], "normalization": "unit", "image_size": 32}
+    seed = json.dumps({**values, "net": "n2", "mgta_tf": "0.1.0"}).encode()
+    path = os.path.join(folder, artifact.FACTS)
+
+    def read(data: bytes) -> None:
+        _write(path, data)
+        artifact.read_facts(folder)
+
+    return [seed], read
+
+
+class _Net:
+    def __init__(self) -> None:
+        keras = tf.keras
+        self.model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        self.optimizer = keras.optimizers.SGD()
+        self.optimizer.build(self.model.trainable_variables)
+
+
+def _checkpoints(folder: str) -> Reader:
+    """Any file of a checkpoint, its manifest included; the one before it must be taken."""
+    net = _Net()
+    checkpoints = Checkpoints(folder, [net], keep=2)
+    for step in (1, 2):
+        checkpoints.save(Position(1, step, [{}], {}, {None: np.arange(4)}, "d"))
+    names = [f"ckpt-2.{part}" for part in ("index", "data-00000-of-00001", "json")] + ["checkpoint"]
+    whole = {}
+    for name in names:
+        with open(os.path.join(folder, name), "rb") as file:
+            whole[name] = file.read()
+    seeds = [name.encode() + b" " + content for name, content in whole.items()]
+
+    def read(data: bytes) -> None:
+        name, _, content = data.partition(b" ")
+        for other, good in whole.items():
+            _write(os.path.join(folder, other), content if other.encode() == name else good)
+        with contextlib.redirect_stdout(io.StringIO()):
+            step = Checkpoints(folder, [net], keep=2).restore("d").step
+        if step not in (1, 2):
+            raise AssertionError(f"restored step {step}")
+
+    return seeds, read
+
+
+def _kmeans_states(folder: str) -> Reader:
+    """The journal: what it gives back must be the state that was saved, or nothing."""
+    path = os.path.join(folder, "kmeans.npz")
+    points = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    states: list[State] = []
+    kmeans(points, 4, 0, on_step=states.append)
+    journal = Journal(path, every_secs=-1.0)
+    with contextlib.suppress(StopIteration), journal.opened(points, 4, 0, None):
+        journal.step(states[0])
+        raise StopIteration  # as a kill would, leave the file
+    with open(path, "rb") as file:
+        seed = file.read()
+
+    def read(data: bytes) -> None:
+        _write(path, data)
+        with journal.opened(points, 4, 0, None) as state:
+            if state is not None:
+                np.testing.assert_array_equal(state.centroids, states[0].centroids)
+
+    return [seed], read
+
+
+READERS: dict[str, Callable[[str], Reader]] = {
+    "images": _images,
+    "pickles": _pickles,
+    "tfrecords": _tfrecords,
+    "records": _examples,
+    "annotations": _annotations,
+    "voc_lists": _voc_lists,
+    "tables": _tables,
+    "flagfiles": _flagfiles,
+    "facts": _facts,
+    "checkpoints": _checkpoints,
+    "kmeans_states": _kmeans_states,
+}
+
+
+# ------------------------------------------------------------------------------------------- Runs
+
+
+def fuzz(name: str, seconds: float, folder: str, seed: int = 0) -> dict[str, int]:
+    """Damages the files of one reader for so long: executions, crashes, hangs.
+
+    The input of a crash or a hang stays in `folder`.
+    """
+    context = multiprocessing.get_context("spawn")
+    count, end = context.Value("q", 0), time.monotonic() + seconds
+    crashes = hangs = 0
+    while (left := end - time.monotonic()) > 0:
+        shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+        os.makedirs(os.path.join(folder, name))
+        seed += 1_000_000
+        child = context.Process(target=_child, args=(name, left, folder, seed, count))
+        child.start()
+        seen, since = -1, time.monotonic()
+        while child.is_alive():
+            child.join(1.0)
+            if count.value != seen or count.value == 0:
+                seen, since = count.value, time.monotonic()
+            elif time.monotonic() - since > HANG_SECONDS:
+                child.kill()
+                child.join()
+                hangs += 1
+                _keep(folder, name, f"hang_{hangs}")
+                break
+        else:
+            if child.exitcode:
+                crashes += 1
+                _keep(folder, name, f"crash_{crashes}")
+        if hangs + crashes >= 5:
+            break
+    return {"executions": count.value, "crashes": crashes, "hangs": hangs}
+
+
+def _keep(folder: str, name: str, what: str) -> None:
+    last = os.path.join(folder, f"{name}.last")
+    if os.path.exists(last):
+        os.replace(last, os.path.join(folder, f"{name}.{what}"))
+
+
+def _child(name: str, seconds: float, folder: str, seed: int, count: Any) -> None:
+    seeds, read = READERS[name](os.path.join(folder, name))
+    with open("/proc/self/statm", encoding="ascii") as file:
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
+    last, end = os.path.join(folder, f"{name}.last"), time.monotonic() + seconds
+
+    def once(data: bytes) -> None:
+        _write(last, data)
+        count.value += 1
+        with contextlib.suppress(UserError, BadImage):
+            read(data)
+
+    settings = hypothesis.settings(
+        max_examples=BLOCK,
+        deadline=None,
+        database=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    try:
+        while time.monotonic() < end:
+            seed += 1
+            hypothesis.seed(seed)(settings(hypothesis.given(damaged(seeds))(once)))()
+    except Exception:
+        with open(os.path.join(folder, f"{name}.txt"), "a", encoding="utf-8") as file:
+            file.write(traceback.format_exc())
+        os._exit(1)
+    os._exit(0)
