@@ -2,14 +2,18 @@
 #   make quickstart   the whole system on generated images, 15 minutes or less on 2 cores
 #   make test         format, lint, types and tests, 15 minutes or less on 2 cores
 #   make faults       kills, full disks and damaged files, two hours or more (FORM=short: 20 minutes)
+#   make two-workers  two processes train together, lose one, go on; minutes
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: quickstart test lint unit format faults
+.PHONY: quickstart test lint unit format faults two-workers
 
 quickstart: .venv/installed
 	bash tools/quickstart.sh $(BIN)/python
+
+two-workers: .venv/installed
+	$(BIN)/python tools/two_workers.py
 
 test: lint unit
 

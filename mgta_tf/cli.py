@@ -25,6 +25,9 @@ from mgta_tf import config as config_lib
 from mgta_tf.errors import UserError, one_line
 from mgta_tf.runtime import preemption
 
+# What TensorFlow raises on the hosts that are left when one is lost.
+LOST = ("UnavailableError", "AbortedError", "InternalError")
+
 
 def run(main: Callable[[Any], None], config_class: type) -> None:
     """Parses the command line into `config_class` and calls `main` with it.
@@ -64,6 +67,9 @@ def run(main: Callable[[Any], None], config_class: type) -> None:
         except preemption.Stopped as stopped:
             fail(f"{stopped}; the same command goes on", status=stopped.exit_status)
         except Exception as error:
+            if os.environ.get("TF_CONFIG") and type(error).__name__ in LOST:
+                first = str(error).strip().splitlines()[0]
+                fail(f"a host was lost ({first}); the same command on all hosts goes on")
             # As TensorFlow's file system says it.
             reasons = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
             reason = next((reason for reason in reasons if reason in str(error)), None)

@@ -30,7 +30,7 @@ from mgta_tf.guidance import Turn
 from mgta_tf.learner import Learner
 from mgta_tf.losses import looks_collapsed
 from mgta_tf.optimization import learning_rate
-from mgta_tf.runtime import needs, preemption
+from mgta_tf.runtime import hosts, needs, preemption
 from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, load_net, save_net
 from mgta_tf.runtime.journal import Journal
 from mgta_tf.runtime.monitoring import (
@@ -106,7 +106,7 @@ class Run:
         self.config, self.workdir, self.store, self.schedule = config, workdir, store, schedule
         if config.run.deterministic:
             tf.config.experimental.enable_op_determinism()
-        strategy = _strategy(config)
+        strategy = self._strategy = _strategy(config)
         self.nets = [
             Learner(
                 strategy,
@@ -122,7 +122,9 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self._feed = Feed(store, config.batch.size, strategy)
         self._board = Board(workdir.tensorboard)
-        self._checkpoints = Checkpoints(workdir.checkpoints, self.nets, config.run.keep)
+        self._checkpoints = Checkpoints(
+            workdir.checkpoints, self.nets, config.run.keep, workdir.own_checkpoints
+        )
         self._data = store.fingerprint()
         self._log_state: dict[str, Any] = {}  # of a turn that was interrupted
         self._journal = Journal(workdir.kmeans, config.run.checkpoint_every_secs)
@@ -147,7 +149,29 @@ class Run:
         )
 
     def cluster(self, turn: Turn, images: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """k-means on the features (§3.2): the pseudo labels of the images, int32 [n]."""
+        """k-means on the features (§3.2): the pseudo labels of the images, int32 [n].
+
+        Of several hosts the chief clusters, and all take its labels.
+        """
+        chosen = np.linspace(0, len(images) - 1, min(AGREEMENT_IMAGES, len(images)), dtype=int)
+        of_other_net = np.concatenate(  # in memory: `features` may lie in the file of `encode`
+            list(
+                self.nets[1 - turn.net].encode(
+                    self._feed,
+                    images[chosen],
+                    self.config.cluster.cluster_features,
+                    self.config.batch.size,
+                )
+            )
+        )
+        labels, row = hosts.from_chief(
+            self._strategy, lambda: self._cluster(turn, images, features, chosen, of_other_net)
+        )
+        self.history.append(row)
+        return np.asarray(labels, np.int32)
+
+    def _cluster(self, turn: Turn, images, features, chosen, of_other_net):
+        """The labels, the row of the history; files and pictures of them."""
         config, began = self.config.cluster, time.monotonic()
         try:
             found, choice = clustering.cluster(
@@ -165,15 +189,14 @@ class Run:
                 None if truth is None else truth[images],
                 self._labels_of_last_round(turn, images),
             ),
-            **self._agreement_of_nets(turn, images, found.labels),
+            **self._agreement_of_nets(turn, found.labels[chosen], of_other_net),
         }
         if choice:
             row.update(k_table=choice.table, k_criterion=choice.criterion, k_on_edge=choice.on_edge)
         self._show_clusters(turn, row, found, choice)
         labels = clustering.core(found.labels, found.distances, config.core_fraction)
         self.workdir.save_labels(turn.round, turn.net, images, labels, found.distances)
-        self.history.append(row)
-        return labels
+        return labels, row
 
     def _cluster_seed(self, turn: Turn) -> int:
         return (self.config.run.seed * 1000 + turn.round) * 2 + turn.net
@@ -183,20 +206,21 @@ class Run:
         return next((row["num_clusters"] for row in self.history if row["process"] == "GLP"), None)
 
     def _agreement_of_nets(
-        self, turn: Turn, images: np.ndarray, labels: np.ndarray
+        self, turn: Turn, labels: np.ndarray, features: np.ndarray
     ) -> dict[str, float | None]:
-        """How far the other net, clustered by itself, would give a sample the same labels."""
-        chosen = np.linspace(0, len(images) - 1, min(AGREEMENT_IMAGES, len(images)), dtype=int)
-        k = min(len(np.unique(labels[chosen])), len(chosen) - 1)
+        """How far the other net, clustered by itself, would give a sample the same labels.
+
+        labels: [n], of the sample. features: [n, D], those of the other net.
+        """
+        k = min(len(np.unique(labels)), len(labels) - 1)
         config = dataclasses.replace(
             self.config.cluster, num_clusters=k, clusterer="kmeans", kmeans_impl="tf"
         )
-        features = self.encode(self.nets[1 - turn.net], images[chosen])
         try:
             other, _ = clustering.cluster(features, config, self._cluster_seed(turn))
         except UserError:  # the other net has collapsed, which its own turn will say
             return {"nmi_nets": None, "ari_nets": None}
-        nmi, ari = clustering.agreement(other.labels, labels[chosen])
+        nmi, ari = clustering.agreement(other.labels, labels)
         return {"nmi_nets": nmi, "ari_nets": ari}
 
     def _show_clusters(
@@ -272,7 +296,7 @@ class Run:
                 self._progress.advance(1)
                 if log.full() or step + 1 == len(plan):
                     self._show(number, step + 1, log.point(step + 1))
-                if cadence.due(step + 1):
+                if hosts.any_of(self._strategy, cadence.due(step + 1)):
                     self._save(number, step + 1, log.state(step + 1))
                     preemption.leave()
         self._show_reconstructions(number, net)

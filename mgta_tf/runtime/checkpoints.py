@@ -73,8 +73,9 @@ class Cadence:
 class Checkpoints:
     """Saves and restores the state of a run in `directory`; the newest `keep` stay."""
 
-    def __init__(self, directory: str, learners: list, keep: int):
-        self._directory, self._keep = directory, keep
+    def __init__(self, directory: str, learners: list, keep: int, own: str = ""):
+        """own: the folder to write into on a host that is not the chief."""
+        self._directory, self._own, self._keep = directory, own or directory, keep
         self._models = [learner.model for learner in learners]
         self._damaged: set[str] = set()
         self._position = tf.Variable("", dtype=tf.string, trainable=False)
@@ -102,31 +103,31 @@ class Checkpoints:
         said = dataclasses.asdict(dataclasses.replace(position, labels={}))
         self._position.assign(json.dumps(said))
         self._labels.assign(_pack(position.labels))
-        newest = next(iter(_paths(self._directory)), "ckpt-0")
-        path = os.path.join(self._directory, f"ckpt-{_number(newest) + 1}")
+        newest = next(iter(_paths(self._own)), "ckpt-0")
+        path = os.path.join(self._own, f"ckpt-{_number(newest) + 1}")
         try:
-            os.makedirs(self._directory, exist_ok=True)
+            os.makedirs(self._own, exist_ok=True)
             self._checkpoint.write(path)
             _write_manifest(path, turn=position.turn, step=position.step)
             self._sweep()
         except (tf.errors.OpError, OSError) as error:
             _remove(path)  # the part that was written would keep the disk full
             raise UserError(
-                f"{self._directory}: cannot write a checkpoint ({_first_line(error)}); "
+                f"{self._own}: cannot write a checkpoint ({_first_line(error)}); "
                 "those before it are whole. Remove the cause and give the same command again"
             ) from None
 
     def _sweep(self) -> None:
         """Deletes all but the newest, and tells `tf.train.latest_checkpoint` which that is."""
-        kept = [path for path in _paths(self._directory) if path not in self._damaged][: self._keep]
+        kept = [path for path in _paths(self._own) if path not in self._damaged][: self._keep]
         names = [os.path.basename(path) for path in kept]
         state = [f'model_checkpoint_path: "{names[0]}"\n']
         state += [f'all_model_checkpoint_paths: "{name}"\n' for name in reversed(names)]
-        write_atomically(os.path.join(self._directory, "checkpoint"), "".join(state))
-        for name in os.listdir(self._directory):
+        write_atomically(os.path.join(self._own, "checkpoint"), "".join(state))
+        for name in os.listdir(self._own):
             match = re.match(r"ckpt-\d+", name)
-            if match and os.path.join(self._directory, match.group()) not in kept:
-                _remove(os.path.join(self._directory, match.group()))
+            if match and os.path.join(self._own, match.group()) not in kept:
+                _remove(os.path.join(self._own, match.group()))
 
     def restore(self, data: str) -> Position:
         """Restores the newest checkpoint that is whole; without any, the beginning.

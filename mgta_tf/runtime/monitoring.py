@@ -228,19 +228,19 @@ def write_atomically(path: str, text: str) -> None:
 
 def write_json(path: str, value: Any) -> None:
     """`write_atomically` of JSON; NaN and infinity become null."""
-    write_atomically(path, json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """NumPy scalars, arrays and NaN as what JSON has for them."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value

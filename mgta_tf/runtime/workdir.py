@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from absl import flags as absl_flags
 
 from mgta_tf import config as config_lib
 from mgta_tf.errors import UserError
-from mgta_tf.runtime import checkpoints
+from mgta_tf.runtime import checkpoints, hosts
 from mgta_tf.runtime.lock import lock
 from mgta_tf.runtime.monitoring import write_atomically
 
@@ -37,13 +38,18 @@ NEUTRAL = frozenset(
 
 
 class Workdir:
-    """Paths in a run's folder."""
+    """Paths in a run's folder; on a host that is not the chief, of a folder of its own.
 
-    def __init__(self, path: str):
+    Only `flagfile`, `checkpoints` and the labels are always those of the run.
+    """
+
+    def __init__(self, path: str, own: str = ""):
         self.path = path
         self.flagfile = os.path.join(path, "flags.flagfile")
-        self.summary = os.path.join(path, "summary.json")
         self.checkpoints = os.path.join(path, "checkpoints")
+        path = own or path
+        self.summary = os.path.join(path, "summary.json")
+        self.own_checkpoints = os.path.join(path, "checkpoints")
         self.iae = os.path.join(path, "checkpoints", "iae")
         self.supervised = os.path.join(path, "checkpoints", "supervised")
         self.tensorboard = os.path.join(path, "tensorboard")
@@ -94,6 +100,8 @@ def open_workdir(path: str, config: Any) -> Workdir:
     """
     if not path:
         raise UserError("--workdir is missing: name a folder for what the run leaves")
+    if not hosts.is_chief():
+        return Workdir(path, own=tempfile.mkdtemp(prefix="mgta_tf-"))
     workdir = Workdir(path)
     if checkpoints.exist(workdir.checkpoints):
         before = config_lib.to_dict(load_config(workdir.flagfile, type(config)))

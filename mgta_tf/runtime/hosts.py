@@ -1,0 +1,81 @@
+"""Several hosts, one run: who writes, and how all come to the same decision.
+
+The hosts are those of `TF_CONFIG`, TensorFlow's own convention: each runs the same command, and
+all see the workdir. The first is the chief. It alone writes there; the others save what TensorFlow
+makes every host save into folders of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mgta_tf.errors import UserError
+from mgta_tf.runtime.monitoring import plain
+
+
+def resolver() -> tf.distribute.cluster_resolver.ClusterResolver | None:
+    """What `TF_CONFIG` says, where it names several hosts.
+
+    Raises:
+      UserError: it is no JSON of that form.
+    """
+    if not os.environ.get("TF_CONFIG"):
+        return None
+    try:
+        found = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        hosts = sum(len(tasks) for tasks in found.cluster_spec().as_dict().values())
+        if hosts > 1 and (not found.task_type or found.task_id is None):
+            raise ValueError("no task with type and index")
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"TF_CONFIG: {error}; docs/scaling.md shows one") from None
+    return found if hosts > 1 else None
+
+
+def is_chief() -> bool:
+    """Whether this host writes the workdir: the only one, the chief, or worker 0 where none is."""
+    found = resolver()
+    if found is None or found.task_type == "chief":
+        return True
+    return found.task_id == 0 and "chief" not in found.cluster_spec().jobs
+
+
+def from_chief(strategy: tf.distribute.Strategy, make: Callable[[], Any]) -> Any:
+    """`make()`, called on the chief alone; what JSON keeps of its result reaches every host.
+
+    It travels as a sum over all devices, to which only the chief adds anything.
+    """
+    if resolver() is None:
+        return make()
+    chief = is_chief()
+    said = json.dumps(plain(make())).encode() if chief else b""
+    length = int(_sum(strategy, np.array([len(said)], np.int32))[0])
+    sent = np.zeros(length, np.int32)
+    sent[: len(said)] = np.frombuffer(said, np.uint8)
+    return json.loads(_sum(strategy, sent).astype(np.uint8).tobytes())
+
+
+def any_of(strategy: tf.distribute.Strategy, mine: bool) -> bool:
+    """Whether one of the hosts says so: the same answer on all."""
+    if resolver() is None:
+        return mine
+    return bool(_sum(strategy, np.array([mine], np.int32))[0])
+
+
+def _sum(strategy: tf.distribute.Strategy, mine: np.ndarray) -> np.ndarray:
+    """The sum of the hosts' int32 arrays."""
+
+    def add(value):
+        replica = tf.distribute.get_replica_context()
+        first = replica.replica_id_in_sync_group % per_host == 0  # of its host
+        own = tf.where(first, value, tf.zeros_like(value))
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+    per_host = len(strategy.extended.worker_devices)
+    total = strategy.run(tf.function(add), args=(tf.constant(mine),))
+    return strategy.experimental_local_results(total)[0].numpy()

@@ -1,0 +1,145 @@
+"""Trains with two processes on 127.0.0.1 that find each other by TF_CONFIG, and checks the result.
+
+  python tools/two_workers.py --workdir=runs/two_workers
+
+The losses must be those of one worker, to a tolerance. Only the chief writes the workdir, which
+holds what one worker leaves. When one worker is killed, the other stops with one line; and both,
+started again, end where two undisturbed workers end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from mgta_tf import cli
+from mgta_tf.config import flag
+from mgta_tf.errors import UserError
+
+FLAGS = dict(
+    data_source="shapes", shapes_count=192, image_size=32, width=0.0625, blocks="1,1,1,1",
+    iae_epochs=3, rounds=1, epochs_per_round=2, final_epochs=1, num_clusters=8, global_batch=16,
+    images_per_cluster=4, triplet_scope="global", log_every_steps=4, warmup_steps=10,
+    learning_rate=0.001, checkpoint_every_secs=0,
+)  # fmt: skip
+LOSSES = ("reconstruction_loss", "triplet_loss")
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoWorkersConfig:
+    """The check."""
+
+    workdir: str = flag("runs/two_workers", "Folder for the runs; what it holds is removed.")
+    tolerance: float = flag(
+        0.02, "Largest relative difference of a stage's losses, one worker against two.", minimum=0
+    )
+    timeout: float = flag(900.0, "Seconds that a run may take.", minimum=1)
+
+
+def main(config: TwoWorkersConfig) -> None:
+    shutil.rmtree(config.workdir, ignore_errors=True)
+    os.makedirs(config.workdir)
+    one, two, disturbed = (os.path.join(config.workdir, n) for n in ("one", "two", "disturbed"))
+    wait([start(one)], config.timeout)
+    wait(start_both(two), config.timeout)
+    compare(one, two, config.tolerance)
+    check(sorted(os.listdir(one)) == sorted(os.listdir(two)), "two workers leave other files")
+    print("two workers train as one does, and leave one workdir", flush=True)
+
+    workers = start_both(disturbed)
+    wait_for_checkpoint(disturbed, workers, config.timeout)
+    workers[1].send_signal(signal.SIGKILL)
+    survivor = workers[0].wait(config.timeout)
+    check(survivor != 0, "the run of the worker that was left ended as if nothing were missing")
+    print(f"one worker was killed; the other stopped with status {survivor}", flush=True)
+    wait(start_both(disturbed), config.timeout)
+    compare(two, disturbed, config.tolerance)
+    print("both, started again, end where two undisturbed workers end", flush=True)
+
+
+def start(workdir: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
+    flags = [f"--{name}={value}" for name, value in FLAGS.items()]
+    command = [sys.executable, "-m", "mgta_tf.train", f"--workdir={workdir}", *flags]
+    return subprocess.Popen(command, env={**os.environ, **(environment or {})})
+
+
+def start_both(workdir: str) -> list[subprocess.Popen]:
+    """Two workers that know each other's addresses; worker 0 is the chief."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    return [
+        start(
+            workdir,
+            {
+                "TF_CONFIG": json.dumps(
+                    {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+                )
+            },
+        )
+        for index in range(2)
+    ]
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def wait(processes: list[subprocess.Popen], timeout: float) -> None:
+    """Waits for all; none is left when one of them fails."""
+    try:
+        for process in processes:
+            check(process.wait(timeout) == 0, "a run failed; its message is above")
+    except subprocess.TimeoutExpired:
+        raise UserError(f"a run took longer than --timeout={timeout:g} seconds") from None
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def wait_for_checkpoint(workdir: str, processes: list[subprocess.Popen], timeout: float) -> None:
+    ends = time.monotonic() + timeout
+    while not os.path.exists(os.path.join(workdir, "checkpoints", "checkpoint")):
+        for process in processes:
+            check(process.poll() is None, "a run ended before its first checkpoint")
+        check(time.monotonic() < ends, "no checkpoint came")
+        time.sleep(0.2)
+
+
+def compare(one: str, other: str, tolerance: float) -> None:
+    """Losses of every stage.
+
+    Raises:
+      UserError: they differ by more than the tolerance.
+    """
+    stages = []
+    for workdir in (one, other):
+        with open(os.path.join(workdir, "summary.json"), encoding="utf-8") as file:
+            stages.append(json.load(file)["stages"])
+    values = [np.array([[s[name] for name in LOSSES] for s in found]) for found in stages]
+    check(values[0].shape == values[1].shape, f"{other}: other stages than {one}")
+    differences = np.abs(values[0] - values[1]) / np.abs(values[0])
+    print(f"{other}: losses differ from {one}'s by {differences.max():.2%} at most", flush=True)
+    check(differences.max() <= tolerance, f"more than --tolerance={tolerance:g}")
+
+
+def check(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise UserError(otherwise)
+
+
+if __name__ == "__main__":
+    cli.run(main, TwoWorkersConfig)
