@@ -30,6 +30,8 @@ LONGER = 2  # times the rounds of the first rung, for the finalists
 
 PAPER: dict[str, Any] = dict(
     reconstruction_reduction="sum",
+    clusters_per_batch=16,
+    images_per_cluster=4,
     views_per_image=1,
     num_clusters=100,
     lambda_start=0.1,
@@ -69,16 +71,18 @@ MEAN: dict[str, Any] = {
     "lambda_start": 0.1,
     "lambda_end": 1.0,
 }
+# K counts the views: one image of each cluster, so the other view is its only positive.
+ALONE: dict[str, Any] = {**MEAN, "clusters_per_batch": 32, "images_per_cluster": 2}
 # What is tried before TPE proposes: the letter, and ways to lean less on wrong labels.
 FIRST: list[dict[str, Any]] = [
     PAPER,
     PAIRS,
     {**PAIRS, "reconstruct": "clean", "lambda_start": 1000.0, "lambda_end": 1000.0},
     MEAN,
+    ALONE,
+    {**MEAN, "triplet_positive": "hardest"},
+    {**ALONE, "triplet_negative": "hardest", "soft_margin": False},
     {**PAPER, "reconstruction_reduction": "mean"},
-    {**MEAN, "reconstruct": "clean"},
-    {**MEAN, "triplet_positive": "hardest", "core_fraction": 0.5},
-    {**MEAN, "triplet_negative": "hardest"},
 ]
 
 
@@ -100,7 +104,10 @@ class SearchConfig:
 def propose(trial: optuna.Trial) -> dict[str, Any]:
     """The flags of `mgta_tf.train` that are searched, those of the paper among them."""
     pick, between = trial.suggest_categorical, trial.suggest_float
+    images_per_cluster = pick("images_per_cluster", [2, 4])
     return dict(
+        clusters_per_batch=64 // images_per_cluster,
+        images_per_cluster=images_per_cluster,
         reconstruction_reduction=pick("reconstruction_reduction", ["sum", "mean"]),
         views_per_image=pick("views_per_image", [1, 2]),
         num_clusters=pick("num_clusters", [100, 300, 1000]),
