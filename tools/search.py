@@ -81,6 +81,7 @@ FIRST: list[dict[str, Any]] = [
     MEAN,
     ALONE,
     {**MEAN, "triplet_positive": "hardest"},
+    {**ALONE, "lambda_start": 100.0, "lambda_end": 100.0},
     {**ALONE, "triplet_negative": "hardest", "soft_margin": False},
     {**PAPER, "reconstruction_reduction": "mean"},
 ]
