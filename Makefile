@@ -22,8 +22,10 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Two processes of one thread each: most of a test is TensorFlow building a graph, which is serial.
 unit: .venv/installed-dev
-	$(BIN)/python -m pytest
+	TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+	    $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 FORM ?= long
 
