@@ -129,7 +129,7 @@ def search_lines(search: list[dict[str, Any]]) -> list[str]:
     trials = [row for row in search if row["method"].startswith("trial")]
     letter = trials[0]["searched"] if trials else {}
     lines = [
-        "Judged on a held-out third of the training photographs, one seed, fewer rounds than above "
+        "Judged on a held-out third of the training photographs, one seed; all start from one IAE "
         "(`tools/search.py`). `trial_000` is the letter of the paper.",
         "",
         "| trial | SVM mAP | top-1 | 20-NN | differs from the letter |",
