@@ -3,11 +3,13 @@
 #   make test         format, lint, types and tests, 15 minutes or less on 2 cores
 #   make faults       kills, full disks and damaged files, two hours or more (FORM=short: 20 minutes)
 #   make two-workers  two processes train together, lose one, go on; minutes
+#   make docs-check   runs the commands of the documents
+#   make report-check DATA=tiny-imagenet-100   also the report of a run on photographs
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: quickstart test lint unit format faults two-workers
+.PHONY: quickstart test lint unit format faults two-workers docs-check report-check
 
 quickstart: .venv/installed
 	bash tools/quickstart.sh $(BIN)/python
@@ -32,6 +34,12 @@ FORM ?= long
 faults: .venv/installed-dev
 	$(BIN)/python tools/faults.py --form=$(FORM) --output=faults.json
 
+docs-check: .venv/installed-docs
+	$(BIN)/python tools/docs_check.py --run
+
+report-check: .venv/installed-dev
+	MGTA_TINY_IMAGENET=$(DATA) $(BIN)/python -m pytest tests/test_report.py
+
 format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -46,4 +54,8 @@ format: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+.venv/installed-docs: .venv/installed-dev requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	touch $@

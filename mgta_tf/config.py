@@ -167,11 +167,11 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def to_flagfile(config: Any) -> str:
     """The text of a flagfile that, run again, resolves to this config."""
-    lines = []
-    for name, value in to_dict(config).items():
-        if isinstance(value, tuple):
-            value = ",".join(str(part) for part in value)
-        elif isinstance(value, bool):
-            value = str(value).lower()
-        lines.append(f"--{name}={value}\n")
-    return "".join(lines)
+    return "".join(f"--{name}={as_typed(v)}\n" for name, v in to_dict(config).items())
+
+
+def as_typed(value: Any) -> str:
+    """A flag's value as it is typed on the command line."""
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

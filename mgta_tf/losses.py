@@ -136,11 +136,7 @@ def batch_hard_triplet_loss(
         embeddings = tf.math.l2_normalize(embeddings, axis=1)
 
     squared = _squared_distances(tf.stop_gradient(embeddings))  # [N, N]
-    clustered = labels >= 0
-    pair = clustered[:, None] & clustered[None, :]
-    same = labels[:, None] == labels[None, :]
-    is_positive = pair & same & ~tf.eye(tf.size(labels), dtype=tf.bool)
-    is_negative = pair & ~same
+    is_positive, is_negative = _pairs(labels)
     chosen_positive = _choose(is_positive, squared, "farthest", positive, draws)
     counts = tf.reduce_any(is_positive, axis=1) & tf.reduce_any(is_negative, axis=1)
 
@@ -165,6 +161,28 @@ def batch_hard_triplet_loss(
         "embedding_norm": norm,
     }
     return loss, {name: tf.stop_gradient(value) for name, value in monitors.items()}
+
+
+def hardest_distances(embeddings, labels):
+    """Eq. 6, for every anchor that counts: (farthest positive, nearest negative), float64 [n].
+
+    embeddings: [N, D]. labels: [N], -1 for images without a cluster.
+    """
+    squared = _squared_distances(tf.convert_to_tensor(embeddings))
+    is_positive, is_negative = _pairs(tf.convert_to_tensor(labels))
+    counts = tf.reduce_any(is_positive, axis=1) & tf.reduce_any(is_negative, axis=1)
+    infinity = tf.constant(float("inf"), squared.dtype)
+    farthest = tf.reduce_max(tf.where(is_positive, squared, -infinity), axis=1)
+    nearest = tf.reduce_min(tf.where(is_negative, squared, infinity), axis=1)
+    return tuple(tf.sqrt(tf.boolean_mask(found, counts)).numpy() for found in (farthest, nearest))
+
+
+def _pairs(labels):
+    """Which pairs of a batch are positives and which negatives: two bool [N, N]."""
+    clustered = labels >= 0
+    pair = clustered[:, None] & clustered[None, :]
+    same = labels[:, None] == labels[None, :]
+    return pair & same & ~tf.eye(tf.size(labels), dtype=tf.bool), pair & ~same
 
 
 def _choose(candidates, squared, hardest: str, which: str, draws):

@@ -24,7 +24,8 @@ from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features, svm
 from mgta_tf.evaluation.ap import METHODS
 from mgta_tf.evaluation.knn import knn_accuracy
-from mgta_tf.runtime.monitoring import duration, write_json
+from mgta_tf.runtime.monitoring import Board, duration, write_json
+from mgta_tf.runtime.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +103,8 @@ def main(config: ProbeConfig) -> None:
         saved_model=saved_model,
     )
     write_json(config.output, result)
+    if config.workdir:
+        show_result(config.workdir, result)
     print_result(result)
     print(f"{config.output}: mAP {result['map']:.2f} in {duration(result['seconds'])}")
 
@@ -227,6 +230,18 @@ def parse_costs(text: str) -> tuple[float, ...]:
             f"--svm_costs={text}: must be goyal, vissl, or positive numbers as 0.1,1,10"
         )
     return costs
+
+
+def show_result(workdir: str, result: dict) -> None:
+    """Puts the result where TensorBoard's HParams tab compares runs."""
+    accuracies = {
+        "top1": result["top1"],
+        **{f"knn{k}": v for k, v in (result["knn"] or {}).items()},
+    }
+    values = {"map": result["map"], **accuracies}
+    board = Board(Workdir(workdir).tensorboard)
+    board.scalars("run", 0, {f"result/{name}": v for name, v in values.items() if v is not None})
+    board.flush()
 
 
 def print_result(result: dict) -> None:

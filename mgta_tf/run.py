@@ -19,8 +19,7 @@ import mgta_tf
 from mgta_tf import clustering, guidance
 from mgta_tf.clustering import curve
 from mgta_tf.clustering.choose import Choice
-from mgta_tf.clustering.clusters import Clusters
-from mgta_tf.config import flag, to_flagfile
+from mgta_tf.config import flag, to_dict, to_flagfile
 from mgta_tf.data import files, sampler
 from mgta_tf.data.pipeline import Feed
 from mgta_tf.data.store import ImageStore
@@ -35,6 +34,7 @@ from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, load_net
 from mgta_tf.runtime.journal import Journal
 from mgta_tf.runtime.monitoring import (
     Board,
+    Part,
     Progress,
     TurnLog,
     duration,
@@ -42,13 +42,14 @@ from mgta_tf.runtime.monitoring import (
     write_json,
 )
 from mgta_tf.runtime.strategy import make_strategy
-from mgta_tf.runtime.workdir import Workdir
+from mgta_tf.runtime.workdir import NEUTRAL, Workdir
+from mgta_tf.show import Show
 
 if TYPE_CHECKING:
     from mgta_tf.train import TrainConfig
 
-SHOWN_IMAGES = 8  # originals and reconstructions on TensorBoard
 AGREEMENT_IMAGES = 1000  # on which the labellings of the two nets are compared
+SHOWN_BATCHES = 4  # of a turn, whose distances make its histograms
 
 DETERMINISTIC = (
     "TensorFlow's deterministic operations only: a run that was interrupted ends with the bits of "
@@ -134,9 +135,7 @@ class Run:
                 clustering.check(config.cluster, self._num_images(turn))
         if config.run.probe_every_rounds and store.labels is None:
             raise UserError("--probe_every_rounds: the images have no classes to judge by")
-        self._shown = store.batch(
-            np.linspace(0, len(store) - 1, min(SHOWN_IMAGES, len(store)), dtype=np.int64)
-        )
+        self._album = Show(workdir, store, self._board)
 
     # ------------------------------------------------------------------- Generating labels (GLP)
 
@@ -193,10 +192,13 @@ class Run:
         }
         if choice:
             row.update(k_table=choice.table, k_criterion=choice.criterion, k_on_edge=choice.on_edge)
-        self._show_clusters(turn, row, found, choice)
+        step = self._offsets[self.schedule.index(turn)]
+        self._album.clusters(turn, step, row, found, choice)
+        row["telling"] = self._album.members(turn, step, images, features, found)
+        self._remark(turn, row, choice)
         labels = clustering.core(found.labels, found.distances, config.core_fraction)
         self.workdir.save_labels(turn.round, turn.net, images, labels, found.distances)
-        return labels, row
+        return labels, {**row, "show_seconds": self._album.take_seconds()}
 
     def _cluster_seed(self, turn: Turn) -> int:
         return (self.config.run.seed * 1000 + turn.round) * 2 + turn.net
@@ -223,18 +225,8 @@ class Run:
         nmi, ari = clustering.agreement(other.labels, labels)
         return {"nmi_nets": nmi, "ari_nets": ari}
 
-    def _show_clusters(
-        self, turn: Turn, row: dict[str, Any], found: Clusters, choice: Choice | None
-    ) -> None:
-        """TensorBoard, the picture of CH(k), and a line where something looks wrong."""
-        net, step = f"net{turn.net + 1}", self._offsets[self.schedule.index(turn)]
-        scalars = {f"clusters/{k}": v for k, v in row.items() if isinstance(v, (int, float))}
-        self._board.scalars(net, step, scalars)
-        known = found.labels != clustering.NOISE
-        sizes = np.bincount(found.labels[known])
-        sums = np.bincount(found.labels[known], found.distances[known])
-        self._board.histogram(net, step, "clusters/size", sizes)
-        self._board.histogram(net, step, "clusters/mean_distance", sums / sizes)
+    def _remark(self, turn: Turn, row: dict[str, Any], choice: Choice | None) -> None:
+        """A line where something looks wrong, and what K was chosen, with the picture of CH(k)."""
         limit = self.config.cluster.max_cluster_fraction
         if row["largest_fraction"] > limit:
             self._progress.note(
@@ -243,9 +235,6 @@ class Run:
             )
         if choice is None:
             return
-        for line in choice.table:
-            values = {f"k/round_{turn.round:02d}/{key}": line[key] for key in line if key != "k"}
-            self._board.scalars(net, int(line["k"]), values)
         picture = self.workdir.k_curve(turn.round, turn.net)
         curve.draw(choice, picture)
         self._progress.note(f"{turn} · K = {choice.best_k} by {choice.criterion}: {picture}")
@@ -293,13 +282,14 @@ class Run:
         with preemption.deferred():
             for step, monitors in net.fit(batches, turn.lambda1, self._rate(number), start):
                 log.add(monitors)
-                self._progress.advance(1)
+                if step == start:
+                    self._progress.advance_to(step + 1)  # builds the graph, and is counted alone
                 if log.full() or step + 1 == len(plan):
                     self._show(number, step + 1, log.point(step + 1))
                 if hosts.any_of(self._strategy, cadence.due(step + 1)):
                     self._save(number, step + 1, log.state(step + 1))
                     preemption.leave()
-        self._show_reconstructions(number, net)
+        self._show_turn(number, net, plan, label_of)
         judged = self._judge(number, net)
         self.history.append(
             {
@@ -309,6 +299,7 @@ class Run:
                 "lambda": turn.lambda1,
                 **log.summary(),
                 **judged,
+                "show_seconds": self._album.take_seconds(),
             }
         )
 
@@ -330,6 +321,7 @@ class Run:
         self._board.scalars(
             net, self._offsets[number] + step, {**point, "lambda": turn.lambda1, "rate": rate}
         )
+        self._progress.advance_to(step)
         speed = self._progress.speed() * self.config.batch.size
         self._board.scalars(net, self._offsets[number] + step, {"images_per_second": speed})
         per_epoch = self._totals[number] / turn.epochs
@@ -352,11 +344,17 @@ class Run:
         self._board.scalars(f"net{turn.net + 1}", step, found)
         return found
 
-    def _show_reconstructions(self, number: int, net: Learner) -> None:
-        turn = self.schedule[number]
-        pairs = np.concatenate(net.reconstruct(self._shown), axis=1)  # one above the other
-        step = self._offsets[number] + self._totals[number]
-        self._board.images(f"net{turn.net + 1}", step, "reconstruction", pairs)
+    def _show_turn(self, number: int, net: Learner, plan: np.ndarray, label_of: np.ndarray) -> None:
+        """Reconstructions; after labels, the distances of the last batches, not augmented."""
+        turn, step = self.schedule[number], self._offsets[number] + self._totals[number]
+        self._album.reconstructions(turn, step, net.reconstruct(self._album.images))
+        if not turn.round:
+            return
+        batches = plan[-SHOWN_BATCHES:]
+        found = net.encode(self._feed, batches.ravel(), "embedding", self.config.batch.size)
+        embeddings = np.stack(list(found))  # [batches, P*K, D]
+        normalize = self.config.loss.normalize_embedding
+        self._album.distances(turn, step, embeddings, label_of[batches], normalize)
 
     @staticmethod
     def copy(source: Learner, target: Learner) -> None:
@@ -415,12 +413,17 @@ class Run:
         pending = self.schedule[number] if number < len(self.schedule) else None
         if not self.history and self.config.run.iae_checkpoint:
             number = self._start_from_iae(self.config.run.iae_checkpoint)
-        done = sum(self._totals[:number]) + step
-        self._progress = Progress(sum(self._totals), done)
+        parts = [
+            Part(turn.stage, steps, 0 if steps else self._num_images(turn))
+            for turn, steps in zip(self.schedule, self._totals)
+        ]
+        self._progress = Progress(parts, number, step, self.config.batch.size)
         if self.history or step:
             print(f"resuming in {self.workdir.path} at {pending or 'its end'}, step {step}")
         print(needs.said(self._needs(), self.workdir.path), flush=True)
-        self._board.text("flags", "```\n" + to_flagfile(self.config) + "```")
+        flags = {name: v for name, v in to_dict(self.config).items() if name not in NEUTRAL}
+        hparams = {n: v if isinstance(v, (bool, int, float)) else str(v) for n, v in flags.items()}
+        self._album.start(to_flagfile(self.config), hparams, self.nets[0].model)
         return number, step
 
     def _needs(self) -> needs.Needs:
@@ -453,10 +456,13 @@ class Run:
         turn, row = self.schedule[number], self.history[-1]
         if turn.stage == "iae":
             save_net(self.nets[0].model, self.workdir.iae)
+        if turn.process == "TMP":
+            self._album.result(self._offsets[number] + self._totals[number], row)
         row["peak_memory_mb"] = peak_memory_mb()
         self._save(number + 1, 0, {})
         self._board.flush()
         self._write_summary()
+        self._progress.end_part()
         self._progress.note(f"{turn} · {_words(row)} · {duration(row['seconds'])}")
         preemption.leave()
 
@@ -477,7 +483,13 @@ class Run:
             self.workdir.summary,
             {
                 "stages": [{**dict.fromkeys(keys), **stage} for stage in stages],
+                "labellings": list(glp.values()),
+                "turns": len(self.schedule),
+                "turns_done": len(self.history),
+                "data": self.store.format,
                 "num_images": len(self.store),
+                "num_skipped": len(self.store.skipped),
+                "class_names": self.store.class_names if self.store.labels is not None else None,
                 "num_parameters": self.nets[0].model.count_params(),
                 "versions": versions(),
                 "saved_model": None,
@@ -485,19 +497,26 @@ class Run:
         )
 
     def report(self) -> None:
-        """The last lines on the terminal: what was made, and where it lies."""
+        """The last lines on the terminal: what came out, and where it lies."""
         self._write_summary()
-        path = self.workdir.path
-        total = sum(row["seconds"] for row in self.history)
-        print(
-            f"done: {len(self.history)} turns in {duration(total)}\n"
-            f"  losses, clusters:  {self.workdir.summary}\n"
-            f"  curves, pictures:  tensorboard --logdir={self.workdir.tensorboard}\n"
-            f"  pseudo labels:     {os.path.join(path, 'labels')}\n"
+        path, rows = self.workdir.path, self.history
+        total = sum(row["seconds"] for row in rows)
+        shown = sum(row.get("show_seconds", 0.0) for row in rows)
+        last = {row["process"]: row for row in rows}
+        lines = [
+            f"done: {len(rows)} turns in {duration(total)}, {shown / max(total, 1e-9):.1%} of it "
+            "for pictures",
+            f"  last training:     {_words(last['TMP'])}",
+            *([f"  last labels:       {_words(last['GLP'])}"] if "GLP" in last else []),
+            f"  losses, clusters:  {self.workdir.summary}",
+            f"  pictures:          {os.path.dirname(self.workdir.originals)}",
+            f"  pseudo labels:     {os.path.join(path, 'labels')}",
+            f"  curves:            tensorboard --logdir={self.workdir.tensorboard}",
+            f"  report:            python -m mgta_tf.report --workdir={path}",
             f"  encoder:           python -m mgta_tf.export --workdir={path} "
             f"--output={os.path.join(path, 'saved_model')}",
-            flush=True,
-        )
+        ]
+        print("\n".join(lines), flush=True)
 
 
 def _strategy(config: TrainConfig):

@@ -28,7 +28,7 @@ from mgta_tf.optimization import OptimizerConfig, build_optimizer, descend, lear
 from mgta_tf.run import DETERMINISTIC, MAX_SKIPPED_STEPS, versions
 from mgta_tf.runtime import needs, preemption
 from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, save_net
-from mgta_tf.runtime.monitoring import Board, Progress, TurnLog, write_json
+from mgta_tf.runtime.monitoring import Board, Part, Progress, TurnLog, write_json
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import open_workdir
 from mgta_tf.train import open_images
@@ -144,7 +144,7 @@ def _train(
     start, history = position.step, position.history
     if start:
         print(f"resuming in {run.workdir} at step {start} of {len(plan)}")
-    progress = Progress(len(plan), start)
+    progress = Progress([Part("supervised", len(plan))], 0, start, run.batch_size)
     cadence = Cadence(run.checkpoint_every_steps, run.checkpoint_every_secs)
     batches = feed.batches(plan, labels, [run.seed], start)
     steps = net.fit(batches, lambda step: learning_rate(config.optimizer, step, len(plan)), start)
@@ -155,7 +155,7 @@ def _train(
         with preemption.deferred():
             for step, monitors in itertools.islice(steps, end - max(first, start)):
                 log.add(monitors)
-                progress.advance(1)
+                progress.advance_to(step + 1)
                 if step + 1 < end and cadence.due(step + 1):
                     position.step, position.log = step + 1, log.state(step + 1)
                     checkpoints.save(position)

@@ -5,8 +5,10 @@ import pathlib
 
 import pytest
 import tensorflow as tf
+from small import config_of
 
 import mgta_tf  # noqa: F401  (sets TensorFlow's environment before it loads)
+from mgta_tf import train
 
 # Commands that tests start find the package as this process does.
 os.environ["PYTHONPATH"] = str(pathlib.Path(__file__).parent.parent)
@@ -19,3 +21,11 @@ tf.config.set_logical_device_configuration(
 @pytest.fixture(scope="session")
 def two_replicas():
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """An undisturbed run on labelled images."""
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    train.main(config_of(workdir))
+    return workdir

@@ -49,6 +49,15 @@ def test_batch_hard_is_the_triple_loop(labels, soft):
     assert float(monitors["triplet_active"]) == pytest.approx(active)
 
 
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 1, -1, 2], [0, 1, 2, 3, 4, 5, 6]])
+def test_hardest_distances_are_those_of_the_triple_loop(labels):
+    x = np.random.default_rng(2).normal(size=(7, 5)).astype(np.float32)
+    expected = triple_loop(x, labels, 0.3)
+    positive, negative = losses.hardest_distances(x, np.array(labels))
+    np.testing.assert_allclose(positive, [p for _, p, _ in expected], rtol=1e-6)
+    np.testing.assert_allclose(negative, [n for _, _, n in expected], rtol=1e-6)
+
+
 def test_monitors_of_a_hand_worked_batch():
     x = tf.constant([[0.0, 0.0], [3.0, 4.0], [0.0, 10.0], [0.0, 10.0]])
     _, monitors = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]))

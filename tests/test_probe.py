@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mgta_tf import probe
 from mgta_tf.data import voc
@@ -215,3 +216,10 @@ def test_a_damaged_image_is_one_line(saved_model, root, tmp_path):
     assert len(done.stderr.splitlines()) == 1
     assert f"{path}:" in done.stderr
     assert not os.path.exists(tmp_path / "o")
+
+
+def test_the_result_of_a_workdir_is_where_tensorboard_compares_runs(tmp_path):
+    probe.show_result(str(tmp_path), {"map": 12.5, "top1": 3.0, "knn": {"20": 4.0}})
+    probe.show_result(str(tmp_path), {"map": 13.5, "top1": None, "knn": None})  # on VOC
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "run")).Reload()
+    assert set(events.Tags()["tensors"]) == {"result/map", "result/top1", "result/knn20"}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from small import FLAGS, config_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mgta_tf import config as config_lib
@@ -19,35 +20,6 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import checkpoints
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.supervised import SupervisedConfig
-
-FLAGS = {
-    "data_source": "shapes",
-    "shapes_count": 96,
-    "image_size": 32,
-    "width": 0.0625,
-    "blocks": (1, 1, 1, 1),
-    "iae_epochs": 1,
-    "rounds": 1,
-    "epochs_per_round": 1,
-    "final_epochs": 1,
-    "num_clusters": 6,
-    "clusters_per_batch": 4,
-    "images_per_cluster": 4,
-    "log_every_steps": 2,
-    "probe_every_rounds": 1,
-}
-
-
-def config_of(workdir, **flags):
-    return config_lib.from_dict(train.TrainConfig, {**FLAGS, "workdir": str(workdir), **flags})
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """An undisturbed run."""
-    workdir = tmp_path_factory.mktemp("run") / "w"
-    train.main(config_of(workdir))
-    return workdir
 
 
 def weights(workdir, index):
@@ -79,7 +51,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
     assert all(keys <= set(stage) for stage in summary["stages"])
     assert [s["images"] for s in summary["stages"]] == [96, 48, 48, 96]
     assert summary["stages"][0]["num_clusters"] is None
-    assert all(s["num_clusters"] == 6 for s in summary["stages"][1:])
+    assert all(s["num_clusters"] in (5, 6) for s in summary["stages"][1:])
     assert all(0 <= s["nmi_truth"] <= 1 for s in summary["stages"][1:])
     assert all(0 <= s["probe_map"] <= 100 for s in summary["stages"])
     assert summary["num_parameters"] > 1000
@@ -139,8 +111,8 @@ def test_same_flags_same_weights_and_a_kill_changes_nothing(finished, tmp_path, 
         json.loads((w / "summary.json").read_text())["stages"] for w in (finished, tmp_path / "w")
     ]
     for a, b in zip(*stages):
-        for key in ("seconds", "label_seconds", "peak_memory_mb"):
-            del a[key], b[key]
+        for key in ("seconds", "label_seconds", "show_seconds", "peak_memory_mb", "k_table"):
+            a.pop(key, None), b.pop(key, None)  # times; the table of K has some
         assert a == b
 
 

@@ -224,7 +224,7 @@ def ending(workdir: str) -> dict[str, bytes]:
 def _without_clocks(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    unequal = ("seconds", "label_seconds", "peak_memory_mb")
+    unequal = ("seconds", "label_seconds", "show_seconds", "peak_memory_mb")
     return {key: _without_clocks(item) for key, item in value.items() if key not in unequal}
 
 

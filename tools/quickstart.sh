@@ -22,10 +22,12 @@ export_to "$run/encoders/supervised" --workdir="$run/supervised"
 encoders="$run/encoders"
 "$python" tools/table2.py --voc_root="$run/scenes/VOCdevkit" --output="$run/table2" \
   --models="random=$encoders/random,iae=$encoders/iae,mgta_24=$run/saved_model,supervised=$encoders/supervised"
+"$python" -m mgta_tf.report --workdir="$run"
 
 cat <<EOF
 
 Look at
+  $run/report.html           the run on one page: losses, reconstructions, clusters, table
   $run/reconstructions.png   images above, what the net makes of them below
   $run/table2/table2.png     the table above, class by class
   $run/summary.json          losses, clusters, agreement, by round

@@ -26,7 +26,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.evaluation import boxes
 from mgta_tf.evaluation.boxes import Detections
 from mgta_tf.models import artifact
-from mgta_tf.runtime.monitoring import Progress
+from mgta_tf.runtime.monitoring import Part, Progress
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import Workdir
 
@@ -42,7 +42,7 @@ class Watch:
     """After every loop of the trainer: the progress line, the speed, an end to a diverged run."""
 
     def __init__(self, total: int, done: int):
-        self._progress, self._step = Progress(total, done), done
+        self._progress = Progress([Part("detector", total)], 0, done)
         self._times = [time.monotonic()]
         self._steps = [done]
 
@@ -52,7 +52,7 @@ class Watch:
             raise Diverged(f"step {step}: the loss is {loss}")
         self._times.append(time.monotonic())
         self._steps.append(step)
-        self._progress.advance(step - self._steps[-2])
+        self._progress.advance_to(step)
         values = {k: float(v) for k, v in outputs.items() if k.startswith(("rpn_", "roi_"))}
         parts = " · ".join(f"{k[:-5].replace('_', ' ')} {v:.3g}" for k, v in values.items())
         self._progress.show(f"step {step} · loss {loss:.4g} · {parts}")

@@ -56,6 +56,9 @@ class Workdir:
         self.skipped = os.path.join(path, "skipped.txt")
         self.features = os.path.join(path, "features")
         self.kmeans = os.path.join(path, "kmeans.npz")
+        self.originals = os.path.join(path, "pictures", "originals.jpg")
+        self.members = os.path.join(path, "pictures", "members.npz")
+        self.report = os.path.join(path, "report.html")
 
     def labels(self, round_number: int, net: int) -> str:
         """Where the labels that net `net` (from 0) made in a round are kept."""
@@ -64,6 +67,18 @@ class Workdir:
     def k_curve(self, round_number: int, net: int) -> str:
         """Where the picture of a choice of K is kept."""
         return os.path.join(self.path, "labels", f"k_round_{round_number:02d}_net{net + 1}.png")
+
+    def reconstruction(self, round_number: int, net: int) -> str:
+        """Where the picture of what net `net` reconstructs after a round is kept."""
+        return self._picture(round_number, net, "reconstruction")
+
+    def gallery(self, round_number: int, net: int) -> str:
+        """Where the picture of the telling clusters that net `net` made in a round is kept."""
+        return self._picture(round_number, net, "clusters")
+
+    def _picture(self, round_number: int, net: int, what: str) -> str:
+        name = f"round_{round_number:02d}_net{net + 1}_{what}.jpg"
+        return os.path.join(self.path, "pictures", name)
 
     def save_labels(
         self,

@@ -1,0 +1,79 @@
+"""Which images show what a clustering is like: of four telling clusters, and of every cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from mgta_tf.clustering.clusters import NOISE
+
+SHOWN = 8  # images at either end of a telling cluster
+
+
+@dataclasses.dataclass(frozen=True)
+class Telling:
+    """A cluster worth a look. kind: why. rows: [≤ SHOWN] nearest to the centroid first, then
+    [≤ SHOWN] farthest last; a small cluster has no farthest that are not among the nearest.
+    """
+
+    kind: str
+    cluster: int
+    images: int
+    mean_distance: float
+    nearest: np.ndarray
+    farthest: np.ndarray
+
+
+def ranked(labels: np.ndarray, distances: np.ndarray) -> list[np.ndarray]:
+    """For every cluster the rows of its images, nearest to the centroid first.
+
+    labels: int32 [N], NOISE for none. distances: float32 [N], to the own centroid.
+    """
+    known = np.flatnonzero(labels != NOISE)
+    order = known[np.lexsort((distances[known], labels[known]))]
+    sizes = np.bincount(labels[known])
+    return np.split(order, np.cumsum(sizes)[:-1])
+
+
+def telling(labels: np.ndarray, distances: np.ndarray) -> list[Telling]:
+    """The largest cluster, that of median size, the smallest, and the tightest: the one of two
+    images or more whose mean distance to the centroid is smallest.
+    """
+    members = ranked(labels, distances)
+    sizes = np.array([len(rows) for rows in members])
+    held = np.argsort(sizes, kind="stable")
+    held = held[sizes[held] > 0]
+    mean = np.array([distances[rows].mean() if len(rows) > 1 else np.inf for rows in members])
+    chosen = {
+        "largest": held[-1],
+        "median": held[(len(held) - 1) // 2],
+        "smallest": held[0],
+        "tightest": int(np.argmin(mean)) if np.isfinite(mean).any() else held[-1],
+    }
+    return [
+        Telling(
+            kind,
+            int(cluster),
+            int(sizes[cluster]),
+            float(distances[members[cluster]].mean()),
+            members[cluster][:SHOWN],
+            members[cluster][SHOWN:][-SHOWN:],
+        )
+        for kind, cluster in chosen.items()
+    ]
+
+
+def sample(labels: np.ndarray, distances: np.ndarray, budget: int) -> np.ndarray:
+    """Rows of up to `budget` images, of every cluster alike, evenly from its nearest to its
+    farthest; cluster by cluster, nearest first. With more clusters than the budget, of the largest.
+    """
+    members = [rows for rows in ranked(labels, distances) if len(rows)]
+    members.sort(key=len, reverse=True)
+    members = members[:budget]
+    each = max(1, budget // len(members))
+    rows = [
+        m[np.unique(np.linspace(0, len(m) - 1, min(each, len(m))).astype(np.int64))]
+        for m in members
+    ]
+    return np.concatenate(rows)

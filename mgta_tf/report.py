@@ -1,0 +1,43 @@
+"""Writes what came of a run as one page: W/report.html, to look at and to send.
+
+  python -m mgta_tf.report --workdir=runs/mine
+  python -m mgta_tf.report --workdir=runs/mine --compare=runs/other,runs/third
+
+The page is whole in itself: pictures, figures and scripts are inside, and it asks the network for
+nothing. A run that is not finished, or was interrupted, is reported as far as it has come.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from mgta_tf import cli
+from mgta_tf.config import flag
+from mgta_tf.errors import UserError
+from mgta_tf.reporting import page, record
+from mgta_tf.runtime.monitoring import write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    """The report."""
+
+    workdir: str = flag("", "Folder of the run; the report becomes its report.html.")
+    compare: str = flag(
+        "", "Folders of other runs, with commas between them, to show beside it (same page)."
+    )
+
+
+def main(config: ReportConfig) -> None:
+    if not config.workdir:
+        raise UserError("--workdir is missing: name the folder of a run")
+    paths = [config.workdir, *(path for path in config.compare.split(",") if path)]
+    records = [record.read(path) for path in paths]
+    target = records[0].workdir.report
+    write_atomically(target, page.render(records))
+    print(f"{target}: {page.status(records[0])}, {os.path.getsize(target) / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    cli.run(main, ReportConfig)

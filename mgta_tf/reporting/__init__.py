@@ -1,0 +1,1 @@
+"""The report: what a workdir holds, as figures, as one page."""

@@ -1,0 +1,358 @@
+"""The report's figures, as Plotly's JSON; the page chooses the colours of text, axes and grid."""
+
+from __future__ import annotations
+
+import collections
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from plotly import graph_objects as go
+from plotly.subplots import make_subplots
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics.cluster import contingency_matrix
+
+from mgta_tf.clustering.clusters import NOISE
+from mgta_tf.data.sampler import steps_of
+from mgta_tf.reporting.record import Members, Record
+
+# Okabe and Ito's colours, told apart by colour-blind eyes, those that show on light and dark.
+COLOURS = ("#0b84c6", "#d96c1e", "#009e73", "#c068a0", "#b8860b", "#7f7f7f")
+DASHES = {"net1": "dot", "net2": "solid", "run": "solid"}
+FLOWING = 8  # clusters of a labelling that the flows show one by one
+
+# (title, tags, whether the axis is logarithmic)
+PANELS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
+    ("Reconstruction loss (eq. 7)", ("reconstruction_loss",), True),
+    ("Triplet loss (eq. 6)", ("triplet_loss",), False),
+    (
+        "Hardest positive, hardest negative",
+        ("hardest_positive", "hardest_negative"),
+        False,
+    ),
+    ("Cross-entropy", ("loss",), False),
+    ("Accuracy on the training images", ("accuracy",), False),
+)
+
+
+def as_json(figure: go.Figure) -> dict[str, Any]:
+    """What Plotly.newPlot takes."""
+    figure.update_layout(template="none", margin=dict(l=56, r=12, t=36, b=44))
+    return json.loads(figure.to_json())
+
+
+def losses(records: Sequence[Record]) -> go.Figure | None:
+    """Loss curves of all runs on shared axes; stages and rounds of the first one are marked."""
+    supervised = all(record.supervised for record in records)
+    panels = PANELS[3:] if supervised else PANELS[:3]
+    panels = tuple(p for p in panels if any(_has(r, p[1]) for r in records))
+    if not panels:
+        return None
+    figure = make_subplots(
+        rows=len(panels),
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.09,
+        subplot_titles=[title for title, _, _ in panels],
+    )
+    shown = set()
+    for row, (_, tags, logarithmic) in enumerate(panels, 1):
+        for number, record in enumerate(records):
+            for writer, curves in record.curves.items():
+                for tag in tags:
+                    if tag not in curves:
+                        continue
+                    trace = _curve(records, number, writer, tag, curves[tag])
+                    trace.showlegend = trace.name not in shown
+                    shown.add(trace.name)
+                    figure.add_trace(trace, row=row, col=1)
+        if logarithmic:
+            figure.update_yaxes(type="log", dtick="D2", row=row, col=1)
+    for position, label in boundaries(records[0]):
+        figure.add_vline(x=position, line=dict(width=1, dash="dash", color="#8a8f98"))
+        figure.add_annotation(
+            x=position,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            xanchor="left",
+            text=label,
+            showarrow=False,
+            font=dict(size=11),
+            yshift=18,
+        )
+    figure.update_xaxes(title_text="training steps of the net", row=len(panels), col=1)
+    figure.update_layout(
+        height=120 + 210 * len(panels),
+        showlegend=True,
+        legend=dict(orientation="h", yanchor="top", y=-0.12 if len(panels) > 1 else -0.3, x=0),
+        hovermode="x unified",
+    )
+    return figure
+
+
+def _has(record: Record, tags: tuple[str, ...]) -> bool:
+    return any(tag in curves for tag in tags for curves in record.curves.values())
+
+
+def _curve(records, number: int, writer: str, tag: str, points) -> go.Scatter:
+    """One line; triplets are not drawn where there were none, in stage 1."""
+    steps, values = points
+    if tag in ("triplet_loss", "hardest_positive", "hardest_negative"):
+        steps, values = steps[values > 0], values[values > 0]
+    net = {"net1": "N1", "net2": "N2", "run": ""}[writer]
+    what = {"hardest_positive": "positive", "hardest_negative": "negative"}.get(tag, "")
+    if len(records) > 1:
+        name = " ".join(word for word in (plain(records[number].name), net, what) if word)
+        colour, dash = COLOURS[number % len(COLOURS)], DASHES[writer]
+    else:
+        name = " ".join(word for word in (net, what) if word) or "training"
+        colour = COLOURS[("net1", "net2", "run").index(writer)]
+        dash = "dot" if what == "negative" else "solid"
+    return go.Scatter(
+        x=steps, y=values, name=name, mode="lines", line=dict(color=colour, dash=dash, width=1.8)
+    )
+
+
+def boundaries(record: Record) -> list[tuple[int, str]]:
+    """(step, label) where stages and rounds begin, in steps of one net."""
+    found: list[tuple[int, str]] = []
+    done = dict.fromkeys((1, 2), _steps_of_another_iae(record))
+    for row in record.stages:
+        if "steps" not in row:
+            continue
+        label = {"iae": "IAE", "final": "final"}.get(row["stage"], f"{row['round']}")
+        if not found or found[-1][1] != label:
+            found.append((done[row["net"]], label))
+        done[row["net"]] += row["steps"]
+        if row["stage"] == "iae":
+            done[2] = done[1]
+    return found
+
+
+def _steps_of_another_iae(record: Record) -> int:
+    """The steps that a run counts for the IAE which it took from `--iae_checkpoint`."""
+    flags = record.flags
+    if not flags.get("iae_checkpoint") or not record.summary:
+        return 0
+    batch = flags["clusters_per_batch"] * flags["images_per_cluster"]
+    return steps_of(record.summary["num_images"], flags["iae_epochs"], batch)
+
+
+def plain(name: str) -> str:
+    """A file's name where Plotly would read tags in it."""
+    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+# --------------------------------------------------------------------------------------- Clusters
+
+
+def agreement(record: Record) -> go.Figure | None:
+    """NMI of every labelling with the round before, with the other net, with the truth."""
+    kinds = {
+        "nmi_previous": "round before",
+        "nmi_nets": "other net",
+        "nmi_truth": "classes",
+    }
+    figure = go.Figure()
+    places = [labelling_name(row) for row in record.labellings]
+    for number, (key, name) in enumerate(kinds.items()):
+        values = [row.get(key) for row in record.labellings]
+        if any(value is not None for value in values):
+            figure.add_trace(
+                go.Scatter(
+                    x=places,
+                    y=values,
+                    name=name,
+                    mode="lines+markers",
+                    line=dict(color=COLOURS[number], width=2),
+                    connectgaps=True,
+                )
+            )
+    if not figure.data:
+        return None
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(title_text="NMI with", range=[0, 1])
+    figure.update_layout(height=320, showlegend=True, legend=dict(orientation="h", y=1.2, x=0))
+    return figure
+
+
+def labelling_name(row: dict[str, Any]) -> str:
+    """'round 2 · N1', 'final · N1'."""
+    where = "final" if row["stage"] == "final" else f"round {row['round']}"
+    return f"{where} · N{row['net']}"
+
+
+def sizes(members: Members) -> go.Figure:
+    """Images of every cluster, largest first."""
+    order = np.argsort(-members.sizes, kind="stable")
+    order = order[members.sizes[order] > 0]
+    figure = go.Figure(
+        go.Bar(
+            x=np.arange(1, len(order) + 1),
+            y=members.sizes[order],
+            customdata=order,
+            marker=dict(color=COLOURS[0], line=dict(width=0)),
+            hovertemplate="cluster %{customdata}: %{y} images<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title_text="clusters, largest first")
+    figure.update_yaxes(title_text="images")
+    figure.update_layout(height=260, bargap=0.1)
+    return figure
+
+
+def scatter(positions: np.ndarray) -> go.Figure:
+    """The map. positions: float32 [n, 2]; what hovers and which colours is the page's to say."""
+    figure = go.Figure(
+        go.Scatter(
+            x=np.round(positions[:, 0], 2),
+            y=np.round(positions[:, 1], 2),
+            mode="markers",
+            hoverinfo="none",
+            marker=dict(size=7, line=dict(width=0)),
+        )
+    )
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.update_layout(height=520, hovermode="closest")
+    return figure
+
+
+def flat_map(members: Members) -> np.ndarray:
+    """t-SNE of the members' principal coordinates, float32 [n, 2]; of few, just the first two."""
+    from sklearn.manifold import TSNE
+
+    count = len(members.coordinates)
+    if count < 30:
+        wide = np.pad(members.coordinates, ((0, 0), (0, 2)))
+        return wide[:, :2]
+    perplexity = min(30.0, (count - 1) / 3)
+    tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=0, max_iter=500)
+    return tsne.fit_transform(members.coordinates)
+
+
+# ------------------------------------------------------------------------------------------ Flows
+
+
+def flows(record: Record) -> tuple[go.Figure | None, list[dict[str, Any]]]:
+    """Images that moved between the clusters of one net, labelling by labelling.
+
+    Returns:
+      (a Sankey diagram of what enters and leaves the largest clusters, a row for every step with
+      its `name`, `images` that both labellings have, and `kept`: the share of them that stays, in
+      percent, when every cluster is matched with one of the next so that as many as possible
+      stay). (None, []) without two labellings of the same images.
+    """
+    sequence = _sequence(record)
+    if len(sequence) < 2:
+        return None, []
+    nodes: dict[tuple[int, int], int] = {}  # (place in the sequence, cluster or NOISE): number
+    names: list[str] = []
+    for place, (_, label_of) in enumerate(sequence):
+        kinds, counts = np.unique(list(label_of.values()), return_counts=True)
+        largest = kinds[np.argsort(-counts, kind="stable")[:FLOWING]]
+        for kind in sorted(largest):
+            nodes[place, kind] = len(names)
+            names.append(f"cluster {kind}")
+        nodes[place, NOISE] = len(names)
+        names.append(f"{len(kinds) - len(largest)} smaller")
+    links: collections.Counter[tuple[int, int]] = collections.Counter()
+    rows = []
+    for place, ((before, old), (after, new)) in enumerate(zip(sequence, sequence[1:])):
+        pairs = [(old[image], new[image]) for image in old if image in new]
+        for one, other in pairs:
+            if (place, one) in nodes or (place + 1, other) in nodes:
+                source = nodes.get((place, one), nodes[place, NOISE])
+                target = nodes.get((place + 1, other), nodes[place + 1, NOISE])
+                links[source, target] += 1
+        table = contingency_matrix(*zip(*pairs))
+        kept = table[linear_sum_assignment(-table)].sum() / len(pairs)
+        rows.append({"name": f"{before} → {after}", "images": len(pairs), "kept": 100 * kept})
+    return _sankey(names, links), rows
+
+
+def _sankey(names: list[str], links: collections.Counter[tuple[int, int]]) -> go.Figure:
+    """names: of the nodes; those that stand for many clusters are grey. links: images by pair."""
+    grey = [name.endswith("smaller") for name in names]
+    colour = ["#8a8f98" if g else COLOURS[i % 5] for i, g in enumerate(grey)]
+    faint = ["rgba(138,143,152,0.18)" if g else _faint(c) for g, c in zip(grey, colour)]
+    figure = go.Figure(
+        go.Sankey(
+            node=dict(label=names, color=colour, pad=8, thickness=14, line=dict(width=0)),
+            link=dict(
+                source=[source for source, _ in links],
+                target=[target for _, target in links],
+                value=list(links.values()),
+                color=[faint[source] for source, _ in links],
+            ),
+        )
+    )
+    figure.update_layout(height=460)
+    return figure
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.38)"
+
+
+def _sequence(record: Record) -> list[tuple[str, dict[int, int]]]:
+    """(title, image → cluster) of labellings by one net, each of which shares images with the next.
+
+    Of the net with the most of them.
+    """
+    best: list[tuple[str, dict[int, int]]] = []
+    for net in (1, 2):
+        found: list[tuple[str, dict[int, int]]] = []
+        for row in record.labellings:
+            if row["net"] == net:
+                label_of = _labels(record, row)
+                if found and label_of.keys().isdisjoint(found[-1][1]):
+                    found = []
+                found.append((labelling_name(row), label_of))
+        if len(found) > len(best):
+            best = found
+    return best
+
+
+def _labels(record: Record, row: dict[str, Any]) -> dict[int, int]:
+    """Image → cluster of a labelling; images without one are left out."""
+    path = record.workdir.labels(row["round"], row["net"] - 1)
+    with np.load(path, allow_pickle=False) as arrays:
+        index, label = arrays["index"], arrays["label"]
+    return dict(zip(index[label != NOISE].tolist(), label[label != NOISE].tolist()))
+
+
+# ----------------------------------------------------------------------------------------- Judged
+
+
+def online_probe(records: Sequence[Record]) -> go.Figure | None:
+    """20-NN accuracy and mAP on the run's own images, after the turns that were judged."""
+    figure = go.Figure()
+    for number, record in enumerate(records):
+        rows = [row for row in record.stages if row.get("probe_knn") is not None]
+        for key, name, dash in (("probe_knn", "20-NN", "solid"), ("probe_map", "SVM mAP", "dot")):
+            if rows:
+                prefix = f"{plain(record.name)} " if len(records) > 1 else ""
+                figure.add_trace(
+                    go.Scatter(
+                        x=[turn_name(row) for row in rows],
+                        y=[row[key] for row in rows],
+                        name=prefix + name,
+                        mode="lines+markers",
+                        line=dict(color=COLOURS[number % len(COLOURS)], dash=dash, width=2),
+                    )
+                )
+    if not figure.data:
+        return None
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(title_text="percent", rangemode="tozero")
+    figure.update_layout(height=320, showlegend=True, legend=dict(orientation="h", y=1.2, x=0))
+    return figure
+
+
+def turn_name(row: dict[str, Any]) -> str:
+    """'IAE', 'round 2 · N1', 'final · N2'."""
+    return "IAE" if row["stage"] == "iae" else labelling_name(row)

@@ -1,0 +1,215 @@
+"""What a workdir holds of a run, finished or not, as the report needs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import json
+import os
+import time
+import zipfile
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mgta_tf import config as config_lib
+from mgta_tf.errors import UserError
+from mgta_tf.runtime.workdir import Workdir, load_config
+from mgta_tf.supervised import SupervisedConfig
+from mgta_tf.train import TrainConfig
+
+CURVES = (
+    "reconstruction_loss",
+    "triplet_loss",
+    "hardest_positive",
+    "hardest_negative",
+    "loss",
+    "accuracy",
+)
+POINTS = 600  # of a curve, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Members:
+    """`pictures/members.npz`: images of the newest labels, cluster by cluster.
+
+    round, net: whose labels, net from 1. label, distance, name, truth (or None): [n]. coordinates:
+    float32 [n, d]. sizes: [K] images of each cluster, kept here or not. class_names: of truth.
+    sprites: JPEG of a square sheet of the images, `thumbnail` pixels a side each.
+    """
+
+    round: int
+    net: int
+    label: np.ndarray
+    distance: np.ndarray
+    name: list[str]
+    truth: np.ndarray | None
+    class_names: list[str]
+    coordinates: np.ndarray
+    sizes: np.ndarray
+    sprites: bytes
+    thumbnail: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A run. All that may be missing is empty or None.
+
+    name: of its folder. flags: every flag by name. changed: those not at their defaults.
+    supervised: whether it is a run of mgta_tf.supervised. summary: `summary.json`. finished: all
+    its turns are done. updated: when it wrote last. curves: writer (net1, net2, run) → tag →
+    (steps [n], values [n]). probes, detection: JSON of mgta_tf.probe and mgta_tf.detect, by name.
+    """
+
+    name: str
+    workdir: Workdir
+    flags: dict[str, Any]
+    changed: list[str]
+    supervised: bool
+    summary: dict[str, Any]
+    finished: bool
+    updated: str
+    curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
+    members: Members | None
+    probes: dict[str, dict[str, Any]]
+    detection: dict[str, dict[str, Any]]
+
+    @property
+    def stages(self) -> list[dict[str, Any]]:
+        """The TMPs that are done."""
+        return self.summary.get("stages", [])
+
+    @property
+    def labellings(self) -> list[dict[str, Any]]:
+        """The GLPs that are done."""
+        return self.summary.get("labellings", [])
+
+
+def read(path: str) -> Record:
+    """Reads a workdir.
+
+    Raises:
+      UserError: it is not the folder of a run, or one of its files is damaged.
+    """
+    workdir = Workdir(path)
+    supervised = _is_supervised(workdir)
+    config_class = SupervisedConfig if supervised else TrainConfig
+    config = load_config(workdir.flagfile, config_class)
+    flags, defaults = config_lib.to_dict(config), config_lib.to_dict(config_class())
+    summary = _json(workdir.summary) if os.path.exists(workdir.summary) else {}
+    turns = summary.get("turns")
+    finished = bool(summary) if supervised else bool(turns) and turns == summary["turns_done"]
+    written = [p for p in (workdir.summary, workdir.flagfile) if os.path.exists(p)]
+    updated = time.localtime(max(os.path.getmtime(p) for p in written))
+    return Record(
+        name=os.path.basename(os.path.abspath(path)),
+        workdir=workdir,
+        flags=flags,
+        changed=[n for n in flags if flags[n] != defaults[n] and n != "workdir"],
+        supervised=supervised,
+        summary=summary,
+        finished=finished,
+        updated=time.strftime("%Y-%m-%d %H:%M", updated),
+        curves=read_curves(workdir.tensorboard),
+        members=_members(workdir.members) if os.path.exists(workdir.members) else None,
+        probes=_results(path, "per_class", "map"),
+        detection=_results(path, "per_class", "ap50_voc07"),
+    )
+
+
+def _is_supervised(workdir: Workdir) -> bool:
+    """Whether the flags are those of mgta_tf.supervised, which knows no rounds."""
+    if not os.path.isfile(workdir.flagfile):
+        return False  # `load_config` says what is wrong
+    with open(workdir.flagfile, encoding="utf-8") as file:
+        return not any(line.startswith("--rounds=") for line in file)
+
+
+def _json(path: str) -> dict[str, Any]:
+    """A JSON object; {} where the file holds another kind of value, as other tools write."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error})") from None
+    return value if isinstance(value, dict) else {}
+
+
+def _results(folder: str, *keys: str) -> dict[str, dict[str, Any]]:
+    """The JSON files in a workdir, its table2/ and its table3/ that have these keys, by name."""
+    found = {}
+    for place in ("", "table2", "table3"):
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), place, "*.json"))):
+            value = _json(path)
+            if all(key in value for key in keys):
+                found[os.path.splitext(os.path.basename(path))[0]] = value
+    return found
+
+
+def _members(path: str) -> Members:
+    """Reads `members.npz`.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            truth = arrays.get("truth")
+            return Members(
+                round=int(arrays["round"]),
+                net=int(arrays["net"]),
+                label=arrays["label"],
+                distance=arrays["distance"],
+                name=[str(name) for name in arrays["name"]],
+                truth=truth,
+                class_names=[] if truth is None else [str(n) for n in arrays["class_names"]],
+                coordinates=arrays["coordinates"].astype(np.float32),
+                sizes=arrays["size"],
+                sprites=arrays["sprites"].tobytes(),
+                thumbnail=int(arrays["thumbnail"]),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path}: damaged ({error}); it is only for the report: delete it"
+        ) from None
+
+
+def read_curves(
+    directory: str, tags: tuple[str, ...] = CURVES
+) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Scalars of TensorBoard's files, by writer and tag; by default those that the report draws.
+
+    Of steps that were written twice, by a run that was interrupted and resumed, the last counts. A
+    file that ends in the middle of a record is read up to there.
+    """
+    curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+    for writer in ("net1", "net2", "run"):
+        values: dict[str, dict[int, float]] = {}
+        for path in sorted(glob.glob(os.path.join(glob.escape(directory), writer, "events*"))):
+            for step, tag, value in _scalars(path, tags):
+                values.setdefault(tag, {})[step] = value
+        if values:
+            curves[writer] = {tag: thinned(points) for tag, points in values.items()}
+    return curves
+
+
+def _scalars(path: str, tags: tuple[str, ...]):
+    """(step, tag, value) of the scalars in an event file."""
+    try:
+        for event in tf.compat.v1.train.summary_iterator(path):
+            for value in event.summary.value:
+                if value.tag in tags:
+                    yield event.step, value.tag, float(tf.make_ndarray(value.tensor))
+    except tf.errors.DataLossError:  # a run that was killed, or is still writing
+        return
+
+
+def thinned(points: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps in order and their values; above POINTS of them, means of as many neighbours each."""
+    steps = np.array(sorted(points), np.int64)
+    values = np.array([points[step] for step in steps], np.float64)
+    group = -(-len(steps) // POINTS)
+    starts = np.arange(0, len(steps), group)
+    sizes = np.diff([*starts, len(steps)])
+    return np.add.reduceat(steps, starts) // sizes, np.add.reduceat(values, starts) / sizes

@@ -1,0 +1,74 @@
+"""Small pictures that a run keeps of itself: strips, sheets, thumbnails, as JPEG."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+THUMBNAIL = 48  # pixels per side, of the members of clusters
+TILE = 96  # at most, of reconstructions and galleries
+GAP = 4  # pixels between the two ends of a gallery
+
+
+def shrink(images: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [n, S, S, 3] → at most `size` pixels a side; smaller images stay as they are."""
+    if images.shape[1] <= size:
+        return images
+    small = [
+        np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))
+        for image in images
+    ]
+    return np.stack(small)
+
+
+def strip(images: np.ndarray) -> np.ndarray:
+    """Images side by side: uint8 [n, S, S, 3] → [S, n·S, 3]."""
+    return np.concatenate(list(images), axis=1)
+
+
+def sheet(images: np.ndarray) -> np.ndarray:
+    """Images row by row on a square sheet, as TensorBoard's projector wants its sprites.
+
+    uint8 [n, S, S, 3] → [C·S, C·S, 3] with C = ⌈√n⌉; places that are left over are black.
+    """
+    columns = int(np.ceil(np.sqrt(len(images))))
+    size = images.shape[1]
+    grid = np.zeros((columns * columns, size, size, 3), np.uint8)
+    grid[: len(images)] = images
+    rows = grid.reshape(columns, columns, size, size, 3).transpose(0, 2, 1, 3, 4)
+    return rows.reshape(columns * size, columns * size, 3)
+
+
+def two_ends(nearest: np.ndarray, farthest: np.ndarray, count: int) -> np.ndarray:
+    """A row of `count` nearest images, a gap, and `count` farthest; places left over are grey.
+
+    nearest, farthest: uint8 [≤ count, S, S, 3] → uint8 [S, 2·count·S + GAP, 3].
+    """
+    size = nearest.shape[1]
+
+    def filled(images: np.ndarray) -> np.ndarray:
+        row = np.full((count, size, size, 3), 128, np.uint8)
+        row[: len(images)] = images
+        return strip(row)
+
+    gap = np.full((size, GAP, 3), 255, np.uint8)
+    return np.concatenate([filled(nearest), gap, filled(farthest)], axis=1)
+
+
+def jpeg(pixels: np.ndarray, quality: int = 88) -> bytes:
+    """uint8 [H, W, 3] → a JPEG whose colours are as fine as its brightness."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=0)
+    return file.getvalue()
+
+
+def write_bytes(path: str, parts: Sequence[bytes]) -> None:
+    """Writes a file whole or not at all; its folder is made."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.partial", "wb") as file:
+        file.writelines(parts)
+    os.replace(f"{path}.partial", path)

@@ -1,0 +1,54 @@
+"""TensorBoard's embedding projector: points with a picture each, to colour by any column."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from google.protobuf import text_format
+from tensorboard.plugins.projector import ProjectorConfig
+from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
+
+from mgta_tf.runtime.monitoring import write_atomically
+from mgta_tf.runtime.pictures import write_bytes
+
+
+def write(
+    directory: str,
+    title: str,
+    points: np.ndarray,
+    columns: dict[str, list[str]],
+    sprites: bytes,
+    sprite_size: int,
+) -> None:
+    """Writes the files of one embedding into the folder of a TensorBoard writer.
+
+    Args:
+      directory: The folder; what it held of another embedding is replaced.
+      title: What the projector calls the embedding.
+      points: float32 [n, D].
+      columns: Two or more, each with a value for every point; what points can be coloured by.
+      sprites: A square sheet with the pictures of the points row by row, encoded.
+      sprite_size: Pixels per side of one of them.
+    """
+    config = ProjectorConfig()
+    embedding = config.embeddings.add(
+        tensor_name=title,
+        tensor_shape=points.shape,
+        tensor_path="projector.bytes",
+        metadata_path="projector.tsv",
+    )
+    embedding.sprite.image_path = "projector.jpg"
+    embedding.sprite.single_image_dim.extend([sprite_size, sprite_size])
+    rows = [list(columns), *zip(*columns.values())]
+    lines = ["\t".join(" ".join(str(value).split()) for value in row) for row in rows]
+    paths = {
+        name: os.path.join(directory, name)
+        for name in ("projector.bytes", "projector.tsv", "projector.jpg")
+    }
+    write_bytes(paths["projector.bytes"], [points.astype("<f4").tobytes()])
+    write_atomically(paths["projector.tsv"], "\n".join(lines) + "\n")
+    write_bytes(paths["projector.jpg"], [sprites])
+    write_atomically(
+        os.path.join(directory, PROJECTOR_FILENAME), text_format.MessageToString(config)
+    )

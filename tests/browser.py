@@ -1,0 +1,45 @@
+"""Debian's Chromium without a screen, for the tests that look at pages."""
+
+import contextlib
+import shutil
+import tempfile
+
+MISSING = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextlib.contextmanager
+def chromium():
+    """A browser that is closed in the end, with its messages kept."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with tempfile.TemporaryDirectory() as profile:
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+        driver.set_script_timeout(300)
+        try:
+            yield driver
+        finally:
+            driver.quit()
+
+
+def resize(driver, width, height, scheme="light"):
+    """Makes the page so many pixels wide and high; 'light' or 'dark' is what the user prefers."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    prefers = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": prefers})

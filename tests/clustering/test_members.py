@@ -1,0 +1,52 @@
+"""Which images show what a clustering is like, on hand-worked clusters."""
+
+import numpy as np
+
+from mgta_tf.clustering import members
+
+#              cluster 0: rows 0, 3, 5;  1: rows 1, 2;  2: row 4;  noise: row 6;  3 holds nothing
+LABELS = np.array([0, 1, 1, 0, 2, 0, -1], np.int32)
+DISTANCES = np.array([3.0, 0.2, 0.1, 1.0, 0.0, 2.0, np.inf], np.float32)
+
+
+def test_members_are_ranked_by_distance():
+    assert [list(rows) for rows in members.ranked(LABELS, DISTANCES)] == [[3, 5, 0], [2, 1], [4]]
+
+
+def test_the_telling_clusters():
+    found = {one.kind: one for one in members.telling(LABELS, DISTANCES)}
+    assert {kind: one.cluster for kind, one in found.items()} == {
+        "largest": 0,
+        "median": 1,
+        "smallest": 2,
+        "tightest": 1,  # cluster 2 is of one image, which is always tight
+    }
+    assert found["largest"].images == 3
+    assert found["largest"].mean_distance == 2.0
+    assert list(found["largest"].nearest) == [3, 5, 0]
+    assert list(found["largest"].farthest) == []
+
+
+def test_the_two_ends_do_not_overlap():
+    labels, distances = np.zeros(12, np.int32), np.arange(12, dtype=np.float32)
+    (one, *_) = members.telling(labels, distances)
+    assert list(one.nearest) == list(range(8))
+    assert list(one.farthest) == [8, 9, 10, 11]
+
+
+def test_numbers_without_an_image_are_passed_over():
+    labels = np.array([5, 5, 2], np.int32)
+    found = {one.kind: one for one in members.telling(labels, np.ones(3, np.float32))}
+    assert {one.cluster for one in found.values()} == {2, 5}
+
+
+def test_a_sample_takes_of_every_cluster_alike_from_end_to_end():
+    labels = np.repeat(np.arange(3), [100, 10, 1]).astype(np.int32)
+    distances = np.arange(111, dtype=np.float32)
+    rows = members.sample(labels, distances, 15)
+    assert list(rows) == [0, 24, 49, 74, 99, 100, 102, 104, 106, 109, 110]
+    assert sorted(members.sample(labels, distances, 1000)) == list(range(111))
+
+
+def test_a_sample_smaller_than_the_clusters_is_of_the_largest():
+    assert list(members.sample(LABELS, DISTANCES, 2)) == [3, 2]

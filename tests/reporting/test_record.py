@@ -1,0 +1,154 @@
+"""What is read of a run, and what the figures make of it, on hand-worked files."""
+
+import dataclasses
+import glob
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mgta_tf.reporting import figures, page, record
+from mgta_tf.runtime.monitoring import Board
+from mgta_tf.runtime.workdir import Workdir
+
+
+def log(directory, points):
+    board = Board(directory)
+    for step, value in points:
+        board.scalars("net1", step, {"triplet_loss": value, "rate": 9.0})
+    board.flush()
+
+
+def test_of_steps_written_twice_the_last_counts(tmp_path):
+    log(str(tmp_path), [(20, 3.0), (40, 2.0)])
+    for path in glob.glob(str(tmp_path / "net1" / "*")):  # an earlier session's, by its name
+        tf.io.gfile.rename(path, path.replace("tfevents.", "tfevents.0"))
+    log(str(tmp_path), [(40, 1.5), (60, 1.0)])
+    curves = record.read_curves(str(tmp_path))
+    assert list(curves) == ["net1"]
+    assert list(curves["net1"]) == ["triplet_loss"]  # the learning rate is not drawn
+    steps, values = curves["net1"]["triplet_loss"]
+    assert list(steps) == [20, 40, 60]
+    assert list(values) == [3.0, 1.5, 1.0]
+
+
+def test_a_file_that_was_cut_is_read_up_to_there(tmp_path):
+    log(str(tmp_path), [(step, 1.0) for step in range(1, 9)])
+    (path,) = (tmp_path / "net1").iterdir()
+    path.write_bytes(path.read_bytes()[:-80])
+    steps, _ = record.read_curves(str(tmp_path))["net1"]["triplet_loss"]
+    assert list(steps) == list(range(1, 8))
+
+
+def test_long_curves_become_means_of_neighbours():
+    steps, values = record.thinned({step: float(step) for step in range(1, 1501)})
+    assert len(steps) == 500
+    assert list(steps[:2]) == [2, 5]
+    assert list(values[:2]) == [2.0, 5.0]
+    assert (steps[-1], values[-1]) == (1499, 1499.0)
+
+
+def row(stage, round_number, net, **values):
+    return {"stage": stage, "round": round_number, "net": net, **values}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Three labellings of N1 and one of N2; the clusters of round 2 are those of round 1 renamed,
+    but for image 3."""
+    workdir = Workdir(str(tmp_path / "w"))
+    for number, net, index, label in (
+        (1, 0, [0, 1, 2, 3, 4], [0, 0, 1, 1, -1]),
+        (1, 1, [5, 6], [0, 1]),
+        (2, 0, [0, 1, 2, 3, 4], [1, 1, 0, 1, 0]),
+        (3, 0, [0, 1, 2, 3, 4, 5, 6], [0, 0, 0, 0, 0, 1, 1]),
+    ):
+        distance = np.zeros(len(index))
+        workdir.save_labels(number, net, np.array(index), np.array(label), distance)
+    summary = {
+        "stages": [
+            row("iae", 0, 1, steps=100),
+            row("mutual", 1, 2, steps=30),
+            row("mutual", 1, 1, steps=30),
+            row("mutual", 2, 2, steps=30),
+            row("mutual", 2, 1, steps=30),
+            row("final", 3, 2, steps=60),
+        ],
+        "labellings": [
+            row("mutual", 1, 1),
+            row("mutual", 1, 2),
+            row("mutual", 2, 1),
+            row("final", 3, 1),
+        ],
+    }
+    empty = {"flags": {}, "changed": [], "supervised": False, "finished": True, "updated": ""}
+    empty.update(curves={}, members=None, probes={}, detection={})
+    return record.Record(name="w", workdir=workdir, summary=summary, **empty)
+
+
+def test_rounds_are_marked_where_a_net_begins_them(run):
+    assert figures.boundaries(run) == [(0, "IAE"), (100, "1"), (130, "2"), (160, "final")]
+
+
+def test_flows_follow_the_images_of_the_net_that_labelled_most(run):
+    figure, steps = figures.flows(run)
+    assert [step["name"] for step in steps] == [
+        "round 1 · N1 → round 2 · N1",
+        "round 2 · N1 → final · N1",
+    ]
+    assert [step["images"] for step in steps] == [4, 5]
+    assert steps[0]["kept"] == 75  # 0 → 1 keeps two images, 1 → 0 keeps one of two
+    assert steps[1]["kept"] == 60  # 1 → 0 keeps three of five; 0 has nowhere to go
+    (sankey,) = figure.data
+    names = list(sankey.node.label)
+    links = zip(sankey.link.source, sankey.link.target, sankey.link.value)
+    assert [(names[s], names[t], v) for s, t, v in links] == [
+        ("cluster 0", "cluster 1", 2),
+        ("cluster 1", "cluster 0", 1),
+        ("cluster 1", "cluster 1", 1),
+        ("cluster 1", "cluster 0", 3),
+        ("cluster 0", "cluster 0", 2),
+    ]
+
+
+def test_clusters_beyond_the_largest_flow_together(run):
+    index = np.arange(20)
+    for number in (1, 2):
+        run.workdir.save_labels(number, 0, index, index, np.zeros(20))
+    figure, steps = figures.flows(run)
+    assert steps[0]["kept"] == 100
+    names = list(figure.data[0].node.label)
+    assert names.count("12 smaller") == 2
+    assert names[: figures.FLOWING] == [f"cluster {i}" for i in range(figures.FLOWING)]
+
+
+def test_there_are_no_flows_without_images_in_common(run):
+    run.summary["labellings"] = run.summary["labellings"][:2]
+    assert figures.flows(run) == (None, [])
+    run.workdir.save_labels(2, 0, np.array([90]), np.array([0]), np.zeros(1))
+    run.summary["labellings"].append(row("mutual", 2, 1))  # a new split may share nothing
+    assert figures.flows(run) == (None, [])
+
+
+def test_what_is_shown_of_many_has_both_ends():
+    rows = page.thinned(list(range(100)))
+    assert len(rows) == page.ROWS
+    assert (rows[0], rows[-1]) == (0, 99)
+    assert page.thinned([1, 2]) == [1, 2]
+    assert page.thinned([]) == []
+
+
+def test_status_of_a_run_that_is_not_finished(run):
+    assert page.status(run) == "finished"
+    summary = {**run.summary, "turns": 11, "turns_done": 6}
+    open_ = dataclasses.replace(run, finished=False, summary=summary)
+    assert page.status(open_).startswith("not finished: 6 of 11 turns are done")
+    nothing = dataclasses.replace(run, finished=False, summary={})
+    assert page.status(nothing) == "not finished: no turn has ended yet"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(None, "–"), (0.123456, "0.1235"), (1234.5, "1234"), (5e6, "5,000,000")]
+)
+def test_numbers(value, words):
+    assert page.number(value) == words

@@ -1,0 +1,53 @@
+"""Strips and sheets, by hand."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgta_tf.runtime import pictures
+
+
+def plain(*greys, size=2):
+    return np.stack([np.full((size, size, 3), grey, np.uint8) for grey in greys])
+
+
+def test_a_sheet_is_square_and_goes_row_by_row():
+    sheet = pictures.sheet(plain(1, 2, 3, 4, 5))
+    assert sheet.shape == (6, 6, 3)
+    assert sheet[::2, ::2, 0].tolist() == [[1, 2, 3], [4, 5, 0], [0, 0, 0]]
+
+
+def test_two_ends_have_a_gap_between_them_and_grey_where_images_are_missing():
+    row = pictures.two_ends(plain(1, 2), plain(9), 3)
+    assert row.shape == (2, 2 * 3 * 2 + pictures.GAP, 3)
+    assert row[0, :6:2, 0].tolist() == [1, 2, 128]
+    assert row[0, 6 + pictures.GAP :: 2, 0].tolist() == [9, 128, 128]
+
+
+def test_images_are_only_ever_made_smaller():
+    assert pictures.shrink(plain(7, size=8), 4).shape == (1, 4, 4, 3)
+    assert pictures.shrink(plain(7, size=2), 4).shape == (1, 2, 2, 3)
+
+
+def test_a_jpeg_keeps_colours():
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:, ::2] = (255, 0, 0)  # columns of one pixel: lost if colour were halved
+    seen = np.asarray(Image.open(io.BytesIO(pictures.jpeg(pixels, quality=95))))
+    assert np.abs(seen.astype(int) - pixels).max() < 40
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = str(tmp_path / "a" / "f.jpg")
+    pictures.write_bytes(path, [b"old", b"er"])
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="No space"):
+        pictures.write_bytes(path, [b"new"])
+    with open(path, "rb") as file:
+        assert file.read() == b"older"

@@ -1,0 +1,26 @@
+"""The smallest run with all stages, which the tests of commands share."""
+
+from mgta_tf import config as config_lib
+from mgta_tf import train
+
+FLAGS = {
+    "data_source": "shapes",
+    "shapes_count": 96,
+    "image_size": 32,
+    "width": 0.0625,
+    "blocks": (1, 1, 1, 1),
+    "iae_epochs": 1,
+    "rounds": 1,
+    "epochs_per_round": 1,
+    "final_epochs": 1,
+    "num_clusters": "auto",
+    "k_candidates": "5,6",
+    "clusters_per_batch": 4,
+    "images_per_cluster": 4,
+    "log_every_steps": 2,
+    "probe_every_rounds": 1,
+}
+
+
+def config_of(workdir, **flags):
+    return config_lib.from_dict(train.TrainConfig, {**FLAGS, "workdir": str(workdir), **flags})

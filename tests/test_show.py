@@ -1,0 +1,185 @@
+"""What a run shows of itself: pictures and members on disk, and TensorBoard, asked over HTTP."""
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.decomposition import PCA
+
+from mgta_tf.runtime.workdir import Workdir
+from mgta_tf.show import principal_coordinates
+
+
+def test_pictures_of_every_turn_are_kept(finished):
+    found = sorted(os.listdir(finished / "pictures"))
+    expected = ["members.npz", "originals.jpg"]
+    for number, net in ((0, 1), (1, 2), (1, 1), (2, 2)):
+        expected.append(f"round_{number:02d}_net{net}_reconstruction.jpg")
+    for number, net in ((1, 1), (1, 2), (2, 1)):
+        expected.append(f"round_{number:02d}_net{net}_clusters.jpg")
+    assert found == sorted(expected)
+    with Image.open(finished / "pictures" / "originals.jpg") as picture:
+        assert picture.size == (8 * 32, 32)
+    with Image.open(finished / "pictures" / "round_02_net1_clusters.jpg") as picture:
+        assert picture.size == (16 * 32 + 4, 4 * 32)
+
+
+def test_members_are_images_of_the_newest_labels(finished):
+    workdir = Workdir(str(finished))
+    with np.load(workdir.members, allow_pickle=False) as arrays:
+        kept = dict(arrays)
+    with np.load(workdir.labels(2, 0), allow_pickle=False) as newest:
+        label_of = dict(zip(newest["index"], newest["label"]))
+        assert [label_of[i] for i in kept["index"]] == list(kept["label"])
+        assert list(kept["size"]) == list(np.bincount(newest["label"]))
+    assert len(np.unique(kept["index"])) == len(kept["index"])
+    assert (int(kept["round"]), int(kept["net"])) == (2, 1)
+    assert kept["coordinates"].shape == (len(kept["index"]), 50)
+    assert set(kept["truth"]) <= set(range(len(kept["class_names"])))
+    assert len(set(kept["name"])) == len(kept["index"])
+
+
+def test_summary_says_which_clusters_the_galleries_show_and_what_showing_cost(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert (summary["turns"], summary["turns_done"]) == (7, 7)
+    assert [(row["round"], row["net"]) for row in summary["labellings"]] == [
+        (1, 1),
+        (1, 2),
+        (2, 1),
+    ]
+    for row in summary["labellings"]:
+        kinds = [one["kind"] for one in row["telling"]]
+        assert kinds == ["largest", "median", "smallest", "tightest"]
+        assert row["telling"][0]["images"] == row["largest"]
+        assert row["telling"][2]["images"] == row["smallest"]
+        assert 0 < row["show_seconds"] < 60
+
+
+# ------------------------------------------------------------------------------------- TensorBoard
+
+
+@pytest.fixture(scope="module")
+def ask(finished):
+    """Asks a TensorBoard that looks at the run: path, query → the bytes of its answer."""
+    words = ["--host=127.0.0.1", "--port=0", "--load_fast=false", "--reload_interval=0"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", f"--logdir={finished}/tensorboard", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for line in server.stderr:
+            if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+                break
+
+        def get(path, **query):
+            url = f"{found.group()}data/plugin/{path}?{urllib.parse.urlencode(query)}"
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                return answer.read()
+
+        yield get
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_tensorboard_has_the_scalars_of_both_nets(ask):
+    tags = json.loads(ask("scalars/tags"))
+    for net in ("net1", "net2"):
+        assert {"loss", "triplet_loss", "hardest_positive", "clusters/nmi_truth"} <= set(tags[net])
+        points = json.loads(ask("scalars/scalars", run=net, tag="reconstruction_loss"))
+        assert len(points) >= 2
+        assert all(value > 0 for _, _, value in points)
+    curve = json.loads(ask("scalars/scalars", run="net1", tag="k/round_01/ch"))
+    assert [step for _, step, _ in curve] == [5, 6]
+    assert {"result/probe_map", "result/reconstruction_loss"} <= set(tags["run"])
+
+
+def test_tensorboard_has_the_pictures(ask):
+    tags = json.loads(ask("images/tags"))
+    for net in ("net1", "net2"):
+        names = {"reconstruction", *(f"gallery/{k}" for k in ("largest", "median", "smallest"))}
+        assert names | {"gallery/tightest"} <= set(tags[net])
+        shown = json.loads(ask("images/images", run=net, tag="reconstruction", sample=0))
+        picture = ask("images/individualImage", **dict(urllib.parse.parse_qsl(shown[0]["query"])))
+        with Image.open(io.BytesIO(picture)) as picture:
+            assert picture.size == (32, 64)
+
+
+def test_tensorboard_has_the_histograms(ask):
+    tags = json.loads(ask("histograms/tags"))
+    for net in ("net1", "net2"):
+        for name in ("embedding_norm", "hardest_positive", "hardest_negative"):
+            assert f"histogram/{name}" in tags[net]
+            buckets = json.loads(ask("histograms/histograms", run=net, tag=f"histogram/{name}"))
+            assert sum(count for *_, count in buckets[-1][2]) == 4 * 16  # batches × P·K anchors
+        assert "clusters/size" in tags[net]
+    assert "histogram/embedding_norm" in json.loads(ask("distributions/tags"))["net1"]
+
+
+def test_tensorboard_has_flags_and_networks_as_text(ask):
+    assert set(json.loads(ask("text/tags"))["run"]) == {"flags", "networks"}
+    (flags,) = json.loads(ask("text/text", run="run", tag="flags"))
+    assert "--num_clusters=auto" in flags["text"]
+    (networks,) = json.loads(ask("text/text", run="run", tag="networks"))
+    assert "Trainable params" in networks["text"]
+
+
+def test_tensorboard_compares_hyper_parameters_by_the_probe(ask):
+    experiment = json.loads(ask("hparams/experiment", request=json.dumps({"experimentName": ""})))
+    assert {"margin", "lambda_end", "num_clusters"} <= {
+        one["name"] for one in experiment["hparamInfos"]
+    }
+    names = [one["name"]["tag"] for one in experiment["metricInfos"]]
+    assert {"result/probe_map", "result/reconstruction_loss"} <= set(names)
+    request = {
+        "experimentName": "",
+        "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_RUNNING"],
+        "colParams": [{"metric": {"tag": "result/probe_map", "group": ""}}],
+        "startIndex": 0,
+        "sliceSize": 10,
+    }
+    groups = json.loads(ask("hparams/session_groups", request=json.dumps(request)))
+    (group,) = groups["sessionGroups"]
+    assert group["hparams"]["margin"] == 0.3
+    (value,) = [m["value"] for m in group["metricValues"] if m["name"]["tag"] == "result/probe_map"]
+    assert 0 < value <= 100
+
+
+def test_tensorboard_projects_embeddings_with_sprites_clusters_and_classes(ask, finished):
+    assert json.loads(ask("projector/runs")) == ["run"]
+    (embedding,) = json.loads(ask("projector/info", run="run"))["embeddings"]
+    points, dimensions = embedding["tensorShape"]
+    name = embedding["tensorName"]
+    assert name == "round_02_net1"
+    tensor = np.frombuffer(ask("projector/tensor", run="run", name=name), np.float32)
+    assert tensor.size == points * dimensions
+    assert np.isfinite(tensor).all()
+    rows = list(
+        csv.DictReader(
+            ask("projector/metadata", run="run", name=name).decode().splitlines(), delimiter="\t"
+        )
+    )
+    assert len(rows) == points
+    with np.load(finished / "pictures" / "members.npz", allow_pickle=False) as kept:
+        assert [int(row["cluster"]) for row in rows] == list(kept["label"])
+        assert [row["class"] for row in rows] == list(kept["class_names"][kept["truth"]])
+    assert ask("projector/sprite_image", run="run", name=name).startswith(b"\xff\xd8")
+
+
+def test_principal_coordinates_are_those_of_scikit_learn():
+    points = np.random.default_rng(5).normal(size=(40, 7)).astype(np.float32) * np.arange(1, 8) + 9
+    for count in (3, 50):
+        ours = principal_coordinates(points, count)
+        theirs = PCA().fit_transform(points)[:, :count]
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(np.abs(ours), np.abs(theirs), rtol=1e-3, atol=1e-3)
