@@ -26,6 +26,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.evaluation import boxes
 from mgta_tf.evaluation.boxes import Detections
 from mgta_tf.models import artifact
+from mgta_tf.runtime.checkpoints import drop_damaged
 from mgta_tf.runtime.monitoring import Part, Progress
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import Workdir
@@ -70,6 +71,7 @@ class Detector:
     def __init__(self, config: DetectConfig, workdir: Workdir, train: bool):
         self._config, self._workdir = config, workdir
         self._there = records.objects_of(self._files(TEST_SET))
+        drop_damaged(workdir.checkpoints)
         strategy = make_strategy(config.schedule.batch_size, "batch_size")
         params = experiment(config)
         if train:

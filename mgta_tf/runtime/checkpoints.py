@@ -244,6 +244,32 @@ def _unpack(content: bytes) -> dict[int | None, np.ndarray]:
     return {None if half == "None" else int(half): labels for half, labels in arrays.items()}
 
 
+def drop_damaged(directory: str) -> None:
+    """Takes damaged checkpoints out of a folder's list, from the newest to the first whole one.
+
+    For trainers that restore the newest without looking; the files stay.
+
+    Raises:
+      UserError: all are damaged.
+    """
+    state = tf.train.get_checkpoint_state(directory)
+    paths = list(state.all_model_checkpoint_paths) if state else []
+    whole = list(paths)
+    while whole:
+        try:
+            reader = tf.train.load_checkpoint(whole[-1])
+            for name in reader.get_variable_to_shape_map():
+                reader.get_tensor(name)
+        except DAMAGED as error:
+            print(f"{whole.pop()}: damaged ({_first_line(error)}); trying the one before it")
+        else:
+            break
+    if paths and not whole:
+        raise UserError(f"{directory}: every checkpoint in it is damaged")
+    if whole != paths:
+        tf.compat.v1.train.update_checkpoint_state(directory, whole[-1], whole)
+
+
 def _first_line(error: Exception) -> str:
     """What TensorFlow says, less the name of its graph's node."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]

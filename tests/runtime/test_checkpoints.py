@@ -204,3 +204,28 @@ def test_when_a_checkpoint_is_due(monkeypatch):
     assert due == [4, 8, 12]  # after 12, 24, 36 seconds
     monkeypatch.setattr(preemption, "requested", lambda: True)
     assert cadence.due(13)
+
+
+@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("cut", [True, False])
+def test_damaged_ones_leave_tensorflows_list(tmp_path, part, cut, capsys):
+    def damage(number):
+        path = tmp_path / f"ckpt-{number}.{part}"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 3] ^= 0xFF
+        path.write_bytes(content[: len(content) // 2] if cut else content)
+
+    state = tf.train.Checkpoint(weights=tf.Variable(tf.ones(100)))
+    manager = tf.train.CheckpointManager(state, str(tmp_path), max_to_keep=3)
+    for _ in range(3):
+        manager.save()
+    checkpoints_lib.drop_damaged(str(tmp_path))
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "ckpt-3")
+    for number in (2, 3):
+        damage(number)
+    checkpoints_lib.drop_damaged(str(tmp_path))
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "ckpt-1")
+    assert "ckpt-3: damaged" in capsys.readouterr().out
+    damage(1)
+    with pytest.raises(UserError, match="every checkpoint in it is damaged"):
+        checkpoints_lib.drop_damaged(str(tmp_path))
