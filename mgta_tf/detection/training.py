@@ -26,6 +26,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.evaluation import boxes
 from mgta_tf.evaluation.boxes import Detections
 from mgta_tf.models import artifact
+from mgta_tf.runtime import preemption
 from mgta_tf.runtime.checkpoints import drop_damaged
 from mgta_tf.runtime.monitoring import Part, Progress
 from mgta_tf.runtime.strategy import make_strategy
@@ -142,7 +143,7 @@ class Detector:
           Diverged: the loss became NaN or infinite; the checkpoints are from before.
         """
         try:
-            with _quiet():
+            with _quiet(), preemption.deferred():
                 self._runner.controller.train(self._config.schedule.steps)
         except tf.errors.InvalidArgumentError:  # an index that was computed from NaN
             weights = self.model.trainable_variables
@@ -152,6 +153,9 @@ class Detector:
 
     def _after_loop(self, outputs: dict[str, Any]) -> None:
         self._watch(outputs, self.step)
+        if preemption.requested():
+            self._runner.controller.save_checkpoint()
+            preemption.leave()
 
     def evaluate(self) -> dict[str, Any]:
         """Judges the detector on VOC2007's test set; leaves `detections.png`.
