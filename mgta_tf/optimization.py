@@ -126,7 +126,7 @@ def descend(
         replica = tf.distribute.get_replica_context()
         share = tf.ones_like(loss) / replica.num_replicas_in_sync
         gradients = tape.gradient(loss, model.trainable_variables, output_gradients=share)
-        shares = [*gradients, loss * share]
+        shares = [*gradients, tf.cast(loss * share, gradients[0].dtype)]
         *gradients, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, shares)
         norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)

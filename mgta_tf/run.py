@@ -506,7 +506,7 @@ class Run:
         lines = [
             f"done: {len(rows)} turns in {duration(total)}, {shown / max(total, 1e-9):.1%} of it "
             "for pictures",
-            f"  last training:     {_words(last['TMP'])}",
+            *([f"  last training:     {_words(last['TMP'])}"] if "TMP" in last else []),
             *([f"  last labels:       {_words(last['GLP'])}"] if "GLP" in last else []),
             f"  losses, clusters:  {self.workdir.summary}",
             f"  pictures:          {os.path.dirname(self.workdir.originals)}",

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mgta_tf import config as config_lib
 from mgta_tf import export, train
+from mgta_tf.detection.config import DetectConfig
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import checkpoints
 from mgta_tf.runtime.workdir import Workdir, load_config
@@ -59,7 +60,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
 
 
 def test_labels_are_those_of_the_halves(finished):
-    found = sorted(os.listdir(finished / "labels"))
+    found = sorted(n for n in os.listdir(finished / "labels") if n.endswith(".npz"))
     assert found == ["round_01_net1.npz", "round_01_net2.npz", "round_02_net1.npz"]
     index = []
     for name in found:
@@ -378,7 +379,9 @@ def test_one_line_for_bad_input(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(glob.glob("flags/*.flagfile")))
 def test_every_flagfile_resolves_and_says_what_it_is(path):
-    config_class = SupervisedConfig if "supervised" in path else train.TrainConfig
+    config_class = train.TrainConfig
+    for word, other in (("supervised", SupervisedConfig), ("_c4", DetectConfig)):
+        config_class = other if word in path else config_class
     assert dataclasses.is_dataclass(load_config(path, config_class))
     with open(path) as file:
         head = file.read()
