@@ -106,6 +106,8 @@ def report(
         seconds_per_step=seconds,
         steps=detector.step,
         train_set=config.voc.train_set,
+        num_train=detector.num_train,
+        num_test=detector.num_test,
         saved_model=config.run.saved_model,
         versions=versions(),
     )

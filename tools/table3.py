@@ -102,6 +102,10 @@ def as_text(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
             cells = [_number(result[key]) if result else "" for key in FIGURES]
             line += "".join(f" {cell:>{width}s}" for cell, width in zip(cells, (16, 6, 6)))
         lines.append(line.rstrip())
+    for train_set in used:
+        results = [row[train_set] for row in rows.values() if train_set in row]
+        for train, test in sorted({(r["num_train"], r["num_test"]) for r in results}):
+            lines.append(f"{SETS[train_set]} here: {train} images to train, {test} to test")
     lines.append("'-': the training did not converge")
     return "\n".join(lines) + "\n"
 

@@ -21,7 +21,7 @@ from mgta_tf.detection import cache, drawing, parser, records
 from mgta_tf.detection.anchors import OctaveAnchor
 from mgta_tf.detection.config import TEST_SET, TRAIN_SETS, DetectConfig
 from mgta_tf.detection.heads import FrozenBody
-from mgta_tf.detection.task import FasterRcnnC4Task, experiment, to_detections
+from mgta_tf.detection.task import FasterRcnnC4Task, experiment, num_images, to_detections
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import boxes
 from mgta_tf.evaluation.boxes import Detections
@@ -114,6 +114,16 @@ class Detector:
     @property
     def seconds_per_step(self) -> float | None:
         return self._watch.seconds_per_step
+
+    @property
+    def num_train(self) -> int:
+        """Images to train on."""
+        return num_images(self._config.voc, self._train_sets)
+
+    @property
+    def num_test(self) -> int:
+        """Images to judge on."""
+        return num_images(self._config.voc, (TEST_SET,))
 
     @property
     def model(self) -> tf.keras.Model:

@@ -21,6 +21,8 @@ def run(folder, value, train_set="voc07"):
         "seconds_per_step": 0.5,
         "diverged": value is None,
         "train_set": train_set,
+        "num_train": 600,
+        "num_test": 200,
     }
     (folder / "detection.json").write_text(json.dumps(found))
     return str(folder)
@@ -41,6 +43,7 @@ def test_text_has_the_papers_rows_in_the_papers_order(rows):
     assert lines[2][:4] == ["IAE", "(baseline)", "11.27", "17.01"]
     assert lines[2][4:] == ["12.00", "13.00", "6.00", "18.00", "19.00", "9.00"]
     assert lines[3] == ["mine", "4.00", "5.00", "2.00"]
+    assert lines[4] == ["VOC07", "here:", "600", "images", "to", "train,", "200", "to", "test"]
 
 
 def test_files(rows, tmp_path):
