@@ -172,6 +172,6 @@ def draw(plan: dict[str, Any], rows: Rows, path: str) -> None:
         axes.plot([place] * len(values), values, "k.", markersize=5)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_ylabel("SVM mAP, %")
-    axes.set_title("Linear SVMs on frozen res4: methods (blue), variants (grey)")
+    axes.set_title("Frozen res4: methods blue, variants grey", fontsize="medium")
     axes.grid(axis="y", alpha=0.3)
     figure.savefig(path, dpi=110)
