@@ -105,9 +105,10 @@ def batch_hard_triplet_loss(
 ):
     """L_htri, eq. 6: for every anchor its farthest positive and its nearest negative.
 
-    Which pair is chosen is decided on a float64 Gram matrix without gradient; the distances of the
-    chosen pairs are then measured on the differences themselves, in float32. So nothing of size
-    [N, N, D] is held, equal embeddings are at distance exactly 0, and their gradient is 0, not NaN.
+    Which pair is chosen is decided on a float64 Gram matrix; the distances of the chosen pairs are
+    then measured on the differences themselves, in float32. So nothing of size [N, N, D] is held,
+    equal embeddings are at distance exactly 0, and their gradient is 0, not NaN. The matrix itself
+    has a gradient only where its soft minimum is taken.
 
     An anchor counts only if the batch holds a positive (another image of its cluster) and a
     negative; images with a label below 0 (no cluster) are neither anchor, positive nor negative.
@@ -135,14 +136,14 @@ def batch_hard_triplet_loss(
     if normalize:
         embeddings = tf.math.l2_normalize(embeddings, axis=1)
 
-    squared = _squared_distances(tf.stop_gradient(embeddings))  # [N, N]
+    squared = _squared_distances(embeddings)  # [N, N]
     is_positive, is_negative = _pairs(labels)
     chosen_positive = _choose(is_positive, squared, "farthest", positive, draws)
     counts = tf.reduce_any(is_positive, axis=1) & tf.reduce_any(is_negative, axis=1)
 
     positive_distance = _distance(embeddings, tf.gather(embeddings, chosen_positive))  # [N]
     if negative == "soft":
-        negative_distance = _soft_minimum(embeddings, is_negative, temperature)
+        negative_distance = _soft_minimum(squared, is_negative, temperature)
     else:
         chosen_negative = _choose(is_negative, squared, "nearest", negative, draws)
         negative_distance = _distance(embeddings, tf.gather(embeddings, chosen_negative))
@@ -199,10 +200,9 @@ def _choose(candidates, squared, hardest: str, which: str, draws):
     return tf.argmax(tf.where(candidates, squared, -infinity), axis=1)
 
 
-def _soft_minimum(embeddings, candidates, temperature: float):
-    """-τ ln Σ exp(-d / τ) over every row's candidates, [N, D], [N, N] → [N]; large without any."""
-    distance = _root(_squared_distances(embeddings))
-    closeness = tf.where(candidates, -distance / temperature, -1e9)
+def _soft_minimum(squared, candidates, temperature: float):
+    """-τ ln Σ exp(-d / τ) over every row's candidates, [N, N] → [N]; large without any."""
+    closeness = tf.where(candidates, -_root(squared) / temperature, -1e9)
     return tf.cast(-temperature * tf.reduce_logsumexp(closeness, axis=1), tf.float32)
 
 
