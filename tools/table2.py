@@ -142,6 +142,11 @@ def draw(path: str, results: dict[str, dict[str, Any]]) -> None:
     axes.set_xticks(range(len(labels)), labels, rotation=60 if len(labels) > 1 else 0, ha="right")
     axes.set_ylabel("average precision, %")
     axes.set_title("Linear SVMs on frozen features (Table 2)")
+    save_bars(figure, axes, path)
+
+
+def save_bars(figure: Any, axes: Any, path: str) -> None:
+    """Writes a bar chart as PNG, with its grid and its legend, and lets go of it."""
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=8)
     figure.tight_layout()

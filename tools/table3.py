@@ -21,7 +21,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from table2 import parse_models
+from table2 import parse_models, save_bars
 
 from mgta_tf import cli
 from mgta_tf.config import flag
@@ -150,11 +150,7 @@ def draw(path: str, rows: dict[str, dict[str, dict[str, Any]]]) -> None:
     axes.set_xticks(range(len(rows)), titles, rotation=20, ha="right")
     axes.set_ylabel("AP50 by 11 points, %")
     axes.set_title("Faster R-CNN C4, frozen body (Table 3)")
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_bars(figure, axes, path)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from mgta_tf.runtime.monitoring import duration
 from mgta_tf.runtime.workdir import NEUTRAL
 
 ROWS = 12  # labellings and reconstructions that are shown, at most: the first, the last, between
-SCORES = ("probe_map", "probe_top1", "probe_knn")
 
 
 def render(records: Sequence[Record]) -> str:
