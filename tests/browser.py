@@ -38,8 +38,12 @@ def chromium():
 
 
 def resize(driver, width, height, scheme="light"):
-    """Makes the page so many pixels wide and high; 'light' or 'dark' is what the user prefers."""
+    """Makes the page so many pixels wide and high; 'light' or 'dark' is what the user prefers.
+
+    So is no motion: a smooth scroll is still under way when the driver clicks.
+    """
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    prefers = [{"name": "prefers-color-scheme", "value": scheme}]
+    wanted = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+    prefers = [{"name": name, "value": value} for name, value in wanted.items()]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": prefers})
