@@ -35,8 +35,8 @@ class GuidanceConfig:
     final_epochs: int = flag(
         10, "Stage 3: epochs of N2 on all images, with the labels of N1.", minimum=0
     )
-    lambda_start: float = flag(0.1, "λ₁ of eq. 8 in the first round (§4.2).", minimum=0.0)
-    lambda_end: float = flag(1.0, "λ₁ in the last round and in stage 3.", minimum=0.0)
+    lambda_start: float = flag(100.0, "λ₁ of eq. 8 in the first round; §4.2 has 0.1.", minimum=0.0)
+    lambda_end: float = flag(100.0, "λ₁ in the last round and in stage 3; §4.2 has 1.", minimum=0.0)
     schedule: str = flag(
         "sequential",
         "N2 labels after it has trained (§4.2), or both label before either trains (§3.4).",

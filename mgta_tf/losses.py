@@ -15,30 +15,30 @@ class LossConfig:
     """Losses (§3.3)."""
 
     reconstruction_reduction: str = flag(
-        "sum",
-        "Over the pixels of an image: eq. 7's sum, or §4.2's mean, under which the triplet term "
-        "outweighs the reconstruction by three orders.",
-        choices=("sum", "mean"),
+        "mean",
+        "Over the pixels of an image: §4.2's mean, or eq. 7's sum, under which the reconstruction "
+        "outweighs the triplet term by three orders.",
+        choices=("mean", "sum"),
     )
     margin: float = flag(0.3, "α of eq. 6, in units of embedding distance.", minimum=0.0)
-    soft_margin: bool = flag(False, "ln(1 + e^x) in place of eq. 6's [α + x]₊.")
+    soft_margin: bool = flag(True, "ln(1 + e^x) in place of eq. 6's [α + x]₊.")
     triplet_reduction: str = flag(
         "mean", "Over the anchors: mean, or eq. 6's sum.", choices=("mean", "sum")
     )
     normalize_embedding: bool = flag(
-        False, "Distances between embeddings of length 1, not as the encoder leaves them."
+        True, "Distances between embeddings of length 1, not as the encoder leaves them (eq. 6)."
     )
     triplet_positive: str = flag(
-        "hardest",
-        "Which image of its cluster an anchor is compared with: eq. 6's farthest, the nearest, "
+        "nearest",
+        "Which image of its cluster an anchor is compared with: the nearest, eq. 6's farthest, "
         "or any.",
-        choices=("hardest", "nearest", "random"),
+        choices=("nearest", "hardest", "random"),
     )
     triplet_negative: str = flag(
-        "hardest",
-        "Which image of another cluster: eq. 6's nearest, any, or all of them by the soft minimum "
-        "of their distances (with --soft_margin the N-pair loss of Sohn, 2016).",
-        choices=("hardest", "random", "soft"),
+        "soft",
+        "Which image of another cluster: all of them by the soft minimum of their distances (with "
+        "--soft_margin the N-pair loss of Sohn, 2016), eq. 6's nearest, or any.",
+        choices=("soft", "hardest", "random"),
     )
     triplet_temperature: float = flag(
         0.1,

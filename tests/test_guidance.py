@@ -34,7 +34,11 @@ def test_sequence(schedule, who, split_policy):
 
 
 def test_epochs_and_lambda_of_the_paper():
-    turns = [t for t in guidance.turns(GuidanceConfig()) if t.process == "TMP"]
+    turns = [
+        t
+        for t in guidance.turns(GuidanceConfig(lambda_start=0.1, lambda_end=1.0))
+        if t.process == "TMP"
+    ]
     assert [t.epochs for t in turns] == [100] + [10] * 21
     by_round = [t.lambda1 for t in turns if t.stage == "mutual" and t.net == 1]
     assert by_round == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
@@ -49,7 +53,8 @@ def test_stages_can_be_left_out():
 
 
 def test_one_round_has_the_last_lambda():
-    assert guidance.lambda_of_round(GuidanceConfig(rounds=1), 1) == 1.0
+    config = GuidanceConfig(rounds=1, lambda_start=0.1, lambda_end=1.0)
+    assert guidance.lambda_of_round(config, 1) == 1.0
 
 
 @pytest.mark.parametrize("num_images", [10, 11])

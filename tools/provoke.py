@@ -38,6 +38,17 @@ COMMON = {
     "num_clusters": 12,
     "clusters_per_batch": 8,
     "images_per_cluster": 4,
+    "views_per_image": 1,
+    "reconstruction_reduction": "sum",  # eq. 6 and 7 to the letter: the margin shows a collapse
+    "normalize_embedding": "false",
+    "triplet_positive": "hardest",
+    "triplet_negative": "hardest",
+    "soft_margin": "false",
+    "lambda_start": 0.1,
+    "lambda_end": 1,
+    "crop_min_area": 0.4,
+    "color_jitter": 0.2,
+    "grayscale": 0,
     "log_every_steps": 5,
     "warmup_steps": 20,
 }

@@ -33,8 +33,13 @@ def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
         *[
             line
             for title, part in plan["tables"].items()
-            for line in (f"## {title}", "", *table(part, rows), "")
+            for line in (f"## {title}", "", *table(part, rows, plan["bases"][title]), "")
         ],
+        "## What helped and what did not",
+        "",
+        *verdicts(plan, rows),
+        *plan["findings"],
+        "",
         "## Search",
         "",
         *search_lines(search),
@@ -94,10 +99,12 @@ def interval(values: list[float]) -> tuple[float, float]:
     return mean - reach, mean + reach
 
 
-def table(methods: dict[str, Any], rows: Rows) -> list[str]:
+def table(methods: dict[str, Any], rows: Rows, base: str) -> list[str]:
+    """Every method; its mAP less that of `base`, with the interval, in the fifth column."""
     lines = [
-        "| method | what | seeds | SVM mAP | top-1 | 20-NN | VOC-mini mAP | CPU s a run |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| method | what | seeds | SVM mAP | against `{base}` | top-1 | 20-NN | VOC-mini mAP "
+        "| CPU s a run |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, method in methods.items():
         found = rows[name]
@@ -109,9 +116,41 @@ def table(methods: dict[str, Any], rows: Rows) -> list[str]:
             lambda row: row["voc_map"],
         ):
             cells.append(spread([read(row) for row in found if read(row) is not None]))
+        cells.insert(4, "" if name == base else difference(paired(rows, name, base)))
         cells.append(f"{statistics.mean(r['cpu_seconds'] for r in found):.0f}" if found else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def difference(values: list[float]) -> str:
+    """'+0.42 (+0.10 to +0.74)', or '+0.42' of one, or '-' of none."""
+    if not values:
+        return "-"
+    mean = f"{statistics.mean(values):+.2f}"
+    if len(values) == 1:
+        return mean
+    low, high = interval(values)
+    return f"{mean} ({low:+.2f} to {high:+.2f})"
+
+
+def verdicts(plan: dict[str, Any], rows: Rows) -> list[str]:
+    """Three lists: what is better than its table's base, what is worse, what cannot be told."""
+    lists: dict[str, list[str]] = {"Better": [], "Worse": [], "No difference that was seen": []}
+    for title, methods in plan["tables"].items():
+        base = plan["bases"][title]
+        for name in methods:
+            values = paired(rows, name, base)
+            if name == base or len(values) < 2:
+                continue
+            low, high = interval(values)
+            kind = "Better" if low > 0 else "Worse" if high < 0 else "No difference that was seen"
+            lists[kind].append(f"`{name}` against `{base}`: {difference(values)}")
+    return [
+        line
+        for kind, found in lists.items()
+        if found
+        for line in (f"{kind}:", "", *(f"* {words}" for words in found), "")
+    ]
 
 
 def spread(values: list[float]) -> str:

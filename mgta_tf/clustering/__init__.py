@@ -30,7 +30,7 @@ class ClusterConfig:
     """Generating labels (GLP, §3.2)."""
 
     num_clusters: int | str = flag(
-        100,
+        300,
         "K: clusters of a round; the paper has 100 and 300. auto: chosen among --k_candidates for "
         "the first labels, then kept. adaptive: chosen each time (future work, §5).",
         minimum=2,

@@ -24,17 +24,17 @@ NO_CLUSTER = -1
 class BatchConfig:
     """Batches (§3.3.1)."""
 
-    clusters_per_batch: int = flag(16, "P: clusters in a batch.", minimum=2)
-    images_per_cluster: int = flag(4, "K: images of each cluster in a batch.", minimum=2)
+    clusters_per_batch: int = flag(32, "P: clusters in a batch.", minimum=2)
+    images_per_cluster: int = flag(2, "K: images of each cluster in a batch.", minimum=2)
     cluster_sampling: str = flag(
         "uniform",
         "How often a cluster comes up: all alike, or in proportion to its images.",
         choices=("uniform", "proportional"),
     )
     views_per_image: int = flag(
-        1,
+        2,
         "Times that an image appears in its batch, each augmented by itself; K counts them all. "
-        "Above 1 an image is a positive of itself (not in the paper).",
+        "Above 1 an image is a positive of itself; the paper has 1.",
         minimum=1,
     )
     global_batch: int = flag(

@@ -10,7 +10,7 @@ from mgta_tf.data.sampler import BatchConfig
 from mgta_tf.errors import UserError
 
 P, K = 5, 4
-CONFIG = BatchConfig(clusters_per_batch=P, images_per_cluster=K)
+CONFIG = BatchConfig(clusters_per_batch=P, images_per_cluster=K, views_per_image=1)
 
 
 def clusters_of(sizes, seed=0):
@@ -48,7 +48,7 @@ def test_every_order_of_a_deck_is_as_likely_as_another():
 @pytest.mark.parametrize("sampling", ["uniform", "proportional"])
 def test_rows_are_p_clusters_of_k_distinct_images(sampling):
     images, labels = clusters_of([4, 5, 6, 7, 8, 30, 40])
-    config = BatchConfig(P, K, sampling)
+    config = BatchConfig(P, K, sampling, views_per_image=1)
     label_of = dict(zip(images, labels))
     plan = sampler.pk_plan(images, labels, config, epochs=50, seed=[1])
     for row in plan:
@@ -91,7 +91,8 @@ def test_uniform_draws_clusters_alike_and_proportional_by_size():
     label_of = dict(zip(images, labels))
 
     def draws(sampling):
-        plan = sampler.pk_plan(images, labels, BatchConfig(2, K, sampling), epochs=60, seed=[3])
+        config = BatchConfig(2, K, sampling, views_per_image=1)
+        plan = sampler.pk_plan(images, labels, config, epochs=60, seed=[3])
         return np.bincount([label_of[i] for i in plan[:, ::K].ravel()], minlength=10)
 
     uniform = draws("uniform")
@@ -104,7 +105,8 @@ def test_uniform_draws_clusters_alike_and_proportional_by_size():
 def test_proportional_with_a_giant_cluster_has_it_in_every_batch():
     images, labels = clusters_of([5000, 10, 10, 10, 10, 10])
     label_of = dict(zip(images, labels))
-    plan = sampler.pk_plan(images, labels, BatchConfig(3, 2, "proportional"), epochs=1, seed=[0])
+    config = BatchConfig(3, 2, "proportional", views_per_image=1)
+    plan = sampler.pk_plan(images, labels, config, epochs=1, seed=[0])
     for row in plan[:200]:
         assert 0 in [label_of[i] for i in row]
 

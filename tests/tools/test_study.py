@@ -56,11 +56,29 @@ def test_an_interval_across_0_is_undecided():
 def test_the_page_and_picture_of_few_runs(tmp_path):
     rows = rows_of(iae=[row(1, 5.0), row(2, 6.0)])
     text = study_report.page(PLAN, rows, [])
-    assert "| `iae` | stage 1: reconstruction only | 2 | 5.50 ± 0.71 | 2.75 ± 0.35 |" in text
-    assert "| `mgta_300` | the paper's method, k = 300 | 0 | - | - | - | - | - |" in text
+    assert "| `iae` | stage 1: reconstruction only | 2 | 5.50 ± 0.71 | - | 2.75 ± 0.35 |" in text
+    assert "| `mgta_300` | the paper's method, k = 300 | 0 | - | - | - | - | - | - |" in text
     study_report.draw(PLAN, rows, str(tmp_path / "t.png"))
     with Image.open(tmp_path / "t.png") as picture:
         assert picture.size[0] > 300
+
+
+def test_better_worse_and_undecided_are_told_apart():
+    rows = rows_of(
+        iae_longer=[row(1, 5.0), row(2, 6.0), row(3, 7.0)],
+        mgta_plus=[row(1, 6.0), row(2, 7.5), row(3, 8.0)],
+        random=[row(1, 4.0), row(2, 4.9), row(3, 6.0)],
+        mgta_100=[row(1, 5.5), row(2, 5.5), row(3, 7.0)],
+        mgta_300=[row(1, 9.0)],
+    )
+    # 1, 1.5, 1 as above; -1, -1.1, -1: s = 0.05774, ± 0.1434; 0.5, -0.5, 0: s = 0.5, ± 1.2421
+    text = "\n".join(study_report.verdicts(PLAN, rows))
+    better, rest = text.split("Worse:")
+    worse, undecided = rest.split("No difference that was seen:")
+    assert "* `mgta_plus` against `iae_longer`: +1.17 (+0.45 to +1.88)" in better
+    assert "* `random` against `iae_longer`: -1.03 (-1.18 to -0.89)" in worse
+    assert "* `mgta_100` against `iae_longer`: +0.00 (-1.24 to +1.24)" in undecided
+    assert "mgta_300" not in text  # one seed decides nothing
 
 
 def committed():
