@@ -14,12 +14,11 @@ import json
 import platform
 from typing import Any
 
+import marked
+
 from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
-from mgta_tf.runtime.monitoring import write_atomically
-
-BEGIN, END = "<!-- measured: tools/performance.py writes what follows -->", "<!-- end -->"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +33,9 @@ def main(config: PerformanceConfig) -> None:
     try:
         with open(config.json, encoding="utf-8") as file:
             rows = json.load(file)
-        with open(config.page, encoding="utf-8") as file:
-            page = file.read()
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read what was measured, or the page: {error}") from None
-    if BEGIN not in page or END not in page:
-        raise UserError(f"{config.page}: the marks of the table are missing")
-    before, rest = page.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    write_atomically(config.page, f"{before}{BEGIN}\n\n{table(rows)}\n{END}{after}")
+        raise UserError(f"--json={config.json}: cannot be read ({error})") from None
+    marked.replace(config.page, "tools/performance.py", table(rows))
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -2,7 +2,7 @@
 
   python tools/study.py --plan=docs/study.json --data_dir=tiny-imagenet-100 \\
       --voc_root=VOCdevkit --workdir=runs/study
-  python tools/study.py --plan=docs/study.json                 only writes the page anew
+  python tools/study.py --plan=docs/study.json --readme=README.md     only writes the pages anew
 
 Every run becomes a row of docs/results/METHOD.json as soon as it is judged, and is not run again:
 the same command goes on where it was. All runs of a seed start from one IAE.
@@ -13,9 +13,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import time
 from typing import Any
 
 import experiment
+import marked
 import study_report
 
 from mgta_tf import cli
@@ -36,6 +38,7 @@ class StudyConfig:
     voc_root: str = flag("", "VOCdevkit to judge by as well; none: not done.")
     workdir: str = flag("", "Folder for the runs.")
     results: str = flag("docs/results", "Folder of the rows; the page lies beside it.")
+    readme: str = flag("", "Also a page to whose marked part the first table goes.")
     only: str = flag("", "Methods to run, separated by commas; all if empty.")
     seeds: str = flag("", "Seeds to run, separated by commas; the plan's if empty.")
 
@@ -98,6 +101,7 @@ def run_one(
         "seed": seed,
         **{key: found[key] for key in (*KEPT, "seconds", "cpu_seconds", "voc_map")},
         "flags": flags,
+        "date": time.strftime("%Y-%m-%d"),
         "versions": versions(),
     }
     os.makedirs(config.results, exist_ok=True)
@@ -193,6 +197,8 @@ def write_page(config: StudyConfig, plan: dict[str, Any]) -> None:
     search = load_rows(os.path.join(config.results, "search.json"))
     page = os.path.join(os.path.dirname(config.results), "results.md")
     write_atomically(page, study_report.page(plan, rows, search))
+    if config.readme:
+        marked.replace(config.readme, "tools/study.py", study_report.summary(plan, rows))
     if any(rows.values()):
         study_report.draw(plan, rows, os.path.join(config.results, "table.png"))
 

@@ -60,6 +60,31 @@ def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def summary(plan: dict[str, Any], rows: Rows) -> str:
+    """The README's table: the methods of the first table, each with its command and date."""
+    lines = [
+        "| method | SVM mAP | top-1 | 20-NN | VOC-mini mAP | seeds | `--only=` | date |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, method in next(iter(plan["tables"].values())).items():
+        found = rows[name]
+        date = max((row["date"] for row in found), default="-")
+        cells = [method["about"], *measures(found), str(len(found)), f"`{name}`", date]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def measures(found: list[dict[str, Any]]) -> list[str]:
+    """SVM mAP, top-1, 20-NN and VOC-mini mAP of the rows, as cells."""
+    readers = (
+        lambda row: row["map"],
+        lambda row: row["top1"],
+        lambda row: row["knn"]["20"],
+        lambda row: row["voc_map"],
+    )
+    return [spread([read(row) for row in found if read(row) is not None]) for read in readers]
+
+
 def answer(rows: Rows, question: str, one: str, other: str) -> str:
     """A question, and what the runs of both methods with the same seeds say to it."""
     differences = paired(rows, one, other)
@@ -108,14 +133,7 @@ def table(methods: dict[str, Any], rows: Rows, base: str) -> list[str]:
     ]
     for name, method in methods.items():
         found = rows[name]
-        cells = [f"`{name}`", method["about"], str(len(found))]
-        for read in (
-            lambda row: row["map"],
-            lambda row: row["top1"],
-            lambda row: row["knn"]["20"],
-            lambda row: row["voc_map"],
-        ):
-            cells.append(spread([read(row) for row in found if read(row) is not None]))
+        cells = [f"`{name}`", method["about"], str(len(found)), *measures(found)]
         cells.insert(4, "" if name == base else difference(paired(rows, name, base)))
         cells.append(f"{statistics.mean(r['cpu_seconds'] for r in found):.0f}" if found else "-")
         lines.append("| " + " | ".join(cells) + " |")

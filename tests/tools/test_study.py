@@ -20,7 +20,7 @@ def row(seed, value, **more):
     return {
         "method": "m", "seed": seed, "map": value, "top1": value / 2, "knn": {"20": value + 1},
         "voc_map": None, "seconds": 10.0, "cpu_seconds": 9.0, "flags": {},
-        "versions": {"tensorflow": "2"}, **more,
+        "date": "2026-01-01", "versions": {"tensorflow": "2"}, **more,
     }  # fmt: skip
 
 
@@ -101,6 +101,8 @@ def test_the_committed_tables_say_what_the_committed_files_say():
                 statistics.mean(values), abs=0.006
             )
     assert text == study_report.page(PLAN, committed(), study.load_rows("docs/results/search.json"))
+    with open("README.md", encoding="utf-8") as file:
+        assert study_report.summary(PLAN, committed()) in file.read()
 
 
 def test_committed_rows_were_made_by_the_plan():
