@@ -136,12 +136,12 @@ def main(config: SearchConfig) -> None:
             raise UserError(f"--{name} is missing")
     data = os.path.join(config.workdir, "data")
     experiment.hold_out(config.data_dir, data, share=1 / 3)
-    equal_cost = {"lambda_start": 0.0, "lambda_end": 0.0}
-    rows = [
-        judge(config, data, "random", {"iae_epochs": 0, "rounds": 0, "final_epochs": 0}, seed=1),
-        judge(config, data, "iae", {"rounds": 0, "final_epochs": 0}, seed=1),
-        judge(config, data, "equal", equal_cost, seed=1),
-    ]
+    peers: dict[str, dict[str, Any]] = {
+        "random": {"iae_epochs": 0, "rounds": 0, "final_epochs": 0},
+        "iae": {**PAPER, "rounds": 0, "final_epochs": 0},
+        "equal": {**PAPER, "lambda_start": 0.0, "lambda_end": 0.0},  # an IAE of equal cost
+    }
+    rows = [judge(config, data, name, flags, seed=1) for name, flags in peers.items()]
     study = open_study(config)
     while len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) < config.trials:
         trial = study.ask()
