@@ -15,6 +15,7 @@ from mgta_tf.losses import LossConfig
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.optimization import OptimizerConfig, build_optimizer, descend
+from mgta_tf.runtime.strategy import precision
 
 keras = tf.keras
 
@@ -36,6 +37,8 @@ class Learner:
         loss: LossConfig,
         optimizer: OptimizerConfig,
         seed: int,
+        mixed_precision: str = "off",
+        jit_compile: bool = False,
     ):
         self._strategy, self._augment, self._loss, self._clip_norm = (
             strategy,
@@ -43,10 +46,15 @@ class Learner:
             loss,
             optimizer.clip_norm,
         )
-        with strategy.scope():
+        with strategy.scope(), precision(mixed_precision):
             keras.utils.set_random_seed(seed)
             self.model = build_autoencoder(model)
             self.optimizer = build_optimizer(optimizer, self.model)
+            if mixed_precision == "float16":
+                self.optimizer = keras.mixed_precision.LossScaleOptimizer(self.optimizer)
+        self._loss_of_seen = self._losses
+        if jit_compile:
+            self._loss_of_seen = tf.function(self._losses, jit_compile=True)
         self._train_step = tf.function(self._train_step_on_replicas)
         self._encode_step = tf.function(self._encode_on_replicas)
         self._reconstruct_step = tf.function(self._reconstruct)
@@ -85,10 +93,12 @@ class Learner:
             pipeline.normalize(x, self._augment.normalization)
             for x in pipeline.augment(images, uniforms, self._augment)
         )
+        return self._loss_of_seen(seen, targets, labels, lambda1, uniforms[:, -1])
+
+    def _losses(self, seen, targets, labels, lambda1, draws):
+        """The forward pass, and L_all of eq. 8: what XLA can compile, with its gradient."""
         outputs = self.model(seen, training=True)
-        return losses.total_loss(
-            targets, outputs, labels, lambda1, self._loss, draws=uniforms[:, -1]
-        )
+        return losses.total_loss(targets, outputs, labels, lambda1, self._loss, draws)
 
     def encode(
         self, feed: Feed, images: np.ndarray, endpoint: str, batch_size: int

@@ -103,21 +103,24 @@ def descend(
     """One step of the optimiser, on all replicas; left out where it would not be finite.
 
     Where the loss or the gradient of any replica is NaN or infinite, weights, optimiser and the
-    statistics of batch norm stay as they were.
+    statistics of batch norm stay as they were. In float16 the gradient is that of the loss times a
+    scale, which lifts it out of float16's underflow, and is divided by it again in float32. At a
+    step that is left out the scale is halved, down to 1; after 2000 others it is doubled.
 
     Args:
       strategy: The replicas.
       model: Its trainable variables descend.
-      optimizer: Of the model, with its learning rate set.
+      optimizer: Of the model, with its learning rate set; for float16 in a `LossScaleOptimizer`.
       clip_norm: Gradients are scaled to this global norm at most; 0 turns it off.
       loss_of: Called on every replica with `args`: the loss of its own images, and monitors. The
         gradient is that of the mean over the replicas.
       args: Values for each replica.
 
     Returns:
-      Means of the monitors over the replicas; 'gradient_norm', before clipping; and 'skipped', 1
-      where the step was left out.
+      Means of the monitors over the replicas; 'gradient_norm', before clipping; 'skipped', 1 where
+      the step was left out; and for float16 'loss_scale', which the step was taken with.
     """
+    scaled = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
 
     def differentiate(*args):
         statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
@@ -125,9 +128,13 @@ def descend(
             loss, monitors = loss_of(*args)
         replica = tf.distribute.get_replica_context()
         share = tf.ones_like(loss) / replica.num_replicas_in_sync
-        gradients = tape.gradient(loss, model.trainable_variables, output_gradients=share)
+        weight = optimizer.get_scaled_loss(share) if scaled else share
+        gradients = tape.gradient(loss, model.trainable_variables, output_gradients=weight)
         shares = [*gradients, tf.cast(loss * share, gradients[0].dtype)]
         *gradients, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, shares)
+        if scaled:
+            gradients = optimizer.get_unscaled_gradients(gradients)
+            monitors = {**monitors, "loss_scale": optimizer.loss_scale}
         norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
         if clip_norm:
@@ -142,6 +149,8 @@ def descend(
     def go_back(statistics):
         for variable, before in zip(model.non_trainable_variables, statistics):
             variable.assign(before)
+        if scaled:
+            _lower_loss_scale(optimizer, model)
 
     gradients, statistics, finite, monitors = strategy.run(differentiate, args=args)
     tf.cond(
@@ -151,3 +160,10 @@ def descend(
     )
     mean = tf.distribute.ReduceOp.MEAN
     return {n: strategy.reduce(mean, value, axis=None) for n, value in monitors.items()}
+
+
+def _lower_loss_scale(optimizer, model) -> None:
+    """Shows a `LossScaleOptimizer` a gradient that is not finite: its scale falls, no more."""
+    pairs = [(tf.fill(v.shape, float("nan")), v) for v in model.trainable_variables]
+    optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+    optimizer.iterations.assign_sub(1)  # it counts a step that it leaves out

@@ -39,6 +39,7 @@ from mgta_tf.runtime.monitoring import (
     TurnLog,
     duration,
     peak_memory_mb,
+    profiled,
     write_json,
 )
 from mgta_tf.runtime.strategy import make_strategy
@@ -116,6 +117,8 @@ class Run:
                 config.loss,
                 config.optimizer,
                 seed=config.run.seed,
+                mixed_precision=config.device.mixed_precision,
+                jit_compile=config.device.jit_compile,
             )
             for _ in range(2)
         ]
@@ -128,6 +131,7 @@ class Run:
         )
         self._data = store.fingerprint()
         self._log_state: dict[str, Any] = {}  # of a turn that was interrupted
+        self._steps_to_profile = config.device.profile_steps
         self._journal = Journal(workdir.kmeans, config.run.checkpoint_every_secs)
         self._offsets, self._totals = self._count_steps()
         for turn in schedule:
@@ -279,8 +283,10 @@ class Run:
         )
         cadence = Cadence(config.run.checkpoint_every_steps, config.run.checkpoint_every_secs)
         batches = self._feed.batches(plan, label_of, seed, start)
+        steps = net.fit(batches, turn.lambda1, self._rate(number), start)
+        traced, self._steps_to_profile = self._steps_to_profile, 0
         with preemption.deferred():
-            for step, monitors in net.fit(batches, turn.lambda1, self._rate(number), start):
+            for step, monitors in profiled(steps, traced, self.workdir.tensorboard):
                 log.add(monitors)
                 if step == start:
                     self._progress.advance_to(step + 1)  # builds the graph, and is counted alone
@@ -522,8 +528,14 @@ class Run:
 def _strategy(config: TrainConfig):
     """The devices. One that mines by itself needs whole clusters, two of them at least."""
     if config.loss.triplet_scope == "global":
-        return make_strategy(config.batch.size, "global_batch")
-    return make_strategy(config.batch.clusters_per_batch, "clusters_per_batch", least=2)
+        strategy = make_strategy(config.batch.size, "global_batch")
+    else:
+        strategy = make_strategy(config.batch.clusters_per_batch, "clusters_per_batch", least=2)
+    if config.device.jit_compile and strategy.num_replicas_in_sync > 1:
+        raise UserError(
+            "--jit_compile: what XLA compiles cannot speak with other devices; leave it"
+        )
+    return strategy
 
 
 def _name(turn: Turn) -> dict[str, Any]:

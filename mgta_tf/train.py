@@ -22,6 +22,7 @@ from mgta_tf.losses import LossConfig
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.optimization import OptimizerConfig
 from mgta_tf.run import Run, RunConfig
+from mgta_tf.runtime.strategy import DeviceConfig
 from mgta_tf.runtime.workdir import Workdir, open_workdir
 
 
@@ -38,6 +39,7 @@ class TrainConfig:
     guidance: GuidanceConfig = group(GuidanceConfig)
     cluster: ClusterConfig = group(ClusterConfig)
     optimizer: OptimizerConfig = group(OptimizerConfig)
+    device: DeviceConfig = group(DeviceConfig)
 
 
 def main(config: TrainConfig) -> None:

@@ -9,6 +9,7 @@ from mgta_tf.learner import Learner
 from mgta_tf.losses import LossConfig
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.optimization import OptimizerConfig
+from mgta_tf.runtime.checkpoints import Checkpoints, Position
 
 AUGMENT = AugmentConfig(image_size=32)
 TINY = ModelConfig(width=0.0625, blocks=(1, 1, 1, 1))
@@ -24,19 +25,19 @@ class Store:
         return self._pixels[indices]
 
 
-def learner(strategy, scope="replica", **optimizer):
+def learner(strategy, scope="replica", mixed="off", jit=False, **optimizer):
     loss = LossConfig(triplet_scope=scope)
-    return Learner(strategy, TINY, AUGMENT, loss, OptimizerConfig(**optimizer), seed=3)
+    return Learner(strategy, TINY, AUGMENT, loss, OptimizerConfig(**optimizer), 3, mixed, jit)
 
 
-def train(strategy, steps=3, lambda1=0.5, scope="replica", batch=8, **optimizer):
-    net = learner(strategy, scope, **optimizer)
+def train(strategy, steps=3, lambda1=0.5, batch=8, rate=1e-2, **options):
+    net = learner(strategy, **options)
     plan = np.arange(batch * steps, dtype=np.int32).reshape(steps, batch)
     labels = np.repeat(np.arange(40, dtype=np.int32), 2)
     batches = Feed(Store(), batch, strategy).batches(plan, labels, [1])
     rows = [
         {name: float(value) for name, value in monitors.items()}
-        for _, monitors in net.fit(batches, lambda1, lambda step: 1e-2)
+        for _, monitors in net.fit(batches, lambda1, lambda step: rate)
     ]
     return net, rows
 
@@ -76,6 +77,64 @@ def test_each_replica_mines_in_its_own_clusters(two_replicas):
     _, whole = train(two_replicas, steps=1, scope="global", weight_decay=0.0)
     assert own[0]["hardest_negative"] > whole[0]["hardest_negative"] * 1.001
     assert own[0]["hardest_positive"] == pytest.approx(whole[0]["hardest_positive"], rel=1e-5)
+
+
+TEN = dict(steps=10, batch=8, rate=1e-4)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """Ten steps in float32."""
+    return train(tf.distribute.get_strategy(), **TEN)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_in_16_bits_the_losses_are_those_of_float32(kind, exact):
+    """To the 8 bits (bfloat16) or 11 bits (float16) of a product; and what is kept is float32."""
+    strategy = tf.distribute.get_strategy()
+    net, rows = train(strategy, mixed=kind, **TEN)
+    assert net.model.encoder.get_layer("res2_block1_2_conv").compute_dtype == kind
+    assert {v.dtype for v in net.model.variables} == {tf.float32}  # and batch norm's statistics
+    assert {v.dtype for v in net.optimizer.variables} == {tf.float32, tf.int64}
+    assert rows[0]["skipped"] == (kind == "float16")  # whose first scale is too high, and falls
+    assert 0 in [row["skipped"] for row in rows]
+    if kind == "float16":
+        for row, following in zip(rows, rows[1:]):
+            assert following["loss_scale"] == row["loss_scale"] / (2 if row["skipped"] else 1)
+    assert [row["loss"] for row in rows] != [row["loss"] for row in exact[1]]
+    for row, expected in zip(rows, exact[1]):
+        for name in ("loss", "reconstruction_loss", "triplet_loss"):
+            assert row[name] == pytest.approx(expected[name], rel=0.05)
+        if not row["skipped"]:
+            assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=0.3)
+    features = next(net.encode(Feed(Store(), 8, strategy), np.arange(8), "res4", 8))
+    assert features.dtype == np.float32
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_a_checkpoint_keeps_the_loss_scale(tmp_path):
+    net, _ = train(tf.distribute.get_strategy(), steps=1, mixed="float16")
+    assert net.optimizer.loss_scale.numpy() == 2.0**14  # that step was left out
+    Checkpoints(str(tmp_path), [net], keep=1).save(Position(step=1))
+    again = learner(tf.distribute.get_strategy(), mixed="float16")
+    assert again.optimizer.loss_scale.numpy() == 2.0**15
+    assert Checkpoints(str(tmp_path), [again], keep=1).restore("").step == 1
+    assert again.optimizer.loss_scale.numpy() == 2.0**14
+    for mine, other in zip(again.optimizer.variables, net.optimizer.variables):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_what_xla_compiles_takes_the_same_step(float64):  # noqa: ARG001
+    options = dict(steps=2, batch=16, rate=1e-5, optimizer="sgd")
+    plain, expected = train(tf.distribute.get_strategy(), **options)
+    compiled, found = train(tf.distribute.get_strategy(), jit=True, **options)
+    for row, other in zip(found, expected):
+        assert row == pytest.approx(other, rel=1e-4)
+    for mine, other in zip(compiled.model.variables, plain.model.variables):
+        a, b = mine.numpy(), other.numpy()
+        assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b), mine.name
+    a, b = gradient_of_first_step(compiled), gradient_of_first_step(plain)
+    assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
 
 
 def test_training_lowers_the_loss():

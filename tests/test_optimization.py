@@ -59,6 +59,55 @@ def test_fused_adam_takes_the_steps_of_keras_adam():
         np.testing.assert_allclose(mine, other, rtol=1e-4)
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_loss_scale_falls_with_a_step_that_is_not_finite_and_rises_again(
+    replicas, two_replicas
+):
+    """Else such a step changes nothing, and the others are those of a loss without a scale."""
+    strategy = two_replicas if replicas == 2 else tf.distribute.get_strategy()
+    keras = tf.keras
+    with strategy.scope():
+        models = [
+            keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, kernel_initializer="ones")])
+            for _ in range(2)
+        ]
+        plain, inner = (build_optimizer(OptimizerConfig(), model) for model in models)
+        scaled = keras.mixed_precision.LossScaleOptimizer(
+            inner, initial_scale=8.0, dynamic_growth_steps=3
+        )
+
+    def step_of(model, optimizer):
+        def loss_of(values):
+            loss = tf.reduce_mean(tf.square(model(values, training=True) - 1))
+            return loss, {"loss": loss}
+
+        return tf.function(
+            lambda values: descend(strategy, model, optimizer, 0.0, loss_of, (values,))
+        )
+
+    def batch(last):
+        values = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+        values[-1, -1] = last
+        whole = tf.data.Dataset.from_tensor_slices(values).batch(4)
+        return next(iter(strategy.experimental_distribute_dataset(whole)))
+
+    step, step_without = step_of(models[1], scaled), step_of(models[0], plain)
+    scales, nan = [], float("nan")
+    for last in (1.0, nan, nan, 1.0, 1.0, 1.0, nan, nan, nan, nan, 1.0):
+        monitors = step(batch(last))
+        scales.append(monitors["loss_scale"].numpy())
+        assert monitors["skipped"].numpy() == np.isnan(last)
+        if not np.isnan(last):
+            expected = step_without(batch(last))
+            for name in ("loss", "gradient_norm"):
+                np.testing.assert_allclose(monitors[name], expected[name], rtol=1e-5)
+    assert scales == [8, 8, 4, 2, 2, 2, 4, 2, 1, 1, 1]  # what each step was taken with
+    for mine, other in zip(models[1].variables, models[0].variables):
+        np.testing.assert_allclose(mine, other, rtol=1e-5)
+    for mine, other in zip(scaled.variables, plain.variables):
+        np.testing.assert_allclose(mine, other, rtol=1e-5)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_step_that_is_not_finite_changes_nothing(replicas, bad, two_replicas):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -145,7 +147,10 @@ class TurnLog:
         for number, monitors in enumerate(self._waiting, step - len(self._waiting)):
             values = {name: float(value) for name, value in monitors.items()}
             self._window.append(values)
-            self._in_a_row = self._in_a_row + 1 if values["skipped"] else 0
+            if not values["skipped"]:
+                self._in_a_row = 0
+            elif not _for_its_scale(values):
+                self._in_a_row += 1
             self._skipped += bool(values["skipped"])
             if self._in_a_row > self._max_skipped:
                 raise UserError(
@@ -158,8 +163,36 @@ class TurnLog:
         self._waiting = []
 
 
+def _for_its_scale(values: dict[str, float]) -> bool:
+    """Whether a step was left out in float16 for its loss scale alone, as far as it can be told.
+
+    The loss itself is not scaled, so it is finite; only its gradient is not. The scale halves at
+    every such step, and at 1 it cannot be the reason: from 2¹⁵ there are 15 of them at most.
+    """
+    return math.isfinite(values["loss"]) and values.get("loss_scale", 1.0) > 1.0
+
+
 def mean_of_rows(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def profiled(steps: Iterator[Any], count: int, directory: str) -> Iterator[Any]:
+    """The steps; `count` of them, from the third, are traced for TensorBoard's profiler.
+
+    The first two build graphs and fill caches. With `count` 0 nothing is traced.
+    """
+    if not count:
+        yield from steps
+        return
+    yield from itertools.islice(steps, 2)
+    with tf.profiler.experimental.Profile(directory):
+        for number in range(count):
+            with tf.profiler.experimental.Trace("train", step_num=number, _r=1):
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
+    yield from steps
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,10 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
 import tensorflow as tf
 
+from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import hosts
+
+POLICIES = {"off": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceConfig:
+    """Devices."""
+
+    mixed_precision: str = flag(
+        "off",
+        "Convolutions and products of the training step in 16 bits; weights, losses, the "
+        "statistics of batch norm and k-means stay in float32, and float16's loss is scaled. Not "
+        "measured on a GPU.",
+        choices=tuple(POLICIES),
+    )
+    jit_compile: bool = flag(
+        False,
+        "XLA for the forward and the backward pass of a training step, on one device. Not "
+        "measured on a GPU.",
+    )
+    profile_steps: int = flag(
+        0,
+        "Steps that are traced for TensorBoard's profiler, from the third that this start of the "
+        "run takes.",
+        minimum=0,
+    )
+
+
+@contextlib.contextmanager
+def precision(mixed_precision: str) -> Iterator[None]:
+    """Layers that are built inside compute in this precision."""
+    if mixed_precision == "off":
+        yield
+        return
+    tf.keras.mixed_precision.set_global_policy(POLICIES[mixed_precision])
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(None)  # that of floatx, as in the beginning
 
 
 def make_strategy(parts: int, flag: str, least: int = 1) -> tf.distribute.Strategy:

@@ -27,6 +27,7 @@ NEUTRAL = frozenset(
         "cache_budget_mb",
         "probe_every_rounds",
         "probe_images",
+        "profile_steps",
         "eval_only",
         "image",
         "min_score",

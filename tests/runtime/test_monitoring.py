@@ -1,15 +1,17 @@
 """Progress, durations, JSON."""
 
+import glob
 import io
 import json
 import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import monitoring
-from mgta_tf.runtime.monitoring import Part, Progress, TurnLog, duration, write_json
+from mgta_tf.runtime.monitoring import Part, Progress, TurnLog, duration, profiled, write_json
 
 
 @pytest.mark.parametrize(
@@ -188,3 +190,53 @@ def test_too_many_steps_that_are_not_finite_in_a_row_stop_the_run():
     bad = float("inf")
     with pytest.raises(UserError, match=r"^round 2: TMP N1 on D1, step 6: the loss is inf"):
         walk(log, [1.0, bad, bad, 1.0, bad, bad, bad, 1.0, 1.0])
+
+
+def test_steps_left_out_for_the_loss_scale_alone_do_not_stop_the_run():
+    """The loss is finite and the scale can fall; at 1, or where the loss is not, they count."""
+    nan, scales = float("nan"), [2.0**n for n in range(15, -1, -1)] + [1.0] * 9
+
+    def run(losses):
+        log = TurnLog("turn", len(losses), 1, 1, max_skipped=2)
+        for step, (loss, scale) in enumerate(zip(losses, scales), 1):
+            log.add({"loss": loss, "gradient_norm": nan, "skipped": 1.0, "loss_scale": scale})
+            log.point(step)
+        return log.summary()
+
+    assert run([1.0] * 17)["skipped"] == 17  # 15 that do not count, and the two that may be
+    with pytest.raises(UserError, match=r"step 17: the loss is 1\.0 and its gradient nan"):
+        run([1.0] * 18)
+    with pytest.raises(UserError, match="step 2: the loss is nan"):
+        run([nan] * 3)
+
+
+def test_the_third_step_and_those_after_it_are_traced(tmp_path, monkeypatch):
+    traced = []
+
+    class Trace:
+        def __init__(self, name, step_num, _r):
+            self.name = f"{name} {step_num}"
+
+        def __enter__(self):
+            traced.append(self.name)
+
+        def __exit__(self, *error):
+            traced.append("end")
+
+    monkeypatch.setattr(tf.profiler.experimental, "Trace", Trace)
+
+    def steps(count):
+        for step in range(count):
+            traced.append(step)
+            yield step
+
+    def walk(count, profile, folder):
+        """What was made, and when; and the number of traces on the disk."""
+        traced.clear()
+        assert list(profiled(steps(count), profile, str(tmp_path / folder))) == list(range(count))
+        return traced, len(glob.glob(f"{tmp_path / folder}/**/*.xplane.pb", recursive=True))
+
+    two = ["train 0", 2, "end", "train 1", 3, "end"]
+    assert walk(6, 2, "six") == ([0, 1, *two, 4, 5], 1)
+    assert walk(3, 2, "short") == ([0, 1, *two[:4], "end"], 1)
+    assert walk(3, 0, "none") == ([0, 1, 2], 0)
