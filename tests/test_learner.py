@@ -7,9 +7,10 @@ import tensorflow as tf
 from mgta_tf.data.pipeline import AugmentConfig, Feed
 from mgta_tf.learner import Learner
 from mgta_tf.losses import LossConfig
+from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.optimization import OptimizerConfig
-from mgta_tf.runtime.checkpoints import Checkpoints, Position
+from mgta_tf.runtime.checkpoints import Checkpoints, Position, load_net, save_net
 
 AUGMENT = AugmentConfig(image_size=32)
 TINY = ModelConfig(width=0.0625, blocks=(1, 1, 1, 1))
@@ -25,8 +26,8 @@ class Store:
         return self._pixels[indices]
 
 
-def learner(strategy, scope="replica", mixed="off", jit=False, **optimizer):
-    loss = LossConfig(triplet_scope=scope)
+def learner(strategy, scope="replica", mixed="off", jit=False, reduction="mean", **optimizer):
+    loss = LossConfig(triplet_scope=scope, reconstruction_reduction=reduction)
     return Learner(strategy, TINY, AUGMENT, loss, OptimizerConfig(**optimizer), 3, mixed, jit)
 
 
@@ -79,7 +80,9 @@ def test_each_replica_mines_in_its_own_clusters(two_replicas):
     assert own[0]["hardest_positive"] == pytest.approx(whole[0]["hardest_positive"], rel=1e-5)
 
 
-TEN = dict(steps=10, batch=8, rate=1e-4)
+# Steps of length 0, so that all see the same weights. Of eq. 7's sum, whose gradients times the
+# first loss scale float16 cannot hold.
+TEN = dict(steps=10, batch=8, rate=0.0, reduction="sum")
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +109,26 @@ def test_in_16_bits_the_losses_are_those_of_float32(kind, exact):
         for name in ("loss", "reconstruction_loss", "triplet_loss"):
             assert row[name] == pytest.approx(expected[name], rel=0.05)
         if not row["skipped"]:
-            assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=0.3)
+            assert 0.5 < row["gradient_norm"] / expected["gradient_norm"] < 2  # not times a scale
+    assert net.optimizer.iterations == sum(not row["skipped"] for row in rows)
     features = next(net.encode(Feed(Store(), 8, strategy), np.arange(8), "res4", 8))
     assert features.dtype == np.float32
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
+def test_a_net_of_16_bits_is_loaded_as_one_of_float32(tmp_path):
+    net = learner(tf.distribute.get_strategy(), mixed="float16")
+    save_net(net.model, str(tmp_path / "net"))
+    exported = build_autoencoder(TINY)  # as mgta_tf.export builds it
+    load_net(exported, str(tmp_path / "net"))
+    outputs = exported(np.zeros((1, 32, 32, 3), np.float32))
+    assert {value.dtype for value in outputs.values()} == {tf.float32}
+    for mine, other in zip(exported.variables, net.model.variables):
+        np.testing.assert_array_equal(mine, other)
+
+
 def test_a_checkpoint_keeps_the_loss_scale(tmp_path):
-    net, _ = train(tf.distribute.get_strategy(), steps=1, mixed="float16")
+    net, _ = train(tf.distribute.get_strategy(), steps=1, mixed="float16", reduction="sum")
     assert net.optimizer.loss_scale.numpy() == 2.0**14  # that step was left out
     Checkpoints(str(tmp_path), [net], keep=1).save(Position(step=1))
     again = learner(tf.distribute.get_strategy(), mixed="float16")
@@ -124,8 +139,8 @@ def test_a_checkpoint_keeps_the_loss_scale(tmp_path):
         np.testing.assert_array_equal(mine, other)
 
 
-def test_what_xla_compiles_takes_the_same_step(float64):  # noqa: ARG001
-    options = dict(steps=2, batch=16, rate=1e-5, optimizer="sgd")
+def test_what_xla_compiles_takes_the_same_step():
+    options = dict(steps=1, batch=16, rate=1e-2, optimizer="sgd")
     plain, expected = train(tf.distribute.get_strategy(), **options)
     compiled, found = train(tf.distribute.get_strategy(), jit=True, **options)
     for row, other in zip(found, expected):
@@ -134,7 +149,7 @@ def test_what_xla_compiles_takes_the_same_step(float64):  # noqa: ARG001
         a, b = mine.numpy(), other.numpy()
         assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b), mine.name
     a, b = gradient_of_first_step(compiled), gradient_of_first_step(plain)
-    assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
+    assert np.linalg.norm(a - b) <= 1e-3 * np.linalg.norm(b)  # sums in another order, in float32
 
 
 def test_training_lowers_the_loss():
