@@ -26,10 +26,10 @@ from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 
 FLAGS = dict(
-    data_source="shapes", shapes_count=192, image_size=32, width=0.0625, blocks="1,1,1,1",
-    iae_epochs=3, rounds=1, epochs_per_round=2, final_epochs=1, num_clusters=8, global_batch=16,
-    images_per_cluster=4, triplet_scope="global", log_every_steps=4, warmup_steps=10,
-    learning_rate=0.001, checkpoint_every_secs=0,
+    data_source="shapes", shapes_count=96, image_size=32, width=0.0625, blocks="1,1,1,1",
+    iae_epochs=2, rounds=1, epochs_per_round=1, final_epochs=1, num_clusters=6, global_batch=16,
+    images_per_cluster=4, triplet_scope="global", log_every_steps=2, warmup_steps=10,
+    learning_rate=0.001, checkpoint_every_steps=3,
 )  # fmt: skip
 LOSSES = ("reconstruction_loss", "triplet_loss")
 

@@ -7,6 +7,7 @@ makes every host save into folders of their own.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -68,7 +69,14 @@ def any_of(strategy: tf.distribute.Strategy, mine: bool) -> bool:
 
 
 def _sum(strategy: tf.distribute.Strategy, mine: np.ndarray) -> np.ndarray:
-    """The sum of the hosts' int32 arrays."""
+    """The sum of the hosts' int32 [n]."""
+    return _adder(strategy)(tf.constant(mine)).numpy()
+
+
+@functools.lru_cache(maxsize=1)
+def _adder(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The graph that adds them: one for all, as every step asks `any_of` and a trace takes longer."""
+    per_host = len(strategy.extended.worker_devices)
 
     def add(value):
         replica = tf.distribute.get_replica_context()
@@ -76,6 +84,8 @@ def _sum(strategy: tf.distribute.Strategy, mine: np.ndarray) -> np.ndarray:
         own = tf.where(first, value, tf.zeros_like(value))
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
-    per_host = len(strategy.extended.worker_devices)
-    total = strategy.run(tf.function(add), args=(tf.constant(mine),))
-    return strategy.experimental_local_results(total)[0].numpy()
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
+    def total(value):
+        return strategy.experimental_local_results(strategy.run(add, args=(value,)))[0]
+
+    return total
