@@ -21,24 +21,33 @@ Encode = Callable[..., dict[str, tf.Tensor]]
 
 
 def load_encode(saved_model: str, endpoint: str) -> Encode:
-    """The `encode` signature of a SavedModel.
+    """The `encode` signature of a SavedModel, for one of its endpoints.
+
+    It becomes part of a graph that gives no other, so that TensorFlow leaves out the layers which
+    the endpoint does not need.
 
     Raises:
       UserError: it cannot be loaded, or has no such signature or endpoint.
     """
     try:
-        signatures = tf.saved_model.load(saved_model).signatures
+        loaded = tf.saved_model.load(saved_model)
     except (OSError, ValueError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(
             f"{saved_model}: not a SavedModel that TensorFlow loads ({reason})"
         ) from None
+    signatures = loaded.signatures
     if "encode" not in signatures:
         raise UserError(f"{saved_model}: no signature 'encode'; export it with mgta_tf.export")
     if endpoint not in signatures["encode"].structured_outputs:
         known = ", ".join(sorted(signatures["encode"].structured_outputs))
         raise UserError(f"{saved_model}: no endpoint {endpoint!r}, only {known}")
-    return signatures["encode"]
+
+    @tf.function(input_signature=[signatures["encode"].structured_input_signature[1]["images"]])
+    def encode(images):  # by way of `loaded`, which keeps the variables
+        return {endpoint: loaded.signatures["encode"](images=images)[endpoint]}
+
+    return encode
 
 
 def model_digest(saved_model: str) -> str:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from mgta_tf.errors import UserError
@@ -40,6 +41,26 @@ def test_small_maps_are_cut_into_bins_that_share_borders():
     np.testing.assert_allclose(features.pool(maps, "res4")[0], expected)
     assert features.pool_name("res4", 4, 4) == "adaptive average 3×3"
     assert features.pool(maps[:, :2, :2], "res5").shape == (1, 4)
+
+
+def test_only_the_layers_that_an_endpoint_needs_run(tmp_path):
+    """The other endpoint of this SavedModel cannot be computed from 96 numbers."""
+
+    class Encoder(tf.Module):
+        def __init__(self):
+            self.scale = tf.Variable(2.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
+        def encode(self, images):
+            res4 = self.scale * tf.cast(images, tf.float32)
+            return {"res4": res4, "embedding": tf.reshape(res4, [-1, 7])}
+
+    module, images = Encoder(), np.ones((2, 4, 4, 3), np.uint8)
+    tf.saved_model.save(module, str(tmp_path), signatures={"encode": module.encode})
+    encode = features.load_encode(str(tmp_path), "res4")
+    np.testing.assert_array_equal(encode(images=tf.constant(images))["res4"], 2.0 * images)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="multiple of 7"):
+        features.load_encode(str(tmp_path), "embedding")(images=tf.constant(images))
 
 
 def test_features_have_length_one_and_zero_stays_zero():
