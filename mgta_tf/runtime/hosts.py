@@ -75,7 +75,7 @@ def _sum(strategy: tf.distribute.Strategy, mine: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _adder(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The graph that adds them: one for all, as every step asks `any_of` and a trace takes longer."""
+    """The graph that adds them, traced once: every step asks `any_of`."""
     per_host = len(strategy.extended.worker_devices)
 
     def add(value):
