@@ -182,6 +182,7 @@ class Run:
             )
         except UserError as error:
             raise UserError(f"{turn}: {error}") from None
+        preemption.defer()  # until `finish` has saved the labels
         truth = self.store.labels
         row = {
             **_name(turn),
@@ -285,16 +286,17 @@ class Run:
         batches = self._feed.batches(plan, label_of, seed, start)
         steps = net.fit(batches, turn.lambda1, self._rate(number), start)
         traced, self._steps_to_profile = self._steps_to_profile, 0
-        with preemption.deferred():
-            for step, monitors in profiled(steps, traced, self.workdir.tensorboard):
-                log.add(monitors)
-                if step == start:
-                    self._progress.advance_to(step + 1)  # builds the graph, and is counted alone
-                if log.full() or step + 1 == len(plan):
-                    self._show(number, step + 1, log.point(step + 1))
-                if hosts.any_of(self._strategy, cadence.due(step + 1)):
-                    self._save(number, step + 1, log.state(step + 1))
-                    preemption.leave()
+        preemption.defer()  # until `finish` has saved the end of the turn
+        for step, monitors in profiled(steps, traced, self.workdir.tensorboard):
+            log.add(monitors)
+            if step == start:
+                self._progress.advance_to(step + 1)  # builds the graph, and is counted alone
+            if log.full() or step + 1 == len(plan):
+                self._show(number, step + 1, log.point(step + 1))
+            if hosts.any_of(self._strategy, cadence.due(step + 1)):
+                self._save(number, step + 1, log.state(step + 1))
+                cadence.saved()
+                hosts.leave(self._strategy)
         self._show_turn(number, net, plan, label_of)
         judged = self._judge(number, net)
         self.history.append(
@@ -470,7 +472,8 @@ class Run:
         self._write_summary()
         self._progress.end_part()
         self._progress.note(f"{turn} · {_words(row)} · {duration(row['seconds'])}")
-        preemption.leave()
+        hosts.leave(self._strategy)
+        preemption.release()  # what `fit` and `_cluster` have put off
 
     def _save(self, number: int, step: int, log: dict[str, Any]) -> None:
         position = Position(number, step, self.history, log, self.labels, self._data)

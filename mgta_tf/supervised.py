@@ -26,7 +26,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.models.encoder import ModelConfig, build_encoder
 from mgta_tf.optimization import OptimizerConfig, build_optimizer, descend, learning_rate
 from mgta_tf.run import DETERMINISTIC, MAX_SKIPPED_STEPS, versions
-from mgta_tf.runtime import needs, preemption
+from mgta_tf.runtime import hosts, needs, preemption
 from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, save_net
 from mgta_tf.runtime.monitoring import Board, Part, Progress, TurnLog, write_json
 from mgta_tf.runtime.strategy import make_strategy
@@ -70,7 +70,7 @@ class Classifier:
     """The encoder with a softmax over its embedding, and its optimiser."""
 
     def __init__(self, strategy: tf.distribute.Strategy, config: SupervisedConfig, classes: int):
-        self._strategy, self._config = strategy, config
+        self.strategy, self._config = strategy, config
         with strategy.scope():
             keras.utils.set_random_seed(config.run.seed)
             self.encoder = build_encoder(config.model)
@@ -90,7 +90,7 @@ class Classifier:
     def _train_step_on_replicas(self, batch):
         clip_norm = self._config.optimizer.clip_norm
         return descend(
-            self._strategy, self.model, self.optimizer, clip_norm, self._loss_of, tuple(batch)
+            self.strategy, self.model, self.optimizer, clip_norm, self._loss_of, tuple(batch)
         )
 
     def _loss_of(self, images, labels, uniforms):
@@ -116,7 +116,7 @@ def main(config: SupervisedConfig) -> None:
     strategy = make_strategy(run.batch_size, "batch_size")
     net = Classifier(strategy, config, len(store.class_names))
     feed = Feed(store, run.batch_size, strategy)
-    checkpoints = Checkpoints(workdir.checkpoints, [net], run.keep)
+    checkpoints = Checkpoints(workdir.checkpoints, [net], run.keep, workdir.own_checkpoints)
     position = checkpoints.restore(store.fingerprint())
     images = 0 if store.pixels is None else store.pixels.nbytes
     size = config.augment.image_size
@@ -156,15 +156,16 @@ def _train(
             for step, monitors in itertools.islice(steps, end - max(first, start)):
                 log.add(monitors)
                 progress.advance_to(step + 1)
-                if step + 1 < end and cadence.due(step + 1):
+                if step + 1 < end and hosts.any_of(net.strategy, cadence.due(step + 1)):
                     position.step, position.log = step + 1, log.state(step + 1)
                     checkpoints.save(position)
-                    preemption.leave()
-        row = log.point(end)
-        history.append({"epoch": epoch + 1, **log.summary()})
-        position.step, position.log = end, {}
-        checkpoints.save(position)
-        preemption.leave()
+                    cadence.saved()
+                    hosts.leave(net.strategy)
+            row = log.point(end)
+            history.append({"epoch": epoch + 1, **log.summary()})
+            position.step, position.log = end, {}
+            checkpoints.save(position)
+            hosts.leave(net.strategy)
         board.scalars("run", end, row)
         board.flush()
         progress.show(

@@ -26,7 +26,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.evaluation import boxes
 from mgta_tf.evaluation.boxes import Detections
 from mgta_tf.models import artifact
-from mgta_tf.runtime import preemption
+from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import drop_damaged
 from mgta_tf.runtime.monitoring import Part, Progress
 from mgta_tf.runtime.strategy import make_strategy
@@ -73,7 +73,7 @@ class Detector:
         self._config, self._workdir = config, workdir
         self._there = records.objects_of(self._files(TEST_SET))
         drop_damaged(workdir.checkpoints)
-        strategy = make_strategy(config.schedule.batch_size, "batch_size")
+        strategy = self._strategy = make_strategy(config.schedule.batch_size, "batch_size")
         params = experiment(config)
         if train:
             params.task.features = self._features()
@@ -163,9 +163,9 @@ class Detector:
 
     def _after_loop(self, outputs: dict[str, Any]) -> None:
         self._watch(outputs, self.step)
-        if preemption.requested():
+        if hosts.any_of(self._strategy, bool(preemption.received())):
             self._runner.controller.save_checkpoint()
-            preemption.leave()
+            hosts.leave(self._strategy)
 
     def evaluate(self) -> dict[str, Any]:
         """Judges the detector on VOC2007's test set; leaves `detections.png`.

@@ -61,13 +61,14 @@ class Cadence:
         self._last = time.monotonic()
 
     def due(self, step: int) -> bool:
-        """Whether to save after so many steps of the turn; if so, the seconds begin anew."""
+        """Whether to save after so many steps of the turn."""
         by_steps = self._every_steps and step % self._every_steps == 0
-        now = time.monotonic()
-        if not (by_steps or now - self._last > self._every_secs or preemption.requested()):
-            return False
-        self._last = now
-        return True
+        by_secs = time.monotonic() - self._last > self._every_secs
+        return bool(by_steps or by_secs or preemption.received())
+
+    def saved(self) -> None:
+        """The seconds begin anew; on every host, whichever was due."""
+        self._last = time.monotonic()
 
 
 class Checkpoints:

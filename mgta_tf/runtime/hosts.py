@@ -7,6 +7,7 @@ makes every host save into folders of their own.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -17,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import preemption
 from mgta_tf.runtime.monitoring import plain
 
 
@@ -49,13 +51,18 @@ def is_chief() -> bool:
 def from_chief(strategy: tf.distribute.Strategy, make: Callable[[], Any]) -> Any:
     """`make()`, called on the chief alone; what JSON keeps of its result reaches every host.
 
-    It travels as a sum over all devices, to which only the chief adds anything.
+    It travels as a sum over all devices, to which only the chief adds anything. Where a signal ends
+    `make`, every host leaves.
     """
     if resolver() is None:
         return make()
-    chief = is_chief()
-    said = json.dumps(plain(make())).encode() if chief else b""
+    said = b""
+    if is_chief():
+        with contextlib.suppress(preemption.Stopped):
+            said = json.dumps(plain(make())).encode()
     length = int(_sum(strategy, np.array([len(said)], np.int32))[0])
+    if not length:
+        leave(strategy)
     sent = np.zeros(length, np.int32)
     sent[: len(said)] = np.frombuffer(said, np.uint8)
     return json.loads(_sum(strategy, sent).astype(np.uint8).tobytes())
@@ -66,6 +73,19 @@ def any_of(strategy: tf.distribute.Strategy, mine: bool) -> bool:
     if resolver() is None:
         return mine
     return bool(_sum(strategy, np.array([mine], np.int32))[0])
+
+
+def leave(strategy: tf.distribute.Strategy) -> None:
+    """`preemption.leave` on every host, if a signal has come to one of them.
+
+    To be called on all at the same step, after each has saved.
+    """
+    if resolver() is None:
+        return preemption.leave()
+    mine = [preemption.received() == number for number in preemption.SIGNALS]
+    for number, heard in zip(preemption.SIGNALS, _sum(strategy, np.array(mine, np.int32))):
+        if heard:
+            raise preemption.Stopped(number)
 
 
 def _sum(strategy: tf.distribute.Strategy, mine: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ class Journal:
     def step(self, state: State) -> None:
         """Called after every step."""
         due = time.monotonic() - self._saved > self._every_secs
-        if due or preemption.requested():
+        if due or preemption.received():
             self._save(state)
             self._saved = time.monotonic()
             preemption.leave()

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
-from mgta_tf.runtime import hosts
+from mgta_tf.runtime import hosts, preemption
 
 POLICIES = {"off": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -69,6 +69,7 @@ def make_strategy(parts: int, flag: str, least: int = 1) -> tf.distribute.Strate
     resolver = hosts.resolver()
     if resolver:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        preemption.together()  # by `hosts.leave`
     else:
         devices = [device.name for device in tf.config.list_logical_devices("GPU")]
         strategy = tf.distribute.MirroredStrategy(devices or ["CPU:0"])

@@ -18,7 +18,7 @@ try:
             ready()
             for step in range(50):
                 time.sleep(0.05)
-                if preemption.requested():
+                if preemption.received():
                     print("saved", flush=True)
                     preemption.leave()
     elif sys.argv[1] == "busy":
