@@ -12,6 +12,7 @@ it holds already is not run again.
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import glob
 import hashlib
@@ -31,6 +32,7 @@ from typing import Any
 import fuzz_readers
 import numpy as np
 import tensorflow as tf
+import two_workers
 from PIL import Image
 
 from mgta_tf import cli, guidance, supervised, train
@@ -70,6 +72,7 @@ SUPERVISED = {
     "batch_size": 16,
     "checkpoint_every_steps": 3,
 }
+HOSTS = {**RUN, "rounds": 1, "clusters_per_batch": 4, "images_per_cluster": 4}  # of two devices
 PER_RUN = 10  # kills in each stage of a run
 LIFE = 900.0  # seconds after which a process that should have ended counts as hung
 
@@ -138,8 +141,28 @@ def command(workdir: str, flags: dict[str, Any]) -> list[str]:
 
 
 def begin(workdir: str, flags: dict[str, Any]) -> subprocess.Popen[str]:
+    return _start(command(workdir, flags))
+
+
+def begin_hosts(words: list[str]) -> list[subprocess.Popen[str]]:
+    """The same command on two hosts of 127.0.0.1; the first is the chief."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in two_workers.free_ports(2)]}
+    return [
+        _start(
+            words,
+            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
+        )
+        for index in range(2)
+    ]
+
+
+def _start(words: list[str], **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(workdir, flags), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
     )
 
 
@@ -342,8 +365,39 @@ def signals(suite: Suite) -> Row:
     return {"tries": tries, "survived": survived, "bytes_lost": lost}
 
 
+def signal_to_one_host(suite: Suite) -> Row:
+    """Of two hosts one gets SIGTERM or SIGINT: both leave; started again, they end the same."""
+    flags = {**HOSTS, "checkpoint_every_steps": 0}  # what is saved, the signal has saved
+    quiet = suite.folder("quiet_hosts")
+    _end_hosts(begin_hosts(command(quiet, flags)))
+    survived, lost, tries = 0, 0, suite.tries(4)
+    for number in range(tries):
+        workdir = suite.folder("hosts")
+        sent, status = ((signal.SIGTERM, 143), (signal.SIGINT, 130))[number // 2]
+        processes = begin_hosts(command(workdir, flags))
+        wait_for_checkpoints(workdir, 1 + number // 2, processes[0])
+        time.sleep(suite.random.uniform(0, 1.0))
+        processes[number % 2].send_signal(sent)
+        found = _end_hosts(processes)
+        resumed = _end_hosts(begin_hosts(command(workdir, flags)))
+        difference = bytes_lost(ending(quiet), ending(workdir))
+        right = found == [status, status] and resumed == [0, 0] and not difference
+        survived, lost = survived + right, lost + difference
+    return {"tries": tries, "survived": survived, "bytes_lost": lost}
+
+
+def _end_hosts(processes: list[subprocess.Popen[str]]) -> list[int]:
+    """Their exit statuses."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # neither waits for the other's pipe
+        return [status for status, _ in pool.map(end, processes)]
+
+
 def second_interrupt(suite: Suite) -> Row:
-    """Two SIGINT, at once, while TensorFlow builds a graph: status 130 within two seconds."""
+    """Two SIGINT, at once, while TensorFlow builds a graph: gone within two seconds.
+
+    With status 130, or of the signal itself, which to a shell is 130, too: the second may come when
+    Python, already leaving, has put its own handlers away.
+    """
     survived, tries = 0, suite.tries(3)
     for _ in range(tries):
         workdir = suite.folder("interrupts")
@@ -356,7 +410,7 @@ def second_interrupt(suite: Suite) -> Row:
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         status, _ = end(process)
-        survived += status == 130 and time.monotonic() - began < 2.0
+        survived += status in (130, -signal.SIGINT) and time.monotonic() - began < 2.0
     return {"tries": tries, "survived": survived, "bytes_lost": 0}
 
 
@@ -569,9 +623,9 @@ def cases() -> dict[str, Case]:
         "kills": lambda suite: kills(suite, ("iae", "mutual", "final")),
         "kills_supervised": lambda suite: kills(suite, ("supervised",)),
     }
-    for case in (signals, second_interrupt, two_owners, disk_full, read_only, vanished_data):
+    for case in (signals, signal_to_one_host, second_interrupt, two_owners):
         found[case.__name__] = once(case.__name__, case)
-    for case in (damaged_checkpoints, memory):
+    for case in (disk_full, read_only, vanished_data, damaged_checkpoints, memory):
         found[case.__name__] = once(case.__name__, case)
     for reader in fuzz_readers.READERS:
         name = f"fuzz_{reader}"

@@ -81,7 +81,8 @@ def leave(strategy: tf.distribute.Strategy) -> None:
     To be called on all at the same step, after each has saved.
     """
     if resolver() is None:
-        return preemption.leave()
+        preemption.leave()
+        return
     mine = [preemption.received() == number for number in preemption.SIGNALS]
     for number, heard in zip(preemption.SIGNALS, _sum(strategy, np.array(mine, np.int32))):
         if heard:

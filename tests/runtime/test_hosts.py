@@ -1,13 +1,19 @@
-"""Who is the chief by TF_CONFIG. `make two-workers` starts two processes and trains."""
+"""Who is the chief by TF_CONFIG, and how all leave. `make two-workers` trains with two of them."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
+import faults
 import pytest
 import tensorflow as tf
 
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import hosts
 from mgta_tf.runtime.workdir import open_workdir
+from mgta_tf.supervised import SupervisedConfig
 
 
 def config(task, **cluster):
@@ -56,3 +62,71 @@ def test_only_the_chief_writes_the_workdir(monkeypatch, tmp_path):
     assert workdir.checkpoints == str(tmp_path / "run" / "checkpoints")  # to go on from
     for path in (workdir.summary, workdir.own_checkpoints, workdir.tensorboard, workdir.skipped):
         assert not path.startswith(str(tmp_path / "run"))
+
+
+def test_only_the_chief_takes_the_lock(monkeypatch, tmp_path):
+    """The others open the folder while the chief's process holds it; a second chief is told."""
+    folder = str(tmp_path / "run")
+    program = (
+        "import sys, time\n"
+        "from mgta_tf.runtime.workdir import open_workdir\n"
+        "from mgta_tf.supervised import SupervisedConfig\n"
+        "open_workdir(sys.argv[1], SupervisedConfig())\n"
+        "print('has it', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    chief = config({"type": "worker", "index": 0}, worker=TWO)
+    environment = {**os.environ, "TF_CONFIG": chief}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, folder], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert process.stdout.readline() == "has it\n"
+        monkeypatch.setenv("TF_CONFIG", config({"type": "worker", "index": 1}, worker=TWO))
+        assert open_workdir(folder, SupervisedConfig()).path == folder
+        monkeypatch.setenv("TF_CONFIG", chief)
+        with pytest.raises(UserError, match=f"process {process.pid} on"):
+            open_workdir(folder, SupervisedConfig())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+LEAVES = """
+import sys, time
+from mgta_tf.runtime import hosts, preemption, strategy
+preemption.install()
+several = strategy.make_strategy(2, "global_batch")
+try:
+    for step in range(2000):
+        if step == 3:
+            print("ready", flush=True)
+        time.sleep(0.02)
+        if hosts.any_of(several, bool(preemption.received())):
+            print(f"saved {step}", flush=True)
+            hosts.leave(several)
+except preemption.Stopped as stopped:
+    print(stopped, flush=True)
+    sys.exit(stopped.exit_status)
+"""
+
+
+@pytest.mark.parametrize(
+    ("host", "number", "status"), [(0, signal.SIGINT, 130), (1, signal.SIGTERM, 143)]
+)
+def test_a_signal_to_one_host_stops_all_of_them_at_the_same_step(host, number, status):
+    """SIGTERM is TensorFlow's own once hosts are connected, unless it is taken back."""
+    processes = faults.begin_hosts([sys.executable, "-c", LEAVES])
+    try:
+        for process in processes:
+            lines = iter(process.stdout.readline, "")
+            assert any(line == "ready\n" for line in lines)
+        processes[host].send_signal(number)
+        said = [process.communicate(timeout=60)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [status, status]
+    steps = [next(line for line in out.splitlines() if line.startswith("saved")) for out in said]
+    assert steps[0] == steps[1]
+    assert all(f"stopped by {number.name}" in out for out in said)
