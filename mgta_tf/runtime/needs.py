@@ -8,7 +8,10 @@ import shutil
 
 from mgta_tf.models.encoder import ModelConfig
 
-TENSORFLOW = 500 * 2**20  # bytes of a process that has imported it and built small graphs
+# Bytes, as resident memory showed them on a CPU: of a process that has imported TensorFlow, and of a
+# net's training step as a graph, for each residual block of the encoder with its mirror.
+TENSORFLOW = 600 * 2**20
+GRAPH_OF_BLOCK = 28 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,7 @@ def of_run(
         {"checkpoints": (keep + 1) * weights, "labels": labels},
         {
             "TensorFlow": TENSORFLOW,
+            "graphs": len(learners) * sum(model.blocks) * GRAPH_OF_BLOCK,
             "images": images,
             "features": features,
             "nets": weights + gradients,

@@ -24,6 +24,7 @@ def test_the_sums_are_those_by_hand(tmp_path):
     values = 64 * 16**2 + 6 * (64 * 8**2 + 128 * 4**2 + 256 * 2**2 + 512)
     assert found.memory["a step"] == 2 * 2 * 4 * 2 * values
     assert found.memory["nets"] == found.checkpoint + 4 * 9
+    assert found.memory["graphs"] == 2 * 4 * 28 * 2**20  # two nets of four blocks
     line = needs.said(found, str(tmp_path))
     assert line.startswith("needs about 0 MB of disk (checkpoints of 0 MB; ")
     assert "images" in line
