@@ -8,8 +8,8 @@ import shutil
 
 from mgta_tf.models.encoder import ModelConfig
 
-# Bytes, as resident memory showed them on a CPU: of a process that has imported TensorFlow, and of a
-# net's training step as a graph, for each residual block of the encoder with its mirror.
+# Bytes, as resident memory showed them on a CPU: of a process that has imported TensorFlow; and of
+# a net's training step as a graph, for each residual block of the encoder with its mirror.
 TENSORFLOW = 600 * 2**20
 GRAPH_OF_BLOCK = 28 * 2**20
 
