@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ import tensorflow as tf
 
 from mgta_tf.data import files
 from mgta_tf.errors import UserError
-from mgta_tf.runtime import preemption
+from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.monitoring import write_atomically, write_json
 
 # What TensorFlow, and a manifest, raise at files that are cut, altered, or of other variables.
@@ -87,6 +88,23 @@ class Checkpoints:
             nets=self._models,
             optimizers=[learner.optimizer for learner in learners],
         )
+        self._write: Callable[[str], Any] = self._write_files
+        self._finite: Callable[[int], Any] = self._all_finite
+        if hosts.resolver() is None:
+            # As graphs: TensorFlow keeps about 100 bytes for every variable that is read eagerly,
+            # which would be 1 MB a round. Several hosts read theirs eagerly, for they sum them.
+            path = tf.TensorSpec([], tf.string)
+            self._write = tf.function(self._write_files, input_signature=[path], autograph=False)
+            self._finite = tf.function(self._all_finite)
+
+    def _write_files(self, path: str) -> Any:
+        with tf.device(self._position.device):  # of what has none, or it gets a file of its own
+            return self._checkpoint.write(path)
+
+    def _all_finite(self, number: int) -> tf.Tensor:
+        """Whether all weights of net `number` (from 0) are, a bool."""
+        finite = [tf.reduce_all(tf.math.is_finite(v)) for v in self._models[number].weights]
+        return tf.reduce_all(finite)
 
     def save(self, position: Position) -> None:
         """Saves the state of the learners, at this position.
@@ -94,12 +112,12 @@ class Checkpoints:
         Raises:
           UserError: it cannot be written, or weights are not finite. Those before it stay.
         """
-        for number, model in enumerate(self._models, 1):
-            if not all(np.isfinite(value).all() for value in model.get_weights()):
+        for number in range(len(self._models)):
+            if not self._finite(number):
                 raise UserError(
-                    f"weights of net {number} are not finite; the last good checkpoint is kept in "
-                    f"{self._directory}. Lower --learning_rate, or set --clip_norm, under another "
-                    "--workdir"
+                    f"weights of net {number + 1} are not finite; the last good checkpoint is kept "
+                    f"in {self._directory}. Lower --learning_rate, or set --clip_norm, under "
+                    "another --workdir"
                 )
         said = dataclasses.asdict(dataclasses.replace(position, labels={}))
         self._position.assign(json.dumps(said))
@@ -108,7 +126,7 @@ class Checkpoints:
         path = os.path.join(self._own, f"ckpt-{_number(newest) + 1}")
         try:
             os.makedirs(self._own, exist_ok=True)
-            self._checkpoint.write(path)
+            self._write(path)
             _write_manifest(path, turn=position.turn, step=position.step)
             self._sweep()
         except (tf.errors.OpError, OSError) as error:
