@@ -19,6 +19,7 @@ import dataclasses
 import functools
 import importlib.util
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -164,7 +165,9 @@ def tensorflow():
     return tf
 
 
-def make_learner(size: int, width: float, blocks: tuple[int, ...], **_: Any):
+def make_learner(
+    size: int, width: float, blocks: tuple[int, ...], precision: str = "off", **_: Any
+):
     from mgta_tf.data.pipeline import AugmentConfig
     from mgta_tf.learner import Learner
     from mgta_tf.losses import LossConfig
@@ -174,7 +177,9 @@ def make_learner(size: int, width: float, blocks: tuple[int, ...], **_: Any):
 
     strategy = make_strategy(1, "clusters_per_batch")
     model, augment = ModelConfig(width=width, blocks=tuple(blocks)), AugmentConfig(image_size=size)
-    return strategy, Learner(strategy, model, augment, LossConfig(), OptimizerConfig(), seed=1)
+    return strategy, Learner(
+        strategy, model, augment, LossConfig(), OptimizerConfig(), seed=1, mixed_precision=precision
+    )
 
 
 def bare_step(net, size: int, batch: int, **_: Any) -> Callable[[], None]:
@@ -211,10 +216,12 @@ def step_of(config: BenchConfig, name: str, shape: dict[str, Any], inner: int) -
     tf = tensorflow()
     _, net = make_learner(**shape)
     once = bare_step(net, **shape)
+    in_16_bits = bare_step(make_learner(**shape, precision="bfloat16")[1], **shape)
     x = tf.constant(np.random.default_rng(0).random((PRODUCT, PRODUCT), np.float32))
     jobs = {
         "ours": lambda: timed(lambda: [once() for _ in range(inner)]) / inner,
         "product": lambda: timed(lambda: tf.matmul(x, x)[0, 0].numpy()),
+        "bfloat16": lambda: timed(lambda: [in_16_bits() for _ in range(inner)]) / inner,
     }
     jobs["product"]()
     peer = None
@@ -225,21 +232,25 @@ def step_of(config: BenchConfig, name: str, shape: dict[str, Any], inner: int) -
     if peer:
         peer.close()
     batch, median = shape["batch"], {n: statistics.median(s) for n, s in seconds.items()}
-    rate, rows = batch / median["ours"], []
+    rate, ratio = batch / median["ours"], median["ours"] / median["bfloat16"]
+    name_of_16 = f"step in bfloat16 against float32, {name}"
+    row = benchmarks.row(name_of_16, batch / median["bfloat16"], rate, "images/s", ratio, 1.0)
+    rows = [(row, "bfloat16")]
     if peer:
-        ratio = median["peer"] / median["ours"]
-        rows.append(
-            benchmarks.row(f"step, {name}", rate, batch / median["peer"], "images/s", ratio, 1.5)
-        )
+        ratio, theirs = median["peer"] / median["ours"], batch / median["peer"]
+        row = benchmarks.row(f"step, {name}", rate, theirs, "images/s", ratio, 1.5)
+        rows.append((row, "peer"))
     work = 3 * gigaflops(net.model, shape["size"]) * rate
     product = 2 * PRODUCT**3 / 1e9 / median["product"]
     if shape is FULL:
-        rows.append(
-            benchmarks.row(
-                f"share of the product, {name}", work, product, "GFLOP/s", work / product, 0.75
-            )
-        )
-    return [measured(row, seconds, peer.versions if peer else None) for row in rows]
+        name_of_share = f"share of the product, {name}"
+        row = benchmarks.row(name_of_share, work, product, "GFLOP/s", work / product, 0.75)
+        rows.append((row, "product"))
+    versions = peer.versions if peer else None
+    return [
+        measured(row, {key: seconds[key] for key in ("ours", other)}, versions)
+        for row, other in rows
+    ]
 
 
 # -------------------------------------------------------------------------------- Files and batches
@@ -456,44 +467,38 @@ def labels(config: BenchConfig) -> list[dict]:
 
 
 def memory(config: BenchConfig) -> list[dict]:
-    """Peak of a process at miniImageNet's size: both nets, features, k-means; then images, too.
+    """Peaks at miniImageNet's size, with images read as needed and in memory: a process each."""
+    rows = []
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for images, held in (("read as needed", FULL["batch"]), ("in memory", config.sampled)):
+            peak = pool.apply(peak_of_run, (held, config.sampled)) / 1024
+            name = f"peak memory, miniImageNet, images {images}"
+            row = benchmarks.row(name, peak, None, "GiB", peak / 4, 1.0, below=True)
+            rows.append(measured(row, {}))
+    return rows
 
-    Images that are read as needed leave a batch of them in memory, 1.4 MB.
+
+def peak_of_run(held: int, count: int) -> float:
+    """MiB of a process that holds `held` images of 84 px, trains and encodes with both nets, and
+    clusters the features of half of `count` images.
     """
     from mgta_tf.clustering.lloyd import kmeans
     from mgta_tf.data.pipeline import Feed
+    from mgta_tf.runtime.monitoring import peak_memory_mb
 
-    rng, labels = np.random.default_rng(0), np.zeros(config.sampled, np.int32)
-    few = InMemory(random_images(1000, 84))
+    pixels, images = random_images(held, 84), np.arange(8 * FULL["batch"], dtype=np.int32) % held
+    plan, labels = images.reshape(8, -1)[:3], np.zeros(held, np.int32)
     nets = [make_learner(**FULL) for _ in range(2)]
     for strategy, net in nets:
-        train_and_encode(net, Feed(few, FULL["batch"], strategy), labels)
-    features = np.empty((config.sampled // 2, 2048), np.float32)
+        feed = Feed(InMemory(pixels), FULL["batch"], strategy)
+        for _, monitors in net.fit(feed.batches(plan, labels, [1]), 0.5, lambda step: 1e-3):
+            float(monitors["loss"])
+        encode_all(net, feed, images, "embedding")
+    rng, features = np.random.default_rng(0), np.empty((count // 2, 2048), np.float32)
     for part in np.array_split(np.arange(len(features)), 30):
         features[part] = rng.standard_normal((len(part), 2048), np.float32)
     kmeans(features, 300, 0, max_steps=3)
-    rows = [memory_row("read as needed")]
-    pixels = random_images(config.sampled, 84)
-    strategy, net = nets[0]
-    train_and_encode(net, Feed(InMemory(pixels), FULL["batch"], strategy), labels)
-    return [*rows, memory_row("in memory")]
-
-
-def train_and_encode(net, feed, labels: np.ndarray) -> None:
-    """Three steps, and eight batches' features."""
-    images = np.arange(8 * FULL["batch"], dtype=np.int32)
-    plan = images.reshape(8, -1)[:3]
-    for _, monitors in net.fit(feed.batches(plan, labels, [1]), 0.5, lambda step: 1e-3):
-        float(monitors["loss"])
-    encode_all(net, feed, images, "embedding")
-
-
-def memory_row(images: str) -> dict:
-    from mgta_tf.runtime.monitoring import peak_memory_mb
-
-    peak = peak_memory_mb() / 1024
-    name = f"peak memory, miniImageNet, images {images}"
-    return measured(benchmarks.row(name, peak, None, "GiB", peak / 4, 1.0, below=True), {})
+    return peak_memory_mb()
 
 
 def start(config: BenchConfig) -> list[dict]:
