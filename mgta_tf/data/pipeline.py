@@ -215,7 +215,10 @@ class Feed:
                 tf.TensorSpec([self._part, UNIFORMS], tf.float32),
             ),
         )
-        return dataset.map(self._read).prefetch(2 * each)
+        options = tf.data.Options()  # to rewrite the graph, tf.data copies all images into it
+        options.autotune.enabled = False
+        options.experimental_optimization.apply_default_optimizations = False
+        return dataset.map(self._read).prefetch(2 * each).with_options(options)
 
     def _read(self, indices, labels, uniforms):
         if self._pixels is not None:

@@ -1,5 +1,8 @@
 """Augmentation by hand-worked cases, and the feed."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -167,3 +170,41 @@ def test_a_feed_can_be_left_before_its_end():
     next(iter(feed.batches(plan, np.zeros(50, np.int32), [0])))
     got = read(feed, plan[:2], np.zeros(50, np.int32), [0])
     np.testing.assert_array_equal([images[:, 5, 5, 0] for images, _, _ in got], plan[:2])
+
+
+FEED_MANY = """
+import resource
+import numpy as np
+from mgta_tf.data.pipeline import Feed
+from mgta_tf.data.store import aligned
+from mgta_tf.runtime.strategy import make_strategy
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+class Store:
+    size = 64
+    def __init__(self, count):
+        self.pixels = aligned((count, 64, 64, 3))
+        self.pixels[:] = 7
+
+def feed(count):
+    plan, labels = np.arange(64).reshape(4, 16), np.zeros(count, np.int32)
+    store = Store(count)
+    before = peak()
+    for images, _, _ in Feed(store, 16, make_strategy(2, "clusters_per_batch")).batches(
+        plan, labels, [1]
+    ):
+        assert int(images[0, 0, 0, 0]) == 7
+    return peak() - before
+
+feed(100)  # what TensorFlow takes for itself
+print(feed(40_000))  # of 469 MiB
+"""
+
+
+def test_images_in_memory_are_not_copied():
+    done = subprocess.run(
+        [sys.executable, "-c", FEED_MANY], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 100
