@@ -90,9 +90,12 @@ class Checkpoints:
         )
         self._write: Callable[[str], Any] = self._write_files
         self._finite: Callable[[int], Any] = self._all_finite
-        if hosts.resolver() is None:
+        scaled = tf.keras.mixed_precision.LossScaleOptimizer
+        eagerly = any(isinstance(learner.optimizer, scaled) for learner in learners)
+        if hosts.resolver() is None and not eagerly:
             # As graphs: TensorFlow keeps about 100 bytes for every variable that is read eagerly,
-            # which would be 1 MB a round. Several hosts read theirs eagerly, for they sum them.
+            # which would be 1 MB a round. Several hosts read theirs eagerly, for they sum them;
+            # and Keras leaves a loss scale out of what a graph writes.
             path = tf.TensorSpec([], tf.string)
             self._write = tf.function(self._write_files, input_signature=[path], autograph=False)
             self._finite = tf.function(self._all_finite)
