@@ -146,14 +146,7 @@ def begin(workdir: str, flags: dict[str, Any]) -> subprocess.Popen[str]:
 
 def begin_hosts(words: list[str]) -> list[subprocess.Popen[str]]:
     """The same command on two hosts of 127.0.0.1; the first is the chief."""
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in two_workers.free_ports(2)]}
-    return [
-        _start(
-            words,
-            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
-        )
-        for index in range(2)
-    ]
+    return [_start(words, TF_CONFIG=each) for each in two_workers.tf_configs()]
 
 
 def _start(words: list[str], **environment: str) -> subprocess.Popen[str]:

@@ -98,7 +98,7 @@ def answer(rows: Rows, question: str, one: str, other: str) -> str:
     if len(differences) == 1:
         return f"**{question}** {said} on one seed, which decides nothing."
     low, high = interval(differences)
-    verdict = "Yes" if low > 0 else "No, the reverse" if high < 0 else "Undecided"
+    verdict = decided(low, high, "Yes", "No, the reverse", "Undecided")
     return (
         f"**{question}** {verdict}: {said}, 95 % interval {low:+.2f} to {high:+.2f}, "
         f"{len(differences)} seeds."
@@ -122,6 +122,11 @@ def interval(values: list[float]) -> tuple[float, float]:
     mean, error = statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
     reach = float(stats.t.ppf(0.975, len(values) - 1)) * error
     return mean - reach, mean + reach
+
+
+def decided(low: float, high: float, above: str, below: str, across: str) -> str:
+    """The word for an interval that lies above 0, below it, or across it."""
+    return above if low > 0 else below if high < 0 else across
 
 
 def table(methods: dict[str, Any], rows: Rows, base: str) -> list[str]:
@@ -153,16 +158,17 @@ def difference(values: list[float]) -> str:
 
 def verdicts(plan: dict[str, Any], rows: Rows) -> list[str]:
     """Three lists: what is better than its table's base, what is worse, what cannot be told."""
-    lists: dict[str, list[str]] = {"Better": [], "Worse": [], "No difference that was seen": []}
+    kinds = ("Better", "Worse", "No difference that was seen")
+    lists: dict[str, list[str]] = {kind: [] for kind in kinds}
     for title, methods in plan["tables"].items():
         base = plan["bases"][title]
         for name in methods:
             values = paired(rows, name, base)
             if name == base or len(values) < 2:
                 continue
-            low, high = interval(values)
-            kind = "Better" if low > 0 else "Worse" if high < 0 else "No difference that was seen"
-            lists[kind].append(f"`{name}` against `{base}`: {difference(values)}")
+            lists[decided(*interval(values), *kinds)].append(
+                f"`{name}` against `{base}`: {difference(values)}"
+            )
     return [
         line
         for kind, found in lists.items()

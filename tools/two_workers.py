@@ -74,18 +74,14 @@ def start(workdir: str, environment: dict[str, str] | None = None) -> subprocess
 
 def start_both(workdir: str) -> list[subprocess.Popen]:
     """Two workers that know each other's addresses; worker 0 is the chief."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    return [
-        start(
-            workdir,
-            {
-                "TF_CONFIG": json.dumps(
-                    {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-                )
-            },
-        )
-        for index in range(2)
-    ]
+    return [start(workdir, {"TF_CONFIG": each}) for each in tf_configs()]
+
+
+def tf_configs() -> list[str]:
+    """`TF_CONFIG` of two workers on 127.0.0.1, at free ports."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    tasks = [{"type": "worker", "index": index} for index in range(2)]
+    return [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
 
 
 def free_ports(count: int) -> list[int]:
