@@ -509,6 +509,9 @@ class Run:
         """The last lines on the terminal: what came out, and where it lies."""
         self._write_summary()
         path, rows = self.workdir.path, self.history
+        if not hosts.is_chief():
+            print(f"done: {len(rows)} turns; the chief has written {path}", flush=True)
+            return
         total = sum(row["seconds"] for row in rows)
         shown = sum(row.get("show_seconds", 0.0) for row in rows)
         last = {row["process"]: row for row in rows}

@@ -2,7 +2,9 @@
 
   python tools/two_workers.py --workdir=runs/two_workers
 
-The losses must be those of one worker, to a tolerance. Only the chief writes the workdir, which
+The losses must be those of one worker, to a tolerance, and the pseudo labels the same. The
+optimiser is SGD: Adam makes steps of one size even of gradients that differ in their rounding
+alone, so that its runs part as they do on two machines. Only the chief writes the workdir, which
 holds what one worker leaves. When one worker is killed, the other stops with one line; and both,
 started again, end where two undisturbed workers end.
 """
@@ -23,13 +25,14 @@ import numpy as np
 
 from mgta_tf import cli
 from mgta_tf.config import flag
+from mgta_tf.data import files
 from mgta_tf.errors import UserError
 
 FLAGS = dict(
     data_source="shapes", shapes_count=96, image_size=32, width=0.0625, blocks="1,1,1,1",
     iae_epochs=2, rounds=1, epochs_per_round=1, final_epochs=1, num_clusters=6, global_batch=16,
     images_per_cluster=4, triplet_scope="global", log_every_steps=2, warmup_steps=10,
-    learning_rate=0.001, checkpoint_every_steps=3,
+    optimizer="sgd", learning_rate=0.0001, lambda_start=1, lambda_end=1, checkpoint_every_steps=3,
 )  # fmt: skip
 LOSSES = ("reconstruction_loss", "triplet_loss")
 
@@ -116,20 +119,37 @@ def wait_for_checkpoint(workdir: str, processes: list[subprocess.Popen], timeout
 
 
 def compare(one: str, other: str, tolerance: float) -> None:
-    """Losses of every stage.
+    """Losses of every stage, and pseudo labels.
 
     Raises:
-      UserError: they differ by more than the tolerance.
+      UserError: the losses differ by more than the tolerance, or an image has another label.
     """
-    stages = []
-    for workdir in (one, other):
-        with open(os.path.join(workdir, "summary.json"), encoding="utf-8") as file:
-            stages.append(json.load(file)["stages"])
-    values = [np.array([[s[name] for name in LOSSES] for s in found]) for found in stages]
-    check(values[0].shape == values[1].shape, f"{other}: other stages than {one}")
-    differences = np.abs(values[0] - values[1]) / np.abs(values[0])
-    print(f"{other}: losses differ from {one}'s by {differences.max():.2%} at most", flush=True)
-    check(differences.max() <= tolerance, f"more than --tolerance={tolerance:g}")
+    first, second = (stages_of(workdir) for workdir in (one, other))
+    check(first.shape == second.shape, f"{other}: other stages than {one}")
+    largest = np.max(np.abs(first - second) / np.where(first == 0, 1.0, np.abs(first)))
+    labels, others = (labels_of(workdir) for workdir in (one, other))
+    differ = sum(np.sum(labels[name] != others[name]) for name in labels)
+    total = sum(len(found) for found in labels.values())
+    print(
+        f"{other}: losses differ from {one}'s by {largest:.4%} at most, "
+        f"{differ} of {total} labels differ",
+        flush=True,
+    )
+    check(largest <= tolerance, f"more than --tolerance={tolerance:g}")
+    check(differ == 0, f"{other}: other pseudo labels than {one}")
+
+
+def stages_of(workdir: str) -> np.ndarray:
+    """Both losses of every stage, [stages, 2]."""
+    with open(os.path.join(workdir, "summary.json"), encoding="utf-8") as file:
+        stages = json.load(file)["stages"]
+    return np.array([[stage[name] for name in LOSSES] for stage in stages])
+
+
+def labels_of(workdir: str) -> dict[str, np.ndarray]:
+    """The pseudo labels of every GLP, by file."""
+    folder = os.path.join(workdir, "labels")
+    return {name: files.arrays(os.path.join(folder, name))["label"] for name in os.listdir(folder)}
 
 
 def check(holds: bool, otherwise: str) -> None:

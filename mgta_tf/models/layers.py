@@ -65,12 +65,17 @@ class ImageTransposed(tf.keras.layers.Conv2DTranspose):
     """
 
     def call(self, inputs):
+        shape = tf.shape(inputs)
         kernel = tf.reshape(self.kernel, [4, 2, 4, 2, self.filters, -1])  # v, d of rows; of columns
         kernel = tf.transpose(kernel[::-1, :, ::-1], [0, 2, 5, 1, 3, 4])
         kernel = tf.reshape(kernel, [4, 4, -1, 4 * self.filters])
-        around = [[0, 0], [2, 2], [2, 2], [0, 0]]
-        outputs = tf.nn.conv2d(inputs, kernel, 1, around)  # [N, h + 1, w + 1, 4 * filters]
-        outputs = tf.nn.depth_to_space(outputs, 2)[:, 1:-1, 1:-1]
+        # Padded first: oneDNN has no gradients of a convolution with explicit padding.
+        inputs = tf.pad(inputs, [[0, 0], [2, 2], [2, 2], [0, 0]])
+        outputs = tf.nn.conv2d(inputs, kernel, 1, "VALID")  # [N, h + 1, w + 1, 4 * filters]
+        outputs = tf.nn.depth_to_space(outputs, 2)
+        # outputs[:, 1:-1, 1:-1], whose own gradient is slow.
+        size = [-1, 2 * shape[1], 2 * shape[2], self.filters]
+        outputs = tf.slice(outputs, [0, 1, 1, 0], size)
         return tf.nn.bias_add(outputs, self.bias)
 
 
