@@ -73,6 +73,8 @@ MEAN: dict[str, Any] = {
 }
 # K counts the views: one image of each cluster, so the other view is its only positive.
 ALONE: dict[str, Any] = {**MEAN, "clusters_per_batch": 32, "images_per_cluster": 2}
+# Eq. 6's hardest negative and margin, its nearest positive still the other view.
+HARD: dict[str, Any] = {**ALONE, "triplet_negative": "hardest", "soft_margin": False}
 # What is tried before TPE proposes: the letter, and ways to lean less on wrong labels.
 FIRST: list[dict[str, Any]] = [
     PAPER,
@@ -82,8 +84,9 @@ FIRST: list[dict[str, Any]] = [
     ALONE,
     {**MEAN, "triplet_positive": "hardest"},
     {**ALONE, "lambda_start": 100.0, "lambda_end": 100.0},
-    {**ALONE, "triplet_negative": "hardest", "soft_margin": False},
+    HARD,
     {**PAPER, "reconstruction_reduction": "mean"},
+    {**HARD, "lambda_start": 100.0, "lambda_end": 100.0},
 ]
 
 
@@ -168,9 +171,8 @@ def open_study(config: SearchConfig) -> optuna.Study:
         direction="maximize",
         load_if_exists=True,
     )
-    if not study.trials:
-        for flags in FIRST:
-            study.enqueue_trial(flags)
+    for flags in FIRST:
+        study.enqueue_trial(flags, skip_if_exists=True)
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
