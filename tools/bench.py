@@ -124,22 +124,35 @@ def timed(once: Callable[[], Any]) -> float:
 
 
 def by_turns(repeats: int, **jobs: Callable[[], float]) -> dict[str, list[float]]:
-    """Seconds of every job, each `repeats` times, by turns. A job returns its seconds."""
+    """Seconds of every job, each `repeats` times, by turns. A job returns its seconds.
+
+    A turn before them does not count: after another job's graph was built, the first is slow.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(repeats):
+    for turn in range(repeats + 1):
         for name, job in jobs.items():
-            seconds[name].append(job())
+            spent = job()
+            if turn:
+                seconds[name].append(spent)
     return seconds
 
 
+def spread(values: list[float]) -> float:
+    """Half of the range between the quartiles."""
+    if len(values) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2
+
+
 def measured(row: dict, seconds: dict[str, list[float]], peer_versions: Any = None) -> dict:
-    """A row with how it was found: medians, spreads (half of max - min), versions, threads."""
+    """A row with how it was found: medians, spreads, versions, threads."""
     from mgta_tf.run import versions
 
     return {
         **row,
         "median": {name: statistics.median(values) for name, values in seconds.items()},
-        "spread": {name: (max(values) - min(values)) / 2 for name, values in seconds.items()},
+        "spread": {name: spread(values) for name, values in seconds.items()},
         "repeats": max((len(values) for values in seconds.values()), default=1),
         "versions": {**versions(), **(peer_versions or {})},
         "threads": os.cpu_count(),

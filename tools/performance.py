@@ -70,7 +70,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def uncertainty(row: dict[str, Any]) -> float:
-    """Of the ratio, from the half ranges of the seconds, as relative errors that add up."""
+    """Of the ratio, from the spreads of the seconds, as relative errors that add up."""
     relative = [row["spread"][name] / row["median"][name] for name in row["median"]]
     return row["ratio"] * sum(sorted(relative, reverse=True)[:2])
 
