@@ -21,7 +21,7 @@ class LossConfig:
         choices=("mean", "sum"),
     )
     margin: float = flag(0.3, "α of eq. 6, in units of embedding distance.", minimum=0.0)
-    soft_margin: bool = flag(True, "ln(1 + e^x) in place of eq. 6's [α + x]₊.")
+    soft_margin: bool = flag(False, "ln(1 + e^x) in place of eq. 6's [α + x]₊.")
     triplet_reduction: str = flag(
         "mean", "Over the anchors: mean, or eq. 6's sum.", choices=("mean", "sum")
     )
@@ -35,10 +35,10 @@ class LossConfig:
         choices=("nearest", "hardest", "random"),
     )
     triplet_negative: str = flag(
-        "soft",
-        "Which image of another cluster: all of them by the soft minimum of their distances (with "
-        "--soft_margin the N-pair loss of Sohn, 2016), eq. 6's nearest, or any.",
-        choices=("soft", "hardest", "random"),
+        "hardest",
+        "Which image of another cluster: eq. 6's nearest; all of them by the soft minimum of their "
+        "distances (with --soft_margin the N-pair loss of Sohn, 2016); or any.",
+        choices=("hardest", "soft", "random"),
     )
     triplet_temperature: float = flag(
         0.1,
