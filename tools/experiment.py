@@ -23,11 +23,16 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime.monitoring import write_json
 
 
+class CollapseError(UserError):
+    """A run whose encoder gives so many images the same features that they cannot be clustered."""
+
+
 def command(module: str, flags: dict[str, Any], log: str) -> None:
     """Runs `python -m module` with these flags, its output appended to the file `log`.
 
     Raises:
-      UserError: it failed; the message is its last line.
+      CollapseError: the embedding of a net has collapsed.
+      UserError: it failed otherwise; the message is its last line.
     """
     words = [f"--{name}={_text(value)}" for name, value in flags.items()]
     with open(log, "a", encoding="utf-8") as file:
@@ -39,6 +44,8 @@ def command(module: str, flags: dict[str, Any], log: str) -> None:
     if done.returncode:
         with open(log, encoding="utf-8") as file:
             last = collections.deque(file, maxlen=1)
+        if "points are distinct" in last[0]:
+            raise CollapseError(last[0].split("error: ")[-1].strip())
         raise UserError(f"{log}: python -m {module} ended with {done.returncode}: {last[0]}")
 
 

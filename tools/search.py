@@ -150,10 +150,10 @@ def main(config: SearchConfig) -> None:
         trial = study.ask()
         row = judge(config, data, f"trial_{trial.number:03d}", propose(trial), seed=1)
         trial.set_user_attr("row", row)
-        study.tell(trial, row["map"])
+        study.tell(trial, row.get("map", 0.0))
         save(config, rows + rows_of(study))
     rows += rows_of(study)
-    best = sorted(rows_of(study), key=lambda row: -row["map"])[: config.finalists]
+    best = sorted(rows_of(study), key=lambda row: -row.get("map", 0.0))[: config.finalists]
     for row in [rows[2], *best]:
         flags = {**row["searched"], "rounds": LONGER * config.rounds}
         rows.append(judge(config, data, f"final_{row['method']}", flags, seed=2))
@@ -204,20 +204,19 @@ def judge(
     exports: dict[str, dict[str, Any]] = {"random": {"untrained": True}, "iae": {"net": "iae"}}
     if name not in ("random", "iae"):
         shared["iae_checkpoint"] = os.path.join(config.workdir, "iae", "run")
-    found = experiment.train_and_judge(
-        os.path.join(config.workdir, name),
-        train={**shared, **flags},
-        export=exports.get(name, {}),
-        probe={**PROBE, "data_dir": data},
-    )
-    row = {
-        "method": name,
-        "seed": seed,
-        **{key: found[key] for key in ("map", "top1", "knn", "seconds")},
-        "searched": flags,
-    }
-    print(f"{name}: mAP {row['map']:.2f}, {json.dumps(flags)}", flush=True)
-    return row
+    try:
+        found = experiment.train_and_judge(
+            os.path.join(config.workdir, name),
+            train={**shared, **flags},
+            export=exports.get(name, {}),
+            probe={**PROBE, "data_dir": data},
+        )
+        kept = {key: found[key] for key in ("map", "top1", "knn", "seconds")}
+        said = f"mAP {found['map']:.2f}"
+    except experiment.CollapseError as collapse:  # which TPE should learn from
+        kept, said = {"collapsed": str(collapse)}, str(collapse)
+    print(f"{name}: {said}, {json.dumps(flags)}", flush=True)
+    return {"method": name, "seed": seed, **kept, "searched": flags}
 
 
 if __name__ == "__main__":

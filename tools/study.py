@@ -95,18 +95,23 @@ def run_one(
             if row["flags"] != flags:
                 raise UserError(f"{path}: seed {seed} was run with other flags; move it away")
             return
-    found = train_and_judge(config, plan, name, method, flags, seed)
+    try:
+        found = train_and_judge(config, plan, name, method, flags, seed)
+        kept = {key: found[key] for key in (*KEPT, "seconds", "cpu_seconds", "voc_map")}
+        said = f"mAP {found['map']:.2f} in {found['seconds']:.0f} s"
+    except experiment.CollapseError as collapse:  # a result, too
+        kept, said = {"collapsed": str(collapse)}, str(collapse)
     row = {
         "method": name,
         "seed": seed,
-        **{key: found[key] for key in (*KEPT, "seconds", "cpu_seconds", "voc_map")},
+        **kept,
         "flags": flags,
         "date": time.strftime("%Y-%m-%d"),
         "versions": versions(),
     }
     os.makedirs(config.results, exist_ok=True)
     write_json(path, sorted([*rows, row], key=lambda r: r["seed"]))
-    print(f"{name}, seed {seed}: mAP {found['map']:.2f} in {found['seconds']:.0f} s", flush=True)
+    print(f"{name}, seed {seed}: {said}", flush=True)
 
 
 def load_rows(path: str) -> list[dict[str, Any]]:

@@ -15,8 +15,14 @@ def methods_of(plan: dict[str, Any]) -> dict[str, Any]:
     return {name: method for part in plan["tables"].values() for name, method in part.items()}
 
 
+def judged(rows: Rows) -> Rows:
+    """Those of runs that came to their end."""
+    return {name: [row for row in part if "collapsed" not in row] for name, part in rows.items()}
+
+
 def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
     """docs/results.md."""
+    every, rows = rows, judged(rows)
     cpu_seconds = sum(row["cpu_seconds"] for part in rows.values() for row in part)
     lines = [
         "# Results: does mutual guidance help?",
@@ -38,6 +44,7 @@ def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
         "## What helped and what did not",
         "",
         *verdicts(plan, rows),
+        *collapses(every),
         *plan["findings"],
         "",
         "## Search",
@@ -62,6 +69,7 @@ def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
 
 def summary(plan: dict[str, Any], rows: Rows) -> str:
     """The README's table: the methods of the first table, each with its command and date."""
+    rows = judged(rows)
     lines = [
         "| method | SVM mAP | top-1 | 20-NN | VOC-mini mAP | seeds | `--only=` | date |",
         "|---|---|---|---|---|---|---|---|",
@@ -177,6 +185,17 @@ def verdicts(plan: dict[str, Any], rows: Rows) -> list[str]:
     ]
 
 
+def collapses(rows: Rows) -> list[str]:
+    """A list of the runs that ended before their end, and of what they said."""
+    found = [
+        f"* `{name}`, seed {row['seed']}: {row['collapsed']}"
+        for name, part in rows.items()
+        for row in part
+        if "collapsed" in row
+    ]
+    return ["Collapsed, and so without a figure:", "", *found, ""] if found else []
+
+
 def spread(values: list[float]) -> str:
     """'5.62 ± 0.11', or '5.62' of one, or '-' of none."""
     if not values:
@@ -198,15 +217,15 @@ def search_lines(search: list[dict[str, Any]]) -> list[str]:
         "| trial | SVM mAP | top-1 | 20-NN | differs from the letter |",
         "|---|---|---|---|---|",
     ]
-    for row in sorted(search, key=lambda row: -row["map"]):
+    for row in sorted(search, key=lambda row: -row.get("map", 0.0)):
         differs = ""
         if row["method"].startswith("trial"):
             changed = {k: v for k, v in row["searched"].items() if letter.get(k) != v}
             differs = ", ".join(f"{name}={value}" for name, value in changed.items())
-        lines.append(
-            f"| `{row['method']}` | {row['map']:.2f} | {row['top1']:.2f} | {row['knn']['20']:.2f} "
-            f"| {differs} |"
-        )
+        found = ["collapsed", "-", "-"]
+        if "collapsed" not in row:
+            found = [f"{value:.2f}" for value in (row["map"], row["top1"], row["knn"]["20"])]
+        lines.append(f"| `{row['method']}` | {' | '.join(found)} | {differs} |")
     return lines
 
 
@@ -223,6 +242,7 @@ def draw(plan: dict[str, Any], rows: Rows, path: str) -> None:
     """Bars with the standard deviation over seeds; every run a dot."""
     from matplotlib.figure import Figure
 
+    rows = judged(rows)
     names = [name for name in methods_of(plan) if rows[name]]
     first_table = next(iter(plan["tables"].values()))
     figure = Figure(figsize=(max(4.0, 0.7 * len(names) + 1.5), 4.0), layout="constrained")

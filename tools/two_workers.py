@@ -2,11 +2,12 @@
 
   python tools/two_workers.py --workdir=runs/two_workers
 
-The losses must be those of one worker, to a tolerance, and the pseudo labels the same. The
-optimiser is SGD: Adam makes steps of one size even of gradients that differ in their rounding
-alone, so that its runs part as they do on two machines. Only the chief writes the workdir, which
-holds what one worker leaves. When one worker is killed, the other stops with one line; and both,
-started again, end where two undisturbed workers end.
+Stage 1 of two workers must have the losses of one worker, to a tolerance. From there on rounding
+decides: in nets this small an image's pseudo label hangs by a hair, so how many labels differ is
+only said. The optimiser is SGD, for Adam makes steps of one size even of gradients that differ in
+their rounding alone. Only the chief writes the workdir, which holds what one worker leaves. When
+one worker is killed, the other stops with one line; and both, started again, end with the losses
+and the labels of two undisturbed workers, in all stages.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FLAGS = dict(
     data_source="shapes", shapes_count=96, image_size=32, width=0.0625, blocks="1,1,1,1",
     iae_epochs=2, rounds=1, epochs_per_round=1, final_epochs=1, num_clusters=6, global_batch=16,
     images_per_cluster=4, triplet_scope="global", log_every_steps=2, warmup_steps=10,
-    optimizer="sgd", learning_rate=0.0001, lambda_start=1, lambda_end=1, checkpoint_every_steps=3,
+    optimizer="sgd", learning_rate=0.001, lambda_start=1, lambda_end=1, checkpoint_every_steps=3,
 )  # fmt: skip
 LOSSES = ("reconstruction_loss", "triplet_loss")
 
@@ -43,7 +44,7 @@ class TwoWorkersConfig:
 
     workdir: str = flag("runs/two_workers", "Folder for the runs; what it holds is removed.")
     tolerance: float = flag(
-        0.02, "Largest relative difference of a stage's losses, one worker against two.", minimum=0
+        0.001, "Largest relative difference of a stage's losses, one worker against two.", minimum=0
     )
     timeout: float = flag(900.0, "Seconds that a run may take.", minimum=1)
 
@@ -54,7 +55,7 @@ def main(config: TwoWorkersConfig) -> None:
     one, two, disturbed = (os.path.join(config.workdir, n) for n in ("one", "two", "disturbed"))
     wait([start(one)], config.timeout)
     wait(start_both(two), config.timeout)
-    compare(one, two, config.tolerance)
+    check(differ(one, two, stages=1) <= config.tolerance, "stage 1: more than --tolerance")
     check(sorted(os.listdir(one)) == sorted(os.listdir(two)), "two workers leave other files")
     print("two workers train as one does, and leave one workdir", flush=True)
 
@@ -65,7 +66,7 @@ def main(config: TwoWorkersConfig) -> None:
     check(survivor != 0, "the run of the worker that was left ended as if nothing were missing")
     print(f"one worker was killed; the other stopped with status {survivor}", flush=True)
     wait(start_both(disturbed), config.timeout)
-    compare(two, disturbed, config.tolerance)
+    check(differ(two, disturbed) == 0, "a worker was lost, and the run ended in another way")
     print("both, started again, end where two undisturbed workers end", flush=True)
 
 
@@ -118,28 +119,30 @@ def wait_for_checkpoint(workdir: str, processes: list[subprocess.Popen], timeout
         time.sleep(0.2)
 
 
-def compare(one: str, other: str, tolerance: float) -> None:
-    """Losses of every stage, and pseudo labels.
+def differ(one: str, other: str, stages: int | None = None) -> float:
+    """The largest relative difference of the losses of the first stages, or of all of them.
+
+    Of all of them, 1 also where an image has another pseudo label. Says both.
 
     Raises:
-      UserError: the losses differ by more than the tolerance, or an image has another label.
+      UserError: the runs have not the same stages.
     """
-    first, second = (stages_of(workdir) for workdir in (one, other))
+    first, second = (losses_of(workdir) for workdir in (one, other))
     check(first.shape == second.shape, f"{other}: other stages than {one}")
-    largest = np.max(np.abs(first - second) / np.where(first == 0, 1.0, np.abs(first)))
+    relative = np.abs(first - second) / np.where(first == 0, 1.0, np.abs(first))
+    largest = [float(relative[:count].max()) for count in (1, None)]
     labels, others = (labels_of(workdir) for workdir in (one, other))
-    differ = sum(np.sum(labels[name] != others[name]) for name in labels)
+    changed = sum(int(np.sum(labels[name] != others[name])) for name in labels)
     total = sum(len(found) for found in labels.values())
     print(
-        f"{other}: losses differ from {one}'s by {largest:.4%} at most, "
-        f"{differ} of {total} labels differ",
+        f"{other}: losses differ from {one}'s by {largest[0]:.4%} in stage 1, "
+        f"by {largest[1]:.4%} at most; {changed} of {total} labels differ",
         flush=True,
     )
-    check(largest <= tolerance, f"more than --tolerance={tolerance:g}")
-    check(differ == 0, f"{other}: other pseudo labels than {one}")
+    return float(relative[:stages].max()) if stages or not changed else 1.0
 
 
-def stages_of(workdir: str) -> np.ndarray:
+def losses_of(workdir: str) -> np.ndarray:
     """Both losses of every stage, [stages, 2]."""
     with open(os.path.join(workdir, "summary.json"), encoding="utf-8") as file:
         stages = json.load(file)["stages"]

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import statistics
+import subprocess
 
 import pytest
 import study
@@ -93,7 +94,7 @@ def test_the_committed_tables_say_what_the_committed_files_say():
         values = []
         if os.path.exists(path):
             with open(path, encoding="utf-8") as file:
-                values = [float(found["map"]) for found in json.load(file)]
+                values = [float(found["map"]) for found in json.load(file) if "map" in found]
         cells = re.search(rf"^\| `{name}` \|(.*)\|$", text, re.MULTILINE).group(1).split("|")
         assert int(cells[1]) == len(values)
         if values:
@@ -132,6 +133,31 @@ def test_a_row_that_is_there_is_not_run_again(tmp_path, monkeypatch):
     study.main(config)
     assert ran == ["random", "iae"]
     assert "| `iae` |" in (tmp_path / "results.md").read_text()
+
+
+def test_a_run_that_collapses_is_a_result(tmp_path, monkeypatch):
+    """A net whose images all look alike to it stops the run, not the study; the page says so."""
+
+    def train(command, stdout, **_):
+        stdout.write(
+            "mgta_tf: error: round 2: GLP N2 on D1: only 19 of the points are distinct, fewer than "
+            "the 100 clusters: lower --num_clusters\n"
+        )
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(study.experiment.subprocess, "run", train)
+    monkeypatch.setattr(study, "iae_checkpoint", lambda *_: "iae")
+    results = tmp_path / "results"
+    config = study.StudyConfig(
+        plan="docs/study.json", data_dir="x", workdir=str(tmp_path / "w"), results=str(results),
+        only="mean_mse", seeds="2",
+    )  # fmt: skip
+    study.main(config)
+    (found,) = study.load_rows(str(results / "mean_mse.json"))
+    assert "map" not in found
+    text = (tmp_path / "results.md").read_text()
+    assert "* `mean_mse`, seed 2: round 2: GLP N2 on D1: only 19 of the points are" in text
+    assert re.search(r"^\| `mean_mse` \|.*\| 0 \| - \|", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
