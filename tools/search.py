@@ -51,6 +51,7 @@ PAPER: dict[str, Any] = dict(
     learning_rate=3e-3,
 )
 STRONGER: dict[str, Any] = dict(color_jitter=0.4, crop_min_area=0.2, grayscale=0.2)
+WEAKER: dict[str, Any] = {name: PAPER[name] for name in STRONGER}
 # Two views of an image are each other's nearest positive: the label need not be right to teach.
 VIEWS: dict[str, Any] = {
     **PAPER,
@@ -87,6 +88,7 @@ FIRST: list[dict[str, Any]] = [
     HARD,
     {**PAPER, "reconstruction_reduction": "mean"},
     {**HARD, "lambda_start": 100.0, "lambda_end": 100.0},
+    {**HARD, **WEAKER, "lambda_start": 100.0, "lambda_end": 100.0},
 ]
 
 
