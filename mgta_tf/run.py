@@ -20,7 +20,7 @@ from mgta_tf import clustering, guidance
 from mgta_tf.clustering import curve
 from mgta_tf.clustering.choose import Choice
 from mgta_tf.config import flag, to_dict, to_flagfile
-from mgta_tf.data import files, sampler
+from mgta_tf.data import sampler
 from mgta_tf.data.pipeline import Feed
 from mgta_tf.data.store import ImageStore
 from mgta_tf.errors import UserError
@@ -248,16 +248,17 @@ class Run:
 
     def _labels_of_last_round(self, turn: Turn, images: np.ndarray) -> np.ndarray | None:
         """What the net called the same images a round ago, NOISE where it did not: int32 [n]."""
-        path = self.workdir.labels(turn.round - 1, turn.net)
-        if not os.path.exists(path):
+        before = [
+            other
+            for other in self.schedule[: self.schedule.index(turn)]
+            if (other.process, other.round, other.net) == ("GLP", turn.round - 1, turn.net)
+        ]
+        if not before:
             return None
+        config = self.config
         label_of = np.full(len(self.store), sampler.NO_CLUSTER, np.int32)
-        try:
-            last = files.arrays(path)
-            label_of[last["index"]] = last["label"]
-        except (ValueError, KeyError, IndexError):
-            self._progress.note(f"{path}: damaged; not compared with the labels of this round")
-            return None
+        last = guidance.images_of(before[0], len(self.store), config.guidance, config.run.seed)
+        label_of[last] = self.labels[before[0].half]
         return label_of[images]
 
     # --------------------------------------------------------------------- Training models (TMP)

@@ -86,7 +86,9 @@ def test_a_workdir_that_is_none_is_refused(tmp_path):
             report.main(report.ReportConfig(workdir=workdir))
 
 
-@pytest.mark.parametrize("name", ["summary.json", os.path.join("pictures", "members.npz")])
+@pytest.mark.parametrize(
+    "name", ["summary.json", "pictures/members.npz", "labels/round_01_net1.npz"]
+)
 def test_a_damaged_file_is_named(finished, tmp_path, name):
     shutil.copytree(finished, tmp_path / "w", ignore=shutil.ignore_patterns("checkpoints"))
     path = tmp_path / "w" / name

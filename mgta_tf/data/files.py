@@ -78,6 +78,10 @@ def arrays(source: str | BinaryIO) -> dict[str, np.ndarray]:
     """
     try:
         with np.load(source, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            found = {name: stored[name] for name in stored.files}
+        # NumPy gives the bytes of a member that does not begin as an array does.
+        if not all(isinstance(value, np.ndarray) for value in found.values()):
+            raise ValueError("not only arrays")
+        return found
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds
         raise ValueError(f"damaged ({type(error).__name__}: {error})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from mgta_tf.data import files
 from mgta_tf.errors import UserError
 
 # Endpoint → (size, stride) of the average pool that leaves about 9,000 numbers at 224 px.
@@ -53,8 +55,8 @@ def load_encode(saved_model: str, endpoint: str) -> Encode:
 def model_digest(saved_model: str) -> str:
     """A digest of a SavedModel's graph and weights."""
     digest = hashlib.sha256()
-    for folder, _, files in sorted(os.walk(saved_model)):
-        for name in sorted(files):
+    for folder, _, names in sorted(os.walk(saved_model)):
+        for name in sorted(names):
             if name == "saved_model.pb" or os.path.basename(folder) == "variables":
                 with open(os.path.join(folder, name), "rb") as file:
                     for block in iter(lambda: file.read(2**20), b""):
@@ -142,9 +144,10 @@ def cached(
         return make()
     path = os.path.join(folder, f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz")
     if os.path.exists(path):
-        with np.load(path, allow_pickle=False) as arrays:
-            if str(arrays["key"]) == key:
-                return arrays["features"], str(arrays["pool"])
+        with contextlib.suppress(ValueError, KeyError):  # damaged: made again
+            kept = files.arrays(path)
+            if str(kept["key"]) == key:
+                return kept["features"], str(kept["pool"])
     features, name = make()
     os.makedirs(folder, exist_ok=True)
     with open(f"{path}.partial", "wb") as file:

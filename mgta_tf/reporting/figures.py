@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,9 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 
 from mgta_tf.clustering.clusters import NOISE
+from mgta_tf.data import files
 from mgta_tf.data.sampler import steps_of
+from mgta_tf.errors import UserError
 from mgta_tf.reporting.record import Members, Record
 
 # Okabe and Ito's colours, told apart by colour-blind eyes, those that show on light and dark.
@@ -318,10 +321,19 @@ def _sequence(record: Record) -> list[tuple[str, dict[int, int]]]:
 
 
 def _labels(record: Record, row: dict[str, Any]) -> dict[int, int]:
-    """Image → cluster of a labelling; images without one are left out."""
+    """Image → cluster of a labelling; images without one are left out, all where it has no file.
+
+    Raises:
+      UserError: the file is damaged.
+    """
     path = record.workdir.labels(row["round"], row["net"] - 1)
-    with np.load(path, allow_pickle=False) as arrays:
-        index, label = arrays["index"], arrays["label"]
+    if not os.path.exists(path):
+        return {}
+    try:
+        saved = files.arrays(path)
+        index, label = saved["index"], saved["label"]
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path}: {error}; a run does not need it: delete it") from None
     return dict(zip(index[label != NOISE].tolist(), label[label != NOISE].tolist()))
 
 

@@ -113,6 +113,9 @@ def test_the_cache_returns_what_was_made_for_the_same_key(tmp_path):
         values, name = features.cached(folder, key, make)
         assert (values[0, 0], name) == (expected, "p")
     assert len(made) == 2
+    for path in (tmp_path / "cache").iterdir():
+        path.write_bytes(path.read_bytes()[:-30])
+    assert features.cached(folder, "a", make)[0][0, 0] == 3  # damaged, and so made again
 
 
 def test_a_folder_that_is_no_saved_model_is_named(tmp_path):
