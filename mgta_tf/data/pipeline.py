@@ -45,18 +45,18 @@ class AugmentConfig:
     )
     flip: bool = flag(True, "Mirror half of the training images.")
     crop_min_area: float = flag(
-        0.2,
+        0.4,
         "Random-resized crop: smallest share of the image; 1 turns it off.",
         minimum=0.05,
         maximum=1.0,
     )
     color_jitter: float = flag(
-        0.4,
+        0.2,
         "Largest relative change of brightness, contrast and saturation; 0 turns it off.",
         minimum=0.0,
         maximum=1.0,
     )
-    grayscale: float = flag(0.2, "Share of images turned grey.", minimum=0.0, maximum=1.0)
+    grayscale: float = flag(0.0, "Share of images turned grey.", minimum=0.0, maximum=1.0)
     hidden_share: float = flag(
         0.0,
         "Share of the squares of a 4×4 grid that the encoder sees in the image's mean colour.",
