@@ -248,17 +248,13 @@ class Run:
 
     def _labels_of_last_round(self, turn: Turn, images: np.ndarray) -> np.ndarray | None:
         """What the net called the same images a round ago, NOISE where it did not: int32 [n]."""
-        before = [
-            other
-            for other in self.schedule[: self.schedule.index(turn)]
-            if (other.process, other.round, other.net) == ("GLP", turn.round - 1, turn.net)
-        ]
-        if not before:
+        asked, config = ("GLP", turn.round - 1, turn.net), self.config
+        before = next((t for t in self.schedule if (t.process, t.round, t.net) == asked), None)
+        if before is None:
             return None
-        config = self.config
         label_of = np.full(len(self.store), sampler.NO_CLUSTER, np.int32)
-        last = guidance.images_of(before[0], len(self.store), config.guidance, config.run.seed)
-        label_of[last] = self.labels[before[0].half]
+        last = guidance.images_of(before, len(self.store), config.guidance, config.run.seed)
+        label_of[last] = self.labels[before.half]
         return label_of[images]
 
     # --------------------------------------------------------------------- Training models (TMP)

@@ -30,7 +30,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import fuzz_readers
-import numpy as np
 import tensorflow as tf
 import two_workers
 from PIL import Image
@@ -38,7 +37,7 @@ from PIL import Image
 from mgta_tf import cli, guidance, supervised, train
 from mgta_tf import config as config_lib
 from mgta_tf.config import flag, group
-from mgta_tf.data import shapes
+from mgta_tf.data import files, shapes
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.monitoring import write_json
 
@@ -227,9 +226,8 @@ def ending(workdir: str) -> dict[str, bytes]:
                 key = f"{os.path.basename(path).partition('-')[0]}/{name}"
                 found[key] = reader.get_tensor(name).tobytes()
     for path in glob.glob(os.path.join(workdir, "labels", "*.npz")):
-        with np.load(path, allow_pickle=False) as arrays:
-            for name in arrays.files:
-                found[f"{os.path.basename(path)}/{name}"] = arrays[name].tobytes()
+        for name, values in files.arrays(path).items():
+            found[f"{os.path.basename(path)}/{name}"] = values.tobytes()
     with open(os.path.join(workdir, "summary.json"), encoding="utf-8") as file:
         summary = json.load(file)
     for number, stage in enumerate(summary["stages"]):

@@ -70,8 +70,8 @@ def inside(folder: str, name: str, links: bool, where: str) -> str:
     return name
 
 
-def arrays(source: str | BinaryIO) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, without pickles.
+def arrays(source: str | BinaryIO, *names: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, without pickles; those of these names must be among them.
 
     Raises:
       ValueError: damaged.
@@ -82,6 +82,8 @@ def arrays(source: str | BinaryIO) -> dict[str, np.ndarray]:
         # NumPy gives the bytes of a member that does not begin as an array does.
         if not all(isinstance(value, np.ndarray) for value in found.values()):
             raise ValueError("not only arrays")
+        if missing := sorted(set(names) - set(found)):
+            raise ValueError(f"no {', '.join(missing)}")
         return found
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds
         raise ValueError(f"damaged ({type(error).__name__}: {error})") from None

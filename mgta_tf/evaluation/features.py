@@ -144,8 +144,8 @@ def cached(
         return make()
     path = os.path.join(folder, f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz")
     if os.path.exists(path):
-        with contextlib.suppress(ValueError, KeyError):  # damaged: made again
-            kept = files.arrays(path)
+        with contextlib.suppress(ValueError):  # damaged: made again
+            kept = files.arrays(path, "key", "features", "pool")
             if str(kept["key"]) == key:
                 return kept["features"], str(kept["pool"])
     features, name = make()

@@ -330,10 +330,10 @@ def _labels(record: Record, row: dict[str, Any]) -> dict[int, int]:
     if not os.path.exists(path):
         return {}
     try:
-        saved = files.arrays(path)
-        index, label = saved["index"], saved["label"]
-    except (ValueError, KeyError) as error:
+        saved = files.arrays(path, "index", "label")
+    except ValueError as error:
         raise UserError(f"{path}: {error}; a run does not need it: delete it") from None
+    index, label = saved["index"], saved["label"]
     return dict(zip(index[label != NOISE].tolist(), label[label != NOISE].tolist()))
 
 

@@ -7,13 +7,13 @@ import glob
 import json
 import os
 import time
-import zipfile
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from mgta_tf import config as config_lib
+from mgta_tf.data import files
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.supervised import SupervisedConfig
@@ -28,6 +28,13 @@ CURVES = (
     "accuracy",
 )
 POINTS = 600  # of a curve, at most
+
+
+# What `members.npz` holds of any run.
+MEMBERS = (
+    *("round", "net", "label", "distance", "name"),
+    *("coordinates", "size", "sprites", "thumbnail"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,24 +161,24 @@ def _members(path: str) -> Members:
       UserError: it is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            truth = arrays.get("truth")
-            return Members(
-                round=int(arrays["round"]),
-                net=int(arrays["net"]),
-                label=arrays["label"],
-                distance=arrays["distance"],
-                name=[str(name) for name in arrays["name"]],
-                truth=truth,
-                class_names=[] if truth is None else [str(n) for n in arrays["class_names"]],
-                coordinates=arrays["coordinates"].astype(np.float32),
-                sizes=arrays["size"],
-                sprites=arrays["sprites"].tobytes(),
-                thumbnail=int(arrays["thumbnail"]),
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = files.arrays(path, *MEMBERS)
+        truth = arrays.get("truth")
+        return Members(
+            round=int(arrays["round"]),
+            net=int(arrays["net"]),
+            label=arrays["label"],
+            distance=arrays["distance"],
+            name=[str(name) for name in arrays["name"]],
+            truth=truth,
+            class_names=[] if truth is None else [str(n) for n in arrays["class_names"]],
+            coordinates=arrays["coordinates"].astype(np.float32),
+            sizes=arrays["size"],
+            sprites=arrays["sprites"].tobytes(),
+            thumbnail=int(arrays["thumbnail"]),
+        )
+    except (ValueError, KeyError) as error:
         raise UserError(
-            f"{path}: damaged ({error}); it is only for the report: delete it"
+            f"{path}: cannot be read, {error}; it is only for the report: delete it"
         ) from None
 
 
