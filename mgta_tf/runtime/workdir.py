@@ -48,7 +48,7 @@ class Workdir:
         self.path = path
         self.flagfile = os.path.join(path, "flags.flagfile")
         self.checkpoints = os.path.join(path, "checkpoints")
-        path = own or path
+        path = self._own = own or path
         self.summary = os.path.join(path, "summary.json")
         self.own_checkpoints = os.path.join(path, "checkpoints")
         self.iae = os.path.join(path, "checkpoints", "iae")
@@ -79,7 +79,7 @@ class Workdir:
 
     def _picture(self, round_number: int, net: int, what: str) -> str:
         name = f"round_{round_number:02d}_net{net + 1}_{what}.jpg"
-        return os.path.join(self.path, "pictures", name)
+        return os.path.join(self._own, "pictures", name)
 
     def save_labels(
         self,

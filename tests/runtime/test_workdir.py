@@ -4,7 +4,7 @@ import pytest
 
 from mgta_tf import config as config_lib
 from mgta_tf.errors import UserError, one_line
-from mgta_tf.runtime.workdir import load_config, open_workdir
+from mgta_tf.runtime.workdir import Workdir, load_config, open_workdir
 from mgta_tf.train import TrainConfig
 
 
@@ -45,3 +45,15 @@ def test_a_run_that_was_killed_before_its_flagfile_may_begin_again(tmp_path):
 def test_a_message_is_one_line_that_a_terminal_can_show():
     assert one_line("a\n b\t c \x1b[31m \udcff λ") == "a b c \\x1b[31m \\udcff λ"
     assert len(one_line("x" * 10**6)) < 2100
+
+
+def test_a_host_that_is_not_the_chief_writes_no_picture_of_the_run():
+    """Two hosts that wrote one file would take it from under each other."""
+    chief, other = Workdir("run"), Workdir("run", own="own")
+    for ask in (
+        lambda workdir: workdir.originals,
+        lambda workdir: workdir.reconstruction(1, 0),
+        lambda workdir: workdir.gallery(1, 0),
+    ):
+        assert ask(chief).startswith("run/pictures/")
+        assert ask(other).startswith("own/pictures/")
