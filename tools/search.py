@@ -4,8 +4,10 @@
 
 Optuna's TPE proposes settings; each is trained from one shared IAE for `--rounds` and judged by the
 SVM on the held-out third. The best `--finalists` are trained again, longer and from another seed
-(successive halving with two rungs). The same command goes on where it was. Every trial becomes a
-row of `search.json`; the validation images are never read.
+(successive halving with two rungs). Every trial becomes a row of `--output` as soon as it is
+judged, and is not run again: the same command goes on where it was, and with the trial that was
+interrupted, as a proposal depends on the rows and the seed alone. The validation images are never
+read.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 
 import experiment
 import optuna
-from optuna.storages.journal import JournalFileBackend
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from mgta_tf import cli
 from mgta_tf.config import flag
@@ -91,6 +93,42 @@ FIRST: list[dict[str, Any]] = [
     {**HARD, **WEAKER, "lambda_start": 100.0, "lambda_end": 100.0},
 ]
 
+STAGE_1: dict[str, Any] = {**PAPER, "rounds": 0, "final_epochs": 0}
+PEERS: dict[str, dict[str, Any]] = {
+    "random": {"iae_epochs": 0, "rounds": 0, "final_epochs": 0},
+    "iae": STAGE_1,
+    "equal": {**PAPER, "lambda_start": 0.0, "lambda_end": 0.0},  # an IAE of equal cost
+    # What the paper leaves open of stage 1: is there an IAE that is better than random weights?
+    "iae_mean": {**STAGE_1, "reconstruction_reduction": "mean"},
+    "iae_slow": {**STAGE_1, "learning_rate": 1e-3},
+    "iae_hidden": {**STAGE_1, "hidden_share": 0.5, "reconstruct": "clean"},
+    "iae_whole": {**STAGE_1, "crop_min_area": 0.8},
+}
+# The flags of `mgta_tf.train` that are searched, those of the paper among them; and
+# `clusters_per_batch`, such that a batch has BATCH images.
+BATCH = 64
+SPACE: dict[str, BaseDistribution] = dict(
+    images_per_cluster=CategoricalDistribution([2, 4]),
+    reconstruction_reduction=CategoricalDistribution(["sum", "mean"]),
+    views_per_image=CategoricalDistribution([1, 2]),
+    num_clusters=CategoricalDistribution([100, 300, 1000]),
+    lambda_start=FloatDistribution(0.1, 3000.0, log=True),
+    lambda_end=FloatDistribution(1.0, 3000.0, log=True),
+    margin=CategoricalDistribution([0.3, 1.0]),
+    soft_margin=CategoricalDistribution([False, True]),
+    normalize_embedding=CategoricalDistribution([False, True]),
+    triplet_positive=CategoricalDistribution(["hardest", "nearest", "random"]),
+    triplet_negative=CategoricalDistribution(["hardest", "random", "soft"]),
+    color_jitter=CategoricalDistribution([0.2, 0.4, 0.6]),
+    crop_min_area=CategoricalDistribution([0.2, 0.4]),
+    grayscale=CategoricalDistribution([0.0, 0.2]),
+    reconstruct=CategoricalDistribution(["seen", "clean"]),
+    hidden_share=CategoricalDistribution([0.0, 0.25, 0.5]),
+    cluster_pca_dim=CategoricalDistribution([0, 64]),
+    core_fraction=CategoricalDistribution([0.5, 1.0]),
+    learning_rate=CategoricalDistribution([1e-3, 3e-3]),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
@@ -107,111 +145,117 @@ class SearchConfig:
     seed: int = flag(1, "Of Optuna's proposals.", minimum=0)
 
 
-def propose(trial: optuna.Trial) -> dict[str, Any]:
-    """The flags of `mgta_tf.train` that are searched, those of the paper among them."""
-    pick, between = trial.suggest_categorical, trial.suggest_float
-    images_per_cluster = pick("images_per_cluster", [2, 4])
-    return dict(
-        clusters_per_batch=64 // images_per_cluster,
-        images_per_cluster=images_per_cluster,
-        reconstruction_reduction=pick("reconstruction_reduction", ["sum", "mean"]),
-        views_per_image=pick("views_per_image", [1, 2]),
-        num_clusters=pick("num_clusters", [100, 300, 1000]),
-        lambda_start=between("lambda_start", 0.1, 3000.0, log=True),
-        lambda_end=between("lambda_end", 1.0, 3000.0, log=True),
-        margin=pick("margin", [0.3, 1.0]),
-        soft_margin=pick("soft_margin", [False, True]),
-        normalize_embedding=pick("normalize_embedding", [False, True]),
-        triplet_positive=pick("triplet_positive", ["hardest", "nearest", "random"]),
-        triplet_negative=pick("triplet_negative", ["hardest", "random", "soft"]),
-        color_jitter=pick("color_jitter", [0.2, 0.4, 0.6]),
-        crop_min_area=pick("crop_min_area", [0.2, 0.4]),
-        grayscale=pick("grayscale", [0.0, 0.2]),
-        reconstruct=pick("reconstruct", ["seen", "clean"]),
-        hidden_share=pick("hidden_share", [0.0, 0.25, 0.5]),
-        cluster_pca_dim=pick("cluster_pca_dim", [0, 64]),
-        core_fraction=pick("core_fraction", [0.5, 1.0]),
-        learning_rate=pick("learning_rate", [1e-3, 3e-3]),
-    )
-
-
 def main(config: SearchConfig) -> None:
     for name in ("data_dir", "workdir"):
         if not getattr(config, name):
             raise UserError(f"--{name} is missing")
-    data = os.path.join(config.workdir, "data")
-    experiment.hold_out(config.data_dir, data, share=1 / 3)
-    peers: dict[str, dict[str, Any]] = {
-        "random": {"iae_epochs": 0, "rounds": 0, "final_epochs": 0},
-        "iae": {**PAPER, "rounds": 0, "final_epochs": 0},
-        "equal": {**PAPER, "lambda_start": 0.0, "lambda_end": 0.0},  # an IAE of equal cost
-    }
-    rows = [judge(config, data, name, flags, seed=1) for name, flags in peers.items()]
-    study = open_study(config)
-    while len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) < config.trials:
-        trial = study.ask()
-        row = judge(config, data, f"trial_{trial.number:03d}", propose(trial), seed=1)
-        trial.set_user_attr("row", row)
-        study.tell(trial, row.get("map", 0.0))
-        save(config, rows + rows_of(study))
-    rows += rows_of(study)
-    best = sorted(rows_of(study), key=lambda row: -row.get("map", 0.0))[: config.finalists]
-    for row in [rows[2], *best]:
-        flags = {**row["searched"], "rounds": LONGER * config.rounds}
-        rows.append(judge(config, data, f"final_{row['method']}", flags, seed=2))
-        save(config, rows)
-
-
-def open_study(config: SearchConfig) -> optuna.Study:
-    """Optuna's study in the workdir; a trial that was killed is tried again."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = JournalFileBackend(os.path.join(config.workdir, "optuna.log"))
-    study = optuna.create_study(
-        study_name="search",
-        storage=optuna.storages.JournalStorage(journal),
-        sampler=optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=8),
-        direction="maximize",
-        load_if_exists=True,
-    )
+    output = config.output or os.path.join(config.workdir, "search.json")
+    experiment.hold_out(config.data_dir, held_out(config), share=1 / 3)
+    rows = load_rows(output)
+
+    def add(name: str, flags: dict[str, Any], seed: int) -> None:
+        if not known(rows, name, flags, output):
+            rows.append(judge(config, name, flags, seed))
+            write_json(output, rows)
+
+    train_iae(config)
+    for name, flags in PEERS.items():
+        add(name, flags, seed=1)
+    while len(trials := trials_of(rows)) < config.trials:
+        number = 1 + max((int(row["method"].split("_")[1]) for row in trials), default=-1)
+        add(f"trial_{number:03d}", propose(trials, config.seed), seed=1)
+    best = sorted(trials, key=lambda row: -row.get("map", 0.0))[: config.finalists]
+    for name, flags in [("equal", PEERS["equal"]), *((r["method"], r["searched"]) for r in best)]:
+        add(f"final_{name}", {**flags, "rounds": LONGER * config.rounds}, seed=2)
+
+
+def load_rows(path: str) -> list[dict[str, Any]]:
+    """The rows of `search.json`, none if it is not there.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    if not os.path.exists(path):
+        return []
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except ValueError as error:
+        raise UserError(f"--output={path}: not the rows of a search ({error})") from None
+
+
+def known(rows: list[dict[str, Any]], name: str, flags: dict[str, Any], path: str) -> bool:
+    """Whether there is a row of that name.
+
+    Raises:
+      UserError: it is of other settings.
+    """
+    found = [row for row in rows if row["method"] == name]
+    if found and found[0]["searched"] != flags:
+        raise UserError(f"{path}: {name} was run with other flags; move the file away")
+    return bool(found)
+
+
+def trials_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["method"].startswith("trial_")]
+
+
+def propose(trials: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """The flags of the next trial: the first of FIRST that is not among `trials`, then TPE's.
+
+    The same of the same `trials` and `seed`. An encoder that collapsed counts as an mAP of 0.
+    """
+    tried = [trial["searched"] for trial in trials]
     for flags in FIRST:
-        study.enqueue_trial(flags, skip_if_exists=True)
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
-    return study
+        if flags not in tried:
+            return flags
+    sampler = optuna.samplers.TPESampler(seed=seed + len(trials), n_startup_trials=len(FIRST))
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    for trial in trials:
+        params = {name: trial["searched"][name] for name in SPACE}
+        value = trial.get("map", 0.0)
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=SPACE, value=value))
+    flags = study.ask(SPACE).params
+    return {"clusters_per_batch": BATCH // flags["images_per_cluster"], **flags}
 
 
-def rows_of(study: optuna.Study) -> list[dict[str, Any]]:
-    complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
-    return [trial.user_attrs["row"] for trial in complete]
+def held_out(config: SearchConfig) -> str:
+    return os.path.join(config.workdir, "data")
 
 
-def save(config: SearchConfig, rows: list[dict[str, Any]]) -> None:
-    write_json(config.output or os.path.join(config.workdir, "search.json"), rows)
+def train_iae(config: SearchConfig) -> None:
+    """The IAE that all trials start from, in the workdir; rows outlive the folder of their runs."""
+    folder = os.path.join(config.workdir, "iae")
+    if not os.path.exists(os.path.join(folder, "run", "checkpoints", "iae.index")):
+        os.makedirs(folder, exist_ok=True)
+        train = {**shared_flags(config), **STAGE_1, "seed": 1, "workdir": f"{folder}/run"}
+        experiment.command("mgta_tf.train", train, os.path.join(folder, "log.txt"))
 
 
-def judge(
-    config: SearchConfig, data: str, name: str, flags: dict[str, Any], seed: int
-) -> dict[str, Any]:
-    """A row: the settings and what the SVM makes of their encoder."""
-    shared: dict[str, Any] = dict(
+def shared_flags(config: SearchConfig) -> dict[str, Any]:
+    return dict(
         **TWIN,
         iae_epochs=config.iae_epochs,
         rounds=config.rounds,
         epochs_per_round=config.epochs_per_round,
         final_epochs=config.epochs_per_round,
-        seed=seed,
-        data_dir=data,
+        data_dir=held_out(config),
     )
-    exports: dict[str, dict[str, Any]] = {"random": {"untrained": True}, "iae": {"net": "iae"}}
-    if name not in ("random", "iae"):
-        shared["iae_checkpoint"] = os.path.join(config.workdir, "iae", "run")
+
+
+def judge(config: SearchConfig, name: str, flags: dict[str, Any], seed: int) -> dict[str, Any]:
+    """A row: the settings and what the SVM makes of their encoder."""
+    train = {**shared_flags(config), **flags, "seed": seed}
+    if train["rounds"]:
+        train["iae_checkpoint"] = os.path.join(config.workdir, "iae", "run")
+    stage_1: dict[str, Any] = {"untrained": True} if name == "random" else {"net": "iae"}
     try:
         found = experiment.train_and_judge(
             os.path.join(config.workdir, name),
-            train={**shared, **flags},
-            export=exports.get(name, {}),
-            probe={**PROBE, "data_dir": data},
+            train=train,
+            export={} if train["rounds"] else stage_1,
+            probe={**PROBE, "data_dir": held_out(config)},
         )
         kept = {key: found[key] for key in ("map", "top1", "knn", "seconds")}
         said = f"mAP {found['map']:.2f}"
