@@ -129,7 +129,7 @@ def flags_of(plan: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
         "mgta": {**plan["iae"], **plan["train"]},
         "supervised": {},
     }
-    return {**plan["twin"], **stages[method["kind"]], **method.get("flags", {})}
+    return {**plan["twin"], **stages[method["kind"]], **method["flags"]}
 
 
 def train_and_judge(

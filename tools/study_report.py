@@ -11,8 +11,16 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def methods_of(plan: dict[str, Any]) -> dict[str, Any]:
-    """Every method of the plan by name, from all its tables."""
-    return {name: method for part in plan["tables"].values() for name, method in part.items()}
+    """Every method of the plan by name, from all its tables.
+
+    The flags of one that is `like` another are the other's, changed by its own.
+    """
+    methods: dict[str, Any] = {}
+    for part in plan["tables"].values():
+        for name, method in part.items():
+            like = methods[method["like"]]["flags"] if "like" in method else {}
+            methods[name] = {**method, "flags": {**like, **method.get("flags", {})}}
+    return methods
 
 
 def judged(rows: Rows) -> Rows:
@@ -32,14 +40,15 @@ def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
         plan["what"],
         "",
         "Percentages; mean ± standard deviation over the seeds. 95 % intervals are Student's t on "
-        "the differences of runs with the same seed. An interval across 0 decides nothing.",
+        "the differences of runs with the same seed. An interval across 0 decides nothing, and of "
+        "twenty intervals one is expected to miss: none is corrected for their number.",
         "",
         "![mAP of every method](results/table.png)",
         "",
         *[
             line
             for title, part in plan["tables"].items()
-            for line in (f"## {title}", "", *table(part, rows, plan["bases"][title]), "")
+            for line in (f"## {title}", "", *table(part, every, plan["bases"][title]), "")
         ],
         "## What helped and what did not",
         "",
@@ -144,10 +153,12 @@ def table(methods: dict[str, Any], rows: Rows, base: str) -> list[str]:
         "| CPU s a run |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
+    ended = judged(rows)
     for name, method in methods.items():
-        found = rows[name]
-        cells = [f"`{name}`", method["about"], str(len(found)), *measures(found)]
-        cells.insert(4, "" if name == base else difference(paired(rows, name, base)))
+        found, lost = ended[name], len(rows[name]) - len(ended[name])
+        seeds = f"{len(found)}, {lost} collapsed" if lost else str(len(found))
+        cells = [f"`{name}`", method["about"], seeds, *measures(found)]
+        cells.insert(4, "" if name == base else difference(paired(ended, name, base)))
         cells.append(f"{statistics.mean(r['cpu_seconds'] for r in found):.0f}" if found else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -49,6 +49,19 @@ def test_one_seed_decides_nothing_and_none_says_so():
     assert study_report.answer(rows, "?", "iae", "random") == "**?** Not run yet."
 
 
+def test_a_method_that_is_like_another_has_its_flags_and_changes_some():
+    plan = {
+        "tables": {
+            "a": {"one": {"flags": {"x": 1, "y": 2}}, "two": {"like": "one", "flags": {"y": 3}}},
+            "b": {"three": {"like": "two"}, "four": {}},
+        }
+    }
+    flags = {name: method["flags"] for name, method in study_report.methods_of(plan).items()}
+    assert flags == {
+        "one": {"x": 1, "y": 2}, "two": {"x": 1, "y": 3}, "three": {"x": 1, "y": 3}, "four": {},
+    }  # fmt: skip
+
+
 def test_an_interval_across_0_is_undecided():
     rows = rows_of(iae=[row(1, 5.0), row(2, 6.0)], random=[row(1, 5.5), row(2, 5.0)])
     assert "Undecided: +0.25" in study_report.answer(rows, "?", "iae", "random")
@@ -91,12 +104,15 @@ def test_the_committed_tables_say_what_the_committed_files_say():
         text = file.read()
     for name in METHODS:
         path = f"docs/results/{name}.json"
-        values = []
+        values, collapsed = [], ""
         if os.path.exists(path):
             with open(path, encoding="utf-8") as file:
-                values = [float(found["map"]) for found in json.load(file) if "map" in found]
+                found = json.load(file)
+            values = [float(row["map"]) for row in found if "map" in row]
+            lost = len(found) - len(values)
+            collapsed = f", {lost} collapsed" if lost else ""
         cells = re.search(rf"^\| `{name}` \|(.*)\|$", text, re.MULTILINE).group(1).split("|")
-        assert int(cells[1]) == len(values)
+        assert cells[1].strip() == f"{len(values)}{collapsed}"
         if values:
             assert float(cells[2].split("±")[0]) == pytest.approx(
                 statistics.mean(values), abs=0.006
@@ -157,7 +173,7 @@ def test_a_run_that_collapses_is_a_result(tmp_path, monkeypatch):
     assert "map" not in found
     text = (tmp_path / "results.md").read_text()
     assert "* `mean_mse`, seed 2: round 2: GLP N2 on D1: only 19 of the points are" in text
-    assert re.search(r"^\| `mean_mse` \|.*\| 0 \| - \|", text, re.MULTILINE)
+    assert re.search(r"^\| `mean_mse` \|.*\| 0, 1 collapsed \| - \|", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
