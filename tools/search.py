@@ -250,17 +250,15 @@ def judge(config: SearchConfig, name: str, flags: dict[str, Any], seed: int) -> 
     if train["rounds"]:
         train["iae_checkpoint"] = os.path.join(config.workdir, "iae", "run")
     stage_1: dict[str, Any] = {"untrained": True} if name == "random" else {"net": "iae"}
-    try:
-        found = experiment.train_and_judge(
+    kept, said = experiment.kept(
+        lambda: experiment.train_and_judge(
             os.path.join(config.workdir, name),
             train=train,
             export={} if train["rounds"] else stage_1,
             probe={**PROBE, "data_dir": held_out(config)},
-        )
-        kept = {key: found[key] for key in ("map", "top1", "knn", "seconds")}
-        said = f"mAP {found['map']:.2f}"
-    except experiment.CollapseError as collapse:  # which TPE should learn from
-        kept, said = {"collapsed": str(collapse)}, str(collapse)
+        ),
+        ("map", "top1", "knn", "seconds"),
+    )
     print(f"{name}: {said}, {json.dumps(flags)}", flush=True)
     return {"method": name, "seed": seed, **kept, "searched": flags}
 

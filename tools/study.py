@@ -26,7 +26,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.run import versions
 from mgta_tf.runtime.monitoring import write_atomically, write_json
 
-KEPT = ("map", "top1", "knn")
+KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "voc_map")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +95,9 @@ def run_one(
             if row["flags"] != flags:
                 raise UserError(f"{path}: seed {seed} was run with other flags; move it away")
             return
-    try:
-        found = train_and_judge(config, plan, name, method, flags, seed)
-        kept = {key: found[key] for key in (*KEPT, "seconds", "cpu_seconds", "voc_map")}
-        said = f"mAP {found['map']:.2f} in {found['seconds']:.0f} s"
-    except experiment.CollapseError as collapse:  # a result, too
-        kept, said = {"collapsed": str(collapse)}, str(collapse)
+    kept, said = experiment.kept(
+        lambda: train_and_judge(config, plan, name, method, flags, seed), KEPT
+    )
     row = {
         "method": name,
         "seed": seed,
