@@ -78,6 +78,15 @@ MEAN: dict[str, Any] = {
 ALONE: dict[str, Any] = {**MEAN, "clusters_per_batch": 32, "images_per_cluster": 2}
 # Eq. 6's hardest negative and margin, its nearest positive still the other view.
 HARD: dict[str, Any] = {**ALONE, "triplet_negative": "hardest", "soft_margin": False}
+BEST: dict[str, Any] = {**HARD, **WEAKER, "lambda_start": 100.0, "lambda_end": 100.0}
+# The clusters teach as well: two images of each, with two views, of the half nearest its centroid.
+CORE: dict[str, Any] = {
+    **BEST,
+    "clusters_per_batch": 16,
+    "images_per_cluster": 4,
+    "core_fraction": 0.5,
+    "cluster_pca_dim": 64,
+}
 # What is tried before TPE proposes: the letter, and ways to lean less on wrong labels.
 FIRST: list[dict[str, Any]] = [
     PAPER,
@@ -90,7 +99,9 @@ FIRST: list[dict[str, Any]] = [
     HARD,
     {**PAPER, "reconstruction_reduction": "mean"},
     {**HARD, "lambda_start": 100.0, "lambda_end": 100.0},
-    {**HARD, **WEAKER, "lambda_start": 100.0, "lambda_end": 100.0},
+    BEST,
+    {**CORE, "triplet_positive": "random"},
+    {**CORE, "triplet_positive": "hardest"},
 ]
 
 STAGE_1: dict[str, Any] = {**PAPER, "rounds": 0, "final_epochs": 0}
