@@ -100,6 +100,7 @@ FIRST: list[dict[str, Any]] = [
     {**PAPER, "reconstruction_reduction": "mean"},
     {**HARD, "lambda_start": 100.0, "lambda_end": 100.0},
     BEST,
+    {**HARD, **WEAKER},
     {**CORE, "triplet_positive": "random"},
     {**CORE, "triplet_positive": "hardest"},
 ]
