@@ -26,7 +26,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.run import versions
 from mgta_tf.runtime.monitoring import write_atomically, write_json
 
-KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "voc_map")
+KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "ari", "voc_map")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +137,8 @@ def train_and_judge(
     flags: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """The probe's findings on the data, and `voc_map` on VOC (None without --voc_root)."""
+    """The probe's findings on the data; `voc_map` on VOC (None without --voc_root); and `ari`, the
+    adjusted Rand index of the classes and the pseudo labels of each turn (empty without any)."""
     folder, kind = os.path.join(config.workdir, f"seed_{seed}", name), method["kind"]
     train = {**flags, "seed": seed, "data_dir": config.data_dir}
     if kind == "mgta":
@@ -150,6 +151,7 @@ def train_and_judge(
         probe={**plan["judge"], "data_dir": config.data_dir},
         trainer="mgta_tf.supervised" if kind == "supervised" else "mgta_tf.train",
     )
+    found["ari"] = label_agreement(os.path.join(folder, "run")) if kind == "mgta" else []
     if not config.voc_root:
         return {**found, "voc_map": None}
     output = os.path.join(folder, "voc.json")
@@ -166,6 +168,13 @@ def train_and_judge(
         )
     with open(output, encoding="utf-8") as file:
         return {**found, "voc_map": json.load(file)["map"]}
+
+
+def label_agreement(run: str) -> list[float]:
+    """`ari_truth` of a run's turns in stage 2, in their order."""
+    with open(os.path.join(run, "summary.json"), encoding="utf-8") as file:
+        stages = json.load(file)["stages"]
+    return [row["ari_truth"] for row in stages if row["stage"] == "mutual"]
 
 
 def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: int) -> str:

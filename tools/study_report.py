@@ -41,7 +41,9 @@ def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
         "",
         "Percentages; mean ± standard deviation over the seeds. 95 % intervals are Student's t on "
         "the differences of runs with the same seed. An interval across 0 decides nothing, and of "
-        "twenty intervals one is expected to miss: none is corrected for their number.",
+        "twenty intervals one is expected to miss: none is corrected for their number. ARI: how "
+        "far the pseudo labels agree with the classes, in the first turn → in the last of stage 2; "
+        "0 is chance (rows of before 2026-11-25 did not keep it).",
         "",
         "![mAP of every method](results/table.png)",
         "",
@@ -150,8 +152,8 @@ def table(methods: dict[str, Any], rows: Rows, base: str) -> list[str]:
     """Every method; its mAP less that of `base`, with the interval, in the fifth column."""
     lines = [
         f"| method | what | seeds | SVM mAP | against `{base}` | top-1 | 20-NN | VOC-mini mAP "
-        "| CPU s a run |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| ARI of the labels | CPU s a run |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     ended = judged(rows)
     for name, method in methods.items():
@@ -159,9 +161,19 @@ def table(methods: dict[str, Any], rows: Rows, base: str) -> list[str]:
         seeds = f"{len(found)}, {lost} collapsed" if lost else str(len(found))
         cells = [f"`{name}`", method["about"], seeds, *measures(found)]
         cells.insert(4, "" if name == base else difference(paired(ended, name, base)))
+        cells.append(label_agreement(found))
         cells.append(f"{statistics.mean(r['cpu_seconds'] for r in found):.0f}" if found else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def label_agreement(found: list[dict[str, Any]]) -> str:
+    """'0.006 → 0.013', means over rows: ARI of the classes and the first and last pseudo labels."""
+    known = [row["ari"] for row in found if row.get("ari")]  # rows before 2026-11-25 have none
+    if not known:
+        return "-"
+    ends = (statistics.mean(values[place] for values in known) for place in (0, -1))
+    return " → ".join(f"{value:.3f}" for value in ends)
 
 
 def difference(values: list[float]) -> str:

@@ -20,7 +20,7 @@ METHODS = study_report.methods_of(PLAN)
 def row(seed, value, **more):
     return {
         "method": "m", "seed": seed, "map": value, "top1": value / 2, "knn": {"20": value + 1},
-        "voc_map": None, "seconds": 10.0, "cpu_seconds": 9.0, "flags": {},
+        "voc_map": None, "ari": [], "seconds": 10.0, "cpu_seconds": 9.0, "flags": {},
         "date": "2026-01-01", "versions": {"tensorflow": "2"}, **more,
     }  # fmt: skip
 
@@ -47,6 +47,12 @@ def test_one_seed_decides_nothing_and_none_says_so():
         rows, "?", "mgta_100", "iae"
     )
     assert study_report.answer(rows, "?", "iae", "random") == "**?** Not run yet."
+
+
+def test_label_agreement_is_the_mean_of_first_and_last_turns():
+    rows = [row(1, 5.0, ari=[0.01, 0.5, 0.02]), row(2, 5.0, ari=[0.03, 0.04]), row(3, 5.0)]
+    assert study_report.label_agreement(rows) == "0.020 → 0.030"
+    assert study_report.label_agreement([row(1, 5.0, ari=[]), row(3, 5.0)]) == "-"
 
 
 def test_a_method_that_is_like_another_has_its_flags_and_changes_some():
