@@ -16,8 +16,8 @@ class LossConfig:
 
     reconstruction_reduction: str = flag(
         "mean",
-        "Over the pixels of an image: §4.2's mean, or eq. 7's sum, under which the reconstruction "
-        "outweighs the triplet term by three orders.",
+        "Over the pixels of an image: §4.2's mean, or eq. 7's sum, which is H·W·3 times as much "
+        "and wants a λ₁ as much larger.",
         choices=("mean", "sum"),
     )
     margin: float = flag(0.3, "α of eq. 6, in units of embedding distance.", minimum=0.0)

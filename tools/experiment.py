@@ -67,29 +67,54 @@ def train_and_judge(
 
     Returns:
       What the probe found (`map`, `top1`, `knn`, …), with `seconds` and `cpu_seconds` (of all cores
-      together; what other work on the machine does not change) of training and judging.
+      together; what other work on the machine does not change) of training and judging, which are
+      None if it was interrupted and went on.
+
+    Raises:
+      CollapseError: the embedding of a net has collapsed.
+      UserError: the workdir holds an experiment with other flags, or a command failed.
     """
+    flags = {"trainer": trainer, "train": train, "export": export, "probe": probe}
+    path = os.path.join(workdir, "experiment.json")
+    began, cpu_before, resumed = time.monotonic(), _cpu_seconds(), os.path.exists(path)
+    if resumed:
+        with open(path, encoding="utf-8") as file:
+            known = json.load(file)
+        if known.get("flags") != json.loads(json.dumps(flags)):
+            raise UserError(f"{workdir}: holds an experiment with other flags; move it away")
+        if "map" in known:
+            return known
     os.makedirs(workdir, exist_ok=True)
+    write_json(path, {"flags": flags})
     run, saved_model = os.path.join(workdir, "run"), os.path.join(workdir, "saved_model")
     result, log = os.path.join(workdir, "probe.json"), os.path.join(workdir, "log.txt")
-    done = os.path.join(workdir, "experiment.json")
-    if not os.path.exists(done):
-        began, cpu_before = time.monotonic(), _cpu_seconds()
-        if not os.path.exists(os.path.join(saved_model, "mgta_tf.json")):
-            command(trainer, {**train, "workdir": run}, log)
-            shutil.rmtree(saved_model, ignore_errors=True)
-            command("mgta_tf.export", {**export, "workdir": run, "output": saved_model}, log)
-        command("mgta_tf.probe", {**probe, "saved_model": saved_model, "output": result}, log)
-        shutil.rmtree(os.path.join(workdir, "probe_features"))  # every encoder is judged once
-        with open(result, encoding="utf-8") as file:
-            found = json.load(file)
-        spent = {
-            "seconds": time.monotonic() - began,
-            "cpu_seconds": _cpu_seconds() - cpu_before,
-        }
-        write_json(done, {**found, **spent})
-    with open(done, encoding="utf-8") as file:
-        return json.load(file)
+    if not os.path.exists(os.path.join(saved_model, "mgta_tf.json")):
+        command(trainer, {**train, "workdir": run}, log)
+        shutil.rmtree(saved_model, ignore_errors=True)
+        command("mgta_tf.export", {**export, "workdir": run, "output": saved_model}, log)
+    command("mgta_tf.probe", {**probe, "saved_model": saved_model, "output": result}, log)
+    shutil.rmtree(os.path.join(workdir, "probe_features"))  # every encoder is judged once
+    with open(result, encoding="utf-8") as file:
+        found = json.load(file)
+    found["seconds"] = None if resumed else time.monotonic() - began
+    found["cpu_seconds"] = None if resumed else _cpu_seconds() - cpu_before
+    write_json(path, {**found, "flags": flags})
+    return found
+
+
+def load_rows(path: str) -> list[dict[str, Any]]:
+    """The rows of a file of results, none if it is not there.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    if not os.path.exists(path):
+        return []
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); move it away, or take an older one") from None
 
 
 def kept(judge: Callable[[], dict[str, Any]], keys: Sequence[str]) -> tuple[dict[str, Any], str]:
@@ -98,8 +123,7 @@ def kept(judge: Callable[[], dict[str, Any]], keys: Sequence[str]) -> tuple[dict
         found = judge()
     except CollapseError as collapse:
         return {"collapsed": str(collapse)}, str(collapse)
-    said = f"mAP {found['map']:.2f} in {found['seconds']:.0f} s"
-    return {key: found[key] for key in keys}, said
+    return {key: found[key] for key in keys}, f"mAP {found['map']:.2f}"
 
 
 def _cpu_seconds() -> float:

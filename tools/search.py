@@ -26,7 +26,7 @@ from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.monitoring import write_json
 
-TWIN: dict[str, Any] = dict(image_size=32, width=0.25, blocks=(2, 2, 2, 2))
+TWIN: dict[str, Any] = dict(image_size=32, width=0.25, blocks=[2, 2, 2, 2])
 PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.01,0.1,1")
 LONGER = 2  # times the rounds of the first rung, for the finalists
 
@@ -164,11 +164,13 @@ def main(config: SearchConfig) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     output = config.output or os.path.join(config.workdir, "search.json")
     experiment.hold_out(config.data_dir, held_out(config), share=1 / 3)
-    rows = load_rows(output)
+    rows = experiment.load_rows(output)
 
-    def add(name: str, flags: dict[str, Any], seed: int) -> None:
-        if not known(rows, name, flags, output):
-            rows.append(judge(config, name, flags, seed))
+    def add(name: str, searched: dict[str, Any], seed: int) -> None:
+        row = {"method": name, "seed": seed, "searched": searched}
+        row["trained"] = trained_with(config, searched)
+        if not known(rows, row, output):
+            rows.append({**row, **judge(config, row)})
             write_json(output, rows)
 
     train_iae(config)
@@ -182,30 +184,15 @@ def main(config: SearchConfig) -> None:
         add(f"final_{name}", {**flags, "rounds": LONGER * config.rounds}, seed=2)
 
 
-def load_rows(path: str) -> list[dict[str, Any]]:
-    """The rows of `search.json`, none if it is not there.
-
-    Raises:
-      UserError: it is damaged.
-    """
-    if not os.path.exists(path):
-        return []
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except ValueError as error:
-        raise UserError(f"--output={path}: not the rows of a search ({error})") from None
-
-
-def known(rows: list[dict[str, Any]], name: str, flags: dict[str, Any], path: str) -> bool:
+def known(rows: list[dict[str, Any]], asked: dict[str, Any], path: str) -> bool:
     """Whether there is a row of that name.
 
     Raises:
       UserError: it is of other settings.
     """
-    found = [row for row in rows if row["method"] == name]
-    if found and found[0]["searched"] != flags:
-        raise UserError(f"{path}: {name} was run with other flags; move the file away")
+    found = [row for row in rows if row["method"] == asked["method"]]
+    if found and any(found[0][key] != value for key, value in asked.items()):
+        raise UserError(f"{path}: {asked['method']} was run with other flags; move the file away")
     return bool(found)
 
 
@@ -241,24 +228,29 @@ def train_iae(config: SearchConfig) -> None:
     folder = os.path.join(config.workdir, "iae")
     if not os.path.exists(os.path.join(folder, "run", "checkpoints", "iae.index")):
         os.makedirs(folder, exist_ok=True)
-        train = {**shared_flags(config), **STAGE_1, "seed": 1, "workdir": f"{folder}/run"}
+        train = {**trained_with(config, STAGE_1), "seed": 1, "data_dir": held_out(config)}
+        train["workdir"] = os.path.join(folder, "run")
         experiment.command("mgta_tf.train", train, os.path.join(folder, "log.txt"))
 
 
-def shared_flags(config: SearchConfig) -> dict[str, Any]:
-    return dict(
-        **TWIN,
-        iae_epochs=config.iae_epochs,
-        rounds=config.rounds,
-        epochs_per_round=config.epochs_per_round,
-        final_epochs=config.epochs_per_round,
-        data_dir=held_out(config),
+def trained_with(config: SearchConfig, searched: dict[str, Any]) -> dict[str, Any]:
+    """What decides an encoder beside its seed: the flags searched, and those of every trial."""
+    return (
+        dict(
+            **TWIN,
+            iae_epochs=config.iae_epochs,
+            rounds=config.rounds,
+            epochs_per_round=config.epochs_per_round,
+            final_epochs=config.epochs_per_round,
+        )
+        | searched
     )
 
 
-def judge(config: SearchConfig, name: str, flags: dict[str, Any], seed: int) -> dict[str, Any]:
-    """A row: the settings and what the SVM makes of their encoder."""
-    train = {**shared_flags(config), **flags, "seed": seed}
+def judge(config: SearchConfig, row: dict[str, Any]) -> dict[str, Any]:
+    """What the SVM makes of the encoder of a row's settings."""
+    name = row["method"]
+    train = {**row["trained"], "seed": row["seed"], "data_dir": held_out(config)}
     if train["rounds"]:
         train["iae_checkpoint"] = os.path.join(config.workdir, "iae", "run")
     stage_1: dict[str, Any] = {"untrained": True} if name == "random" else {"net": "iae"}
@@ -271,8 +263,8 @@ def judge(config: SearchConfig, name: str, flags: dict[str, Any], seed: int) -> 
         ),
         ("map", "top1", "knn", "seconds"),
     )
-    print(f"{name}: {said}, {json.dumps(flags)}", flush=True)
-    return {"method": name, "seed": seed, **kept, "searched": flags}
+    print(f"{name}: {said}, {json.dumps(row['searched'])}", flush=True)
+    return kept
 
 
 if __name__ == "__main__":

@@ -23,10 +23,16 @@ import study_report
 from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
+from mgta_tf.losses import LossConfig, looks_collapsed
 from mgta_tf.run import versions
 from mgta_tf.runtime.monitoring import write_atomically, write_json
 
-KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "ari", "voc_map")
+KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "turns", "at_rest", "voc_map")
+OF_A_TURN = (
+    *("stage", "round", "net", "half", "num_clusters", "purity", "ari_truth"),
+    *("triplet_loss", "triplet_active", "embedding_norm"),
+    *("hardest_positive", "hardest_negative", "pair_distance"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +62,8 @@ def main(config: StudyConfig) -> None:
             raise UserError("--workdir is missing: name a folder for the runs")
         for seed in seeds:
             for name in chosen:
-                run_one(config, plan, name, methods[name], seed)
-                write_page(config, plan)
+                if run_one(config, plan, name, methods[name], seed):
+                    write_page(config, plan)
     write_page(config, plan)
 
 
@@ -71,7 +77,7 @@ def load_plan(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             plan = json.load(file)
         methods = study_report.methods_of(plan)
-        asked = {name for _, *names in plan["questions"] for name in names}
+        asked = {name for _, *names in plan["questions"] + plan["more_questions"] for name in names}
         for name in asked - set(methods):
             raise KeyError(name)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -81,20 +87,20 @@ def load_plan(path: str) -> dict[str, Any]:
 
 def run_one(
     config: StudyConfig, plan: dict[str, Any], name: str, method: dict[str, Any], seed: int
-) -> None:
-    """Runs and judges a method with one seed, unless its row is there.
+) -> bool:
+    """Runs and judges a method with one seed, unless its row is there; whether it was run.
 
     Raises:
       UserError: the row that is there was made with other flags.
     """
     path = os.path.join(config.results, f"{name}.json")
-    rows = load_rows(path)
+    rows = experiment.load_rows(path)
     flags = flags_of(plan, method)
     for row in rows:
         if row["seed"] == seed:
             if row["flags"] != flags:
                 raise UserError(f"{path}: seed {seed} was run with other flags; move it away")
-            return
+            return False
     kept, said = experiment.kept(
         lambda: train_and_judge(config, plan, name, method, flags, seed), KEPT
     )
@@ -109,13 +115,7 @@ def run_one(
     os.makedirs(config.results, exist_ok=True)
     write_json(path, sorted([*rows, row], key=lambda r: r["seed"]))
     print(f"{name}, seed {seed}: {said}", flush=True)
-
-
-def load_rows(path: str) -> list[dict[str, Any]]:
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    return True
 
 
 def flags_of(plan: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
@@ -137,8 +137,8 @@ def train_and_judge(
     flags: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """The probe's findings on the data; `voc_map` on VOC (None without --voc_root); and `ari`, the
-    adjusted Rand index of the classes and the pseudo labels of each turn (empty without any)."""
+    """The probe's findings on the data; `voc_map` on VOC (None without --voc_root); of MGTA also
+    `turns`, a row each, and `at_rest`: whether the triplet loss ended on its margin."""
     folder, kind = os.path.join(config.workdir, f"seed_{seed}", name), method["kind"]
     train = {**flags, "seed": seed, "data_dir": config.data_dir}
     if kind == "mgta":
@@ -151,7 +151,8 @@ def train_and_judge(
         probe={**plan["judge"], "data_dir": config.data_dir},
         trainer="mgta_tf.supervised" if kind == "supervised" else "mgta_tf.train",
     )
-    found["ari"] = label_agreement(os.path.join(folder, "run")) if kind == "mgta" else []
+    found["turns"] = turns_of(os.path.join(folder, "run")) if kind == "mgta" else []
+    found["at_rest"] = kind == "mgta" and at_rest(found["turns"][-1], flags)
     if not config.voc_root:
         return {**found, "voc_map": None}
     output = os.path.join(folder, "voc.json")
@@ -170,11 +171,19 @@ def train_and_judge(
         return {**found, "voc_map": json.load(file)["map"]}
 
 
-def label_agreement(run: str) -> list[float]:
-    """`ari_truth` of a run's turns in stage 2, in their order."""
+def turns_of(run: str) -> list[dict[str, Any]]:
+    """What a row keeps of each turn in which a net of the run was trained with labels."""
     with open(os.path.join(run, "summary.json"), encoding="utf-8") as file:
-        stages = json.load(file)["stages"]
-    return [row["ari_truth"] for row in stages if row["stage"] == "mutual"]
+        turns = json.load(file)["stages"]
+    return [{key: turn[key] for key in OF_A_TURN} for turn in turns if turn["stage"] != "iae"]
+
+
+def at_rest(turn: dict[str, Any], flags: dict[str, Any]) -> bool:
+    """Whether the triplets of a turn taught nothing, with all embeddings in one place."""
+    if not flags["lambda_end"]:
+        return False
+    names = [field.name for field in dataclasses.fields(LossConfig) if field.name in flags]
+    return looks_collapsed(turn, LossConfig(**{name: flags[name] for name in names}))
 
 
 def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: int) -> str:
@@ -185,10 +194,9 @@ def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: 
     """
     if which == "own":
         return ""
-    seeds = plan["seeds"]
-    following = seeds[(seeds.index(seed) + 1) % len(seeds)]
-    folders = []
-    for used in (seed, following) if which == "two" else (seed,):
+    seeds, folders = plan["seeds"], []
+    after = dict(zip(seeds, [*seeds[1:], seeds[0]]))
+    for used in (seed, after.get(seed, seeds[0])) if which == "two" else (seed,):
         folder = os.path.join(config.workdir, f"seed_{used}", "iae")
         folders.append(os.path.join(folder, "run"))
         if not os.path.exists(os.path.join(folders[-1], "checkpoints", "iae.index")):
@@ -202,10 +210,10 @@ def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: 
 def write_page(config: StudyConfig, plan: dict[str, Any]) -> None:
     """docs/results.md and its picture, from the rows alone."""
     rows = {
-        name: load_rows(os.path.join(config.results, f"{name}.json"))
+        name: experiment.load_rows(os.path.join(config.results, f"{name}.json"))
         for name in study_report.methods_of(plan)
     }
-    search = load_rows(os.path.join(config.results, "search.json"))
+    search = experiment.load_rows(os.path.join(config.results, "search.json"))
     page = os.path.join(os.path.dirname(config.results), "results.md")
     write_atomically(page, study_report.page(plan, rows, search))
     if config.readme:

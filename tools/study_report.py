@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 from scipy import stats
 
 Rows = dict[str, list[dict[str, Any]]]
+
+# What an encoder is judged by, all in per cent; None where it was not.
+JUDGES: dict[str, Callable[[dict[str, Any]], float | None]] = {
+    "SVM mAP": lambda row: row["map"],
+    "top-1": lambda row: row["top1"],
+    "20-NN": lambda row: row["knn"]["20"],
+    "VOC-mini mAP": lambda row: row["voc_map"],
+}
 
 
 def methods_of(plan: dict[str, Any]) -> dict[str, Any]:
@@ -31,21 +40,22 @@ def judged(rows: Rows) -> Rows:
 def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
     """docs/results.md."""
     every, rows = rows, judged(rows)
-    cpu_seconds = sum(row["cpu_seconds"] for part in rows.values() for row in part)
+    known = [row["cpu_seconds"] for part in rows.values() for row in part if row["cpu_seconds"]]
     lines = [
         "# Results: does mutual guidance help?",
         "",
-        " ".join(answer(rows, *question) for question in plan["questions"]),
+        " ".join(answer(rows, *question) for question in plan["questions"])
+        + f" {plan['headline']}",
         "",
         plan["what"],
         "",
-        "Percentages; mean ± standard deviation over the seeds. 95 % intervals are Student's t on "
-        "the differences of runs with the same seed. An interval across 0 decides nothing, and of "
-        "twenty intervals one is expected to miss: none is corrected for their number. ARI: how "
-        "far the pseudo labels agree with the classes, in the first turn → in the last of stage 2; "
-        "0 is chance (rows of before 2026-11-25 did not keep it).",
+        *[f"* {words}" for words in plan["words"]],
         "",
         "![mAP of every method](results/table.png)",
+        "",
+        "## The questions, by every judge",
+        "",
+        *by_every_judge(plan, rows),
         "",
         *[
             line
@@ -57,6 +67,10 @@ def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
         *verdicts(plan, rows),
         *collapses(every),
         *[line for finding in plan["findings"] for line in (finding, "")],
+        "## What this cannot say",
+        "",
+        *[f"* {words}" for words in plan["limits"]],
+        "",
         "## Search",
         "",
         *search_lines(search),
@@ -70,8 +84,9 @@ def page(plan: dict[str, Any], rows: Rows, search: list[dict[str, Any]]) -> str:
         "--output=docs/results/search.json",
         "```",
         "",
-        f"{sum(map(len, rows.values()))} runs, {cpu_seconds / 3600:.1f} hours of a CPU core. "
-        + used_versions(rows),
+        f"{sum(map(len, rows.values()))} runs, and the search's {len(search)}; "
+        f"{sum(known) / 3600:.1f} hours of a CPU core for the runs of the study that were not "
+        "interrupted, without VOC-mini and the stage 1 that they share. " + used_versions(rows),
         "",
     ]
     return "\n".join(lines)
@@ -93,14 +108,9 @@ def summary(plan: dict[str, Any], rows: Rows) -> str:
 
 
 def measures(found: list[dict[str, Any]]) -> list[str]:
-    """SVM mAP, top-1, 20-NN and VOC-mini mAP of the rows, as cells."""
-    readers = (
-        lambda row: row["map"],
-        lambda row: row["top1"],
-        lambda row: row["knn"]["20"],
-        lambda row: row["voc_map"],
-    )
-    return [spread([read(row) for row in found if read(row) is not None]) for read in readers]
+    """What each judge says of the rows, as cells."""
+    said = ([judge(row) for row in found] for judge in JUDGES.values())
+    return [spread([value for value in values if value is not None]) for values in said]
 
 
 def answer(rows: Rows, question: str, one: str, other: str) -> str:
@@ -118,9 +128,22 @@ def answer(rows: Rows, question: str, one: str, other: str) -> str:
     low, high = interval(differences)
     verdict = decided(low, high, "Yes", "No, the reverse", "Undecided")
     return (
-        f"**{question}** {verdict}: {said}, 95 % interval {low:+.2f} to {high:+.2f}, "
-        f"{len(differences)} seeds."
+        f"**{question}** {verdict}: {said}, 95 % interval {low:+.2f} to {high:+.2f} "
+        f"({100 * low / base:+.0f} to {100 * high / base:+.0f} %), {len(differences)} seeds."
     )
+
+
+def by_every_judge(plan: dict[str, Any], rows: Rows) -> list[str]:
+    """A table of all questions; a difference whose interval is not across 0 is in bold type."""
+    lines = [f"| | {' | '.join(JUDGES)} |", "|---|" + "---|" * len(JUDGES)]
+    for question, one, other in [*plan["questions"], *plan["more_questions"]]:
+        cells = [f"{question} (`{one}` less `{other}`)"]
+        for judge in JUDGES.values():
+            values = paired(rows, one, other, judge)
+            clear = len(values) > 1 and decided(*interval(values), "+", "-", "")
+            cells.append(f"**{difference(values)}**" if clear else difference(values))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def seeds_of(rows: Rows, one: str, other: str) -> list[int]:
@@ -129,10 +152,16 @@ def seeds_of(rows: Rows, one: str, other: str) -> list[int]:
     return sorted(known[0] & known[1])
 
 
-def paired(rows: Rows, one: str, other: str) -> list[float]:
-    """mAP of `one` less that of `other`, for each seed that both have."""
-    of = {name: {row["seed"]: row["map"] for row in rows[name]} for name in (one, other)}
-    return [of[one][seed] - of[other][seed] for seed in seeds_of(rows, one, other)]
+def paired(
+    rows: Rows,
+    one: str,
+    other: str,
+    judge: Callable[[dict[str, Any]], float | None] = JUDGES["SVM mAP"],
+) -> list[float]:
+    """What a judge gives `one` less what it gives `other`, for each seed that both have."""
+    of = {name: {row["seed"]: judge(row) for row in rows[name]} for name in (one, other)}
+    pairs = [(of[one][seed], of[other][seed]) for seed in seeds_of(rows, one, other)]
+    return [a - b for a, b in pairs if a is not None and b is not None]
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -151,28 +180,35 @@ def table(methods: dict[str, Any], rows: Rows, base: str) -> list[str]:
     """Every method; its mAP less that of `base`, with the interval, in the fifth column."""
     lines = [
         f"| method | what | seeds | SVM mAP | against `{base}` | top-1 | 20-NN | VOC-mini mAP "
-        "| ARI of the labels | CPU s a run |",
+        "| labels' ARI | CPU s |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     ended = judged(rows)
     for name, method in methods.items():
         found, lost = ended[name], len(rows[name]) - len(ended[name])
         seeds = f"{len(found)}, {lost} collapsed" if lost else str(len(found))
+        resting = sum(row.get("at_rest", False) for row in found)
+        seeds += f", {resting} at rest" if resting else ""
         cells = [f"`{name}`", method["about"], seeds, *measures(found)]
         cells.insert(4, "" if name == base else difference(paired(ended, name, base)))
-        cells.append(label_agreement(found))
-        cells.append(f"{statistics.mean(r['cpu_seconds'] for r in found):.0f}" if found else "-")
+        spent = [row["cpu_seconds"] for row in found if row["cpu_seconds"]]
+        cells += [label_agreement(found), f"{statistics.mean(spent):.0f}" if spent else "-"]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
 def label_agreement(found: list[dict[str, Any]]) -> str:
-    """'0.006 → 0.013', means over rows: ARI of the classes and the first and last pseudo labels."""
-    known = [row["ari"] for row in found if row.get("ari")]  # rows before 2026-11-25 have none
+    """'0.006 → 0.013', means over rows: ARI of the classes and the first labels of D1, and the last
+    of D1 in stage 2; '-' where it was not recorded."""
+    known = []
+    for row in found:
+        turns = [turn for turn in row.get("turns", []) if turn["stage"] == "mutual"]
+        if turns:
+            same = [turn["ari_truth"] for turn in turns if turn["half"] == turns[0]["half"]]
+            known.append((same[0], same[-1]))
     if not known:
         return "-"
-    ends = (statistics.mean(values[place] for values in known) for place in (0, -1))
-    return " → ".join(f"{value:.3f}" for value in ends)
+    return " → ".join(f"{statistics.mean(values):.3f}" for values in zip(*known))
 
 
 def difference(values: list[float]) -> str:
@@ -194,7 +230,7 @@ def verdicts(plan: dict[str, Any], rows: Rows) -> list[str]:
         base = plan["bases"][title]
         for name in methods:
             values = paired(rows, name, base)
-            if name == base or len(values) < 2:
+            if name == base or len(values) < 2 or methods[name]["kind"] != "mgta":
                 continue
             lists[decided(*interval(values), *kinds)].append(
                 f"`{name}` against `{base}`: {difference(values)}"
@@ -227,28 +263,34 @@ def spread(values: list[float]) -> str:
 
 
 def search_lines(search: list[dict[str, Any]]) -> list[str]:
-    """A table of the search's trials, best first; each shows what differs from the first trial."""
+    """A table of the search's rows, best first; each shows what differs from the first trial."""
     if not search:
         return ["Not run yet."]
     trials = [row for row in search if row["method"].startswith("trial")]
     letter = trials[0]["searched"] if trials else {}
     lines = [
-        "Judged on a held-out third of the training photographs, one seed; all start from one IAE "
-        "(`tools/search.py`). `trial_000` is the letter of the paper.",
+        "Judged on a held-out third of the training photographs, one seed (`tools/search.py`). "
+        "`trial_000` has the paper's own settings, eq. 7's sum among them. The trials and `equal` "
+        "start from one IAE, `iae`; the other `iae_…` are stage 1 alone. The first trials are "
+        "written down in the tool (`FIRST`), Optuna's TPE proposes the rest from their rows; "
+        "`final_…` are the best again, from another seed and with twice the rounds. Trials 007, "
+        "008 and 011 were interrupted and begun anew under other numbers.",
         "",
-        "| trial | SVM mAP | top-1 | 20-NN | differs from the letter |",
+        "| trial | SVM mAP | top-1 | 20-NN | differs from the paper's settings |",
         "|---|---|---|---|---|",
     ]
     for row in sorted(search, key=lambda row: -row.get("map", 0.0)):
-        differs = ""
-        if row["method"].startswith("trial"):
-            changed = {k: v for k, v in row["searched"].items() if letter.get(k) != v}
-            differs = ", ".join(f"{name}={value}" for name, value in changed.items())
+        changed = {k: v for k, v in row["searched"].items() if letter.get(k) != v}
+        differs = ", ".join(f"{name}={_short(value)}" for name, value in changed.items())
         found = ["collapsed", "-", "-"]
         if "collapsed" not in row:
             found = [f"{value:.2f}" for value in (row["map"], row["top1"], row["knn"]["20"])]
         lines.append(f"| `{row['method']}` | {' | '.join(found)} | {differs} |")
     return lines
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def used_versions(rows: Rows) -> str:

@@ -86,5 +86,5 @@ def test_rows_of_other_settings_and_damaged_rows_are_refused(tmp_path):
     with pytest.raises(UserError, match="iae was run with other flags; move the file away"):
         run(tmp_path)
     (tmp_path / "search.json").write_text("[{")
-    with pytest.raises(UserError, match=r"search\.json: not the rows of a search"):
+    with pytest.raises(UserError, match=r"search\.json: damaged"):
         run(tmp_path)

@@ -20,8 +20,8 @@ METHODS = study_report.methods_of(PLAN)
 def row(seed, value, **more):
     return {
         "method": "m", "seed": seed, "map": value, "top1": value / 2, "knn": {"20": value + 1},
-        "voc_map": None, "ari": [], "seconds": 10.0, "cpu_seconds": 9.0, "flags": {},
-        "date": "2026-01-01", "versions": {"tensorflow": "2"}, **more,
+        "voc_map": None, "seconds": 10.0, "cpu_seconds": 9.0, "turns": [], "at_rest": False,
+        "flags": {}, "date": "2026-01-01", "versions": {"tensorflow": "2"}, **more,
     }  # fmt: skip
 
 
@@ -37,7 +37,9 @@ def test_answers_pair_runs_of_the_same_seed():
     assert study_report.paired(rows, "mgta_100", "iae") == [1.0, 1.5, 1.0]
     said = study_report.answer(rows, "Better?", "mgta_100", "iae")
     # mean 7/6, s = 0.28868, s/√3 = 1/6, t(0.975, 2) = 4.3027: ± 0.7171; base 16/3
-    assert said == "**Better?** Yes: +1.17 mAP (+22 %), 95 % interval +0.45 to +1.88, 3 seeds."
+    assert said == (
+        "**Better?** Yes: +1.17 mAP (+22 %), 95 % interval +0.45 to +1.88 (+8 to +35 %), 3 seeds."
+    )
     assert "reverse: -1.17" in study_report.answer(rows, "?", "iae", "mgta_100")
 
 
@@ -49,10 +51,54 @@ def test_one_seed_decides_nothing_and_none_says_so():
     assert study_report.answer(rows, "?", "iae", "random") == "**?** Not run yet."
 
 
-def test_label_agreement_is_the_mean_of_first_and_last_turns():
-    rows = [row(1, 5.0, ari=[0.01, 0.5, 0.02]), row(2, 5.0, ari=[0.03, 0.04]), row(3, 5.0)]
+def turn(half, ari, stage="mutual"):
+    return {"stage": stage, "half": half, "ari_truth": ari}
+
+
+def test_label_agreement_is_of_the_first_half_in_the_first_round_and_the_last():
+    rows = [
+        row(1, 5.0, turns=[turn(1, 0.01), turn(2, 0.5), turn(1, 0.02), turn(2, 0.6)]),
+        row(2, 5.0, turns=[turn(1, 0.03), turn(2, 0.5), turn(1, 0.04), turn(None, 0.9, "final")]),
+        row(3, 5.0),
+    ]
     assert study_report.label_agreement(rows) == "0.020 → 0.030"
-    assert study_report.label_agreement([row(1, 5.0, ari=[]), row(3, 5.0)]) == "-"
+    assert study_report.label_agreement(rows[2:]) == "-"
+
+
+def test_the_table_counts_runs_at_rest_and_leaves_out_costs_that_are_not_known():
+    rows = rows_of(
+        iae_longer=[
+            row(1, 5.0, cpu_seconds=None), row(2, 6.0, at_rest=True, cpu_seconds=30.0), row(3, 7.0)
+        ]
+    )  # fmt: skip
+    lines = study_report.table({"iae_longer": METHODS["iae_longer"]}, rows, "iae_longer")
+    cells = [cell.strip() for cell in lines[2].split("|")]
+    assert cells[3:5] == ["3, 1 at rest", "6.00 ± 1.00"]
+    assert cells[-2] == "20"  # (30 + 9) / 2
+
+
+def test_questions_are_put_to_every_judge():
+    rows = rows_of(
+        mgta_100=[row(1, 6.0, voc_map=3.0), row(2, 7.5), row(3, 8.0)],
+        iae=[row(1, 5.0, voc_map=1.0), row(2, 6.0), row(3, 7.0, voc_map=2.0)],
+    )
+    line = study_report.by_every_judge(PLAN, rows)[2]
+    # 1, 1.5, 1 as above; top-1 the half of it; VOC's mAP is known of both in one seed only
+    assert line.split(" | ")[1:] == [
+        "**+1.17 (+0.45 to +1.88)**", "**+0.58 (+0.22 to +0.94)**", "**+1.17 (+0.45 to +1.88)**",
+        "+2.00 |",
+    ]  # fmt: skip
+
+
+def test_a_turn_is_at_rest_when_all_embeddings_are_in_one_place():
+    flags = {"margin": 0.3, "lambda_end": 1.0, "normalize_embedding": True, "rounds": 4}
+    monitors = {
+        "triplet_active": 0.99, "embedding_norm": 20.0, "hardest_positive": 0.015,
+        "hardest_negative": 0.010, "pair_distance": 0.024,
+    }  # fmt: skip
+    assert study.at_rest(monitors, flags)
+    assert not study.at_rest({**monitors, "pair_distance": 0.9}, flags)
+    assert not study.at_rest(monitors, {**flags, "lambda_end": 0.0})
 
 
 def test_a_method_that_is_like_another_has_its_flags_and_changes_some():
@@ -77,7 +123,7 @@ def test_the_page_and_picture_of_few_runs(tmp_path):
     rows = rows_of(iae=[row(1, 5.0), row(2, 6.0)])
     text = study_report.page(PLAN, rows, [])
     assert "| `iae` | stage 1: reconstruction only | 2 | 5.50 ± 0.71 | - | 2.75 ± 0.35 |" in text
-    assert "| `mgta_300` | the paper's method, k = 300 | 0 | - | - | - | - | - | - |" in text
+    assert "| `mgta_300` | the paper's losses, k = 300 | 0 | - | - | - | - | - | - | - |" in text
     study_report.draw(PLAN, rows, str(tmp_path / "t.png"))
     with Image.open(tmp_path / "t.png") as picture:
         assert picture.size[0] > 300
@@ -87,7 +133,8 @@ def test_better_worse_and_undecided_are_told_apart():
     rows = rows_of(
         iae_longer=[row(1, 5.0), row(2, 6.0), row(3, 7.0)],
         mgta_plus=[row(1, 6.0), row(2, 7.5), row(3, 8.0)],
-        random=[row(1, 4.0), row(2, 4.9), row(3, 6.0)],
+        mgta_auto=[row(1, 4.0), row(2, 4.9), row(3, 6.0)],
+        random=[row(1, 0.0), row(2, 0.0), row(3, 0.0)],
         mgta_100=[row(1, 5.5), row(2, 5.5), row(3, 7.0)],
         mgta_300=[row(1, 9.0)],
     )
@@ -96,13 +143,14 @@ def test_better_worse_and_undecided_are_told_apart():
     better, rest = text.split("Worse:")
     worse, undecided = rest.split("No difference that was seen:")
     assert "* `mgta_plus` against `iae_longer`: +1.17 (+0.45 to +1.88)" in better
-    assert "* `random` against `iae_longer`: -1.03 (-1.18 to -0.89)" in worse
+    assert "* `mgta_auto` against `iae_longer`: -1.03 (-1.18 to -0.89)" in worse
     assert "* `mgta_100` against `iae_longer`: +0.00 (-1.24 to +1.24)" in undecided
     assert "mgta_300" not in text  # one seed decides nothing
+    assert "random" not in text  # is no way to train
 
 
 def committed():
-    return {name: study.load_rows(f"docs/results/{name}.json") for name in METHODS}
+    return {name: study.experiment.load_rows(f"docs/results/{name}.json") for name in METHODS}
 
 
 def test_the_committed_tables_say_what_the_committed_files_say():
@@ -110,20 +158,24 @@ def test_the_committed_tables_say_what_the_committed_files_say():
         text = file.read()
     for name in METHODS:
         path = f"docs/results/{name}.json"
-        values, collapsed = [], ""
+        values, ended = [], ""
         if os.path.exists(path):
             with open(path, encoding="utf-8") as file:
                 found = json.load(file)
             values = [float(row["map"]) for row in found if "map" in row]
             lost = len(found) - len(values)
-            collapsed = f", {lost} collapsed" if lost else ""
+            resting = sum(row.get("at_rest", False) for row in found)
+            ended = f", {lost} collapsed" if lost else ""
+            ended += f", {resting} at rest" if resting else ""
         cells = re.search(rf"^\| `{name}` \|(.*)\|$", text, re.MULTILINE).group(1).split("|")
-        assert cells[1].strip() == f"{len(values)}{collapsed}"
+        assert cells[1].strip() == f"{len(values)}{ended}"
         if values:
             assert float(cells[2].split("±")[0]) == pytest.approx(
                 statistics.mean(values), abs=0.006
             )
-    assert text == study_report.page(PLAN, committed(), study.load_rows("docs/results/search.json"))
+    assert text == study_report.page(
+        PLAN, committed(), study.experiment.load_rows("docs/results/search.json")
+    )
     with open("README.md", encoding="utf-8") as file:
         assert study_report.summary(PLAN, committed()) in file.read()
 
@@ -175,7 +227,7 @@ def test_a_run_that_collapses_is_a_result(tmp_path, monkeypatch):
         only="mean_mse", seeds="2",
     )  # fmt: skip
     study.main(config)
-    (found,) = study.load_rows(str(results / "mean_mse.json"))
+    (found,) = study.experiment.load_rows(str(results / "mean_mse.json"))
     assert "map" not in found
     text = (tmp_path / "results.md").read_text()
     assert "* `mean_mse`, seed 2: round 2: GLP N2 on D1: only 19 of the points are" in text
