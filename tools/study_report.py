@@ -303,22 +303,32 @@ def used_versions(rows: Rows) -> str:
 
 
 def draw(plan: dict[str, Any], rows: Rows, path: str) -> None:
-    """Bars with the standard deviation over seeds; every run a dot."""
+    """Bars with the standard deviation over seeds, a group for each table; every run a dot."""
     from matplotlib.figure import Figure
 
-    rows = judged(rows)
-    names = [name for name in methods_of(plan) if rows[name]]
-    first_table = next(iter(plan["tables"].values()))
-    figure = Figure(figsize=(max(4.0, 0.7 * len(names) + 1.5), 4.0), layout="constrained")
+    rows, base = judged(rows), plan["bases"]["Methods"]
+    places: dict[str, int] = {}
+    titles: dict[str, int] = {}
+    for title, part in plan["tables"].items():
+        names = [name for name in part if rows[name]]
+        if names:
+            titles[title] = len(places) + len(titles)
+            places.update({name: titles[title] + 1 + i for i, name in enumerate(names)})
+    height = len(places) + len(titles)
+    figure = Figure(figsize=(8.0, 0.24 * height + 1.0), layout="constrained")
     axes = figure.subplots()
-    for place, name in enumerate(names):
+    for name, place in places.items():
         values = [row["map"] for row in rows[name]]
         error = statistics.stdev(values) if len(values) > 1 else None
-        color = "tab:blue" if name in first_table else "tab:gray"
-        axes.bar(place, statistics.mean(values), yerr=error, color=color, alpha=0.6, capsize=4)
-        axes.plot([place] * len(values), values, "k.", markersize=5)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_ylabel("SVM mAP, %")
-    axes.set_title("Frozen res4: methods blue, variants grey", fontsize="medium")
-    axes.grid(axis="y", alpha=0.3)
+        color = "tab:blue" if name in plan["tables"]["Methods"] else "tab:gray"
+        axes.barh(place, statistics.mean(values), xerr=error, color=color, alpha=0.6, capsize=3)
+        axes.plot(values, [place] * len(values), "k.", markersize=4)
+    for title, place in titles.items():
+        axes.text(0.05, place, title.replace("`", ""), va="center", fontsize="small", weight="bold")
+    if rows[base]:
+        axes.axvline(statistics.mean(row["map"] for row in rows[base]), color="k", lw=0.8, ls="--")
+    axes.set_yticks(list(places.values()), list(places), fontsize="small")
+    axes.set_ylim(height - 0.4, -0.6)
+    axes.set_xlabel(f"SVM mAP of frozen res4, %; dashed: {base}")
+    axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=110)
