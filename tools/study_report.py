@@ -290,7 +290,7 @@ def search_lines(search: list[dict[str, Any]]) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def used_versions(rows: Rows) -> str:
