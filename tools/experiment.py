@@ -76,8 +76,9 @@ def train_and_judge(
     """
     flags = {"trainer": trainer, "train": train, "export": export, "probe": probe}
     path = os.path.join(workdir, "experiment.json")
-    began, cpu_before, resumed = time.monotonic(), _cpu_seconds(), os.path.exists(path)
-    if resumed:
+    run, saved_model = os.path.join(workdir, "run"), os.path.join(workdir, "saved_model")
+    began, cpu_before, resumed = time.monotonic(), _cpu_seconds(), os.path.exists(run)
+    if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             known = json.load(file)
         if known.get("flags") != json.loads(json.dumps(flags)):
@@ -86,7 +87,6 @@ def train_and_judge(
             return known
     os.makedirs(workdir, exist_ok=True)
     write_json(path, {"flags": flags})
-    run, saved_model = os.path.join(workdir, "run"), os.path.join(workdir, "saved_model")
     result, log = os.path.join(workdir, "probe.json"), os.path.join(workdir, "log.txt")
     if not os.path.exists(os.path.join(saved_model, "mgta_tf.json")):
         command(trainer, {**train, "workdir": run}, log)
@@ -100,6 +100,18 @@ def train_and_judge(
     found["cpu_seconds"] = None if resumed else _cpu_seconds() - cpu_before
     write_json(path, {**found, "flags": flags})
     return found
+
+
+def train_iae(folder: str, train: dict[str, Any]) -> str:
+    """The run of an experiment that is a stage 1, for the runs that start from it.
+
+    One that is not there is trained (again): rows outlive the folder of their runs.
+    """
+    run = os.path.join(folder, "run")
+    if not os.path.exists(os.path.join(run, "checkpoints", "iae.index")):
+        os.makedirs(folder, exist_ok=True)
+        command("mgta_tf.train", {**train, "workdir": run}, os.path.join(folder, "log.txt"))
+    return run
 
 
 def load_rows(path: str) -> list[dict[str, Any]]:

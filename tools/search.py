@@ -173,7 +173,6 @@ def main(config: SearchConfig) -> None:
             rows.append({**row, **judge(config, row)})
             write_json(output, rows)
 
-    train_iae(config)
     for name, flags in PEERS.items():
         add(name, flags, seed=1)
     while len(trials := trials_of(rows)) < config.trials:
@@ -223,16 +222,6 @@ def held_out(config: SearchConfig) -> str:
     return os.path.join(config.workdir, "data")
 
 
-def train_iae(config: SearchConfig) -> None:
-    """The IAE that all trials start from, in the workdir; rows outlive the folder of their runs."""
-    folder = os.path.join(config.workdir, "iae")
-    if not os.path.exists(os.path.join(folder, "run", "checkpoints", "iae.index")):
-        os.makedirs(folder, exist_ok=True)
-        train = {**trained_with(config, STAGE_1), "seed": 1, "data_dir": held_out(config)}
-        train["workdir"] = os.path.join(folder, "run")
-        experiment.command("mgta_tf.train", train, os.path.join(folder, "log.txt"))
-
-
 def trained_with(config: SearchConfig, searched: dict[str, Any]) -> dict[str, Any]:
     """What decides an encoder beside its seed: the flags searched, and those of every trial."""
     return (
@@ -252,7 +241,8 @@ def judge(config: SearchConfig, row: dict[str, Any]) -> dict[str, Any]:
     name = row["method"]
     train = {**row["trained"], "seed": row["seed"], "data_dir": held_out(config)}
     if train["rounds"]:
-        train["iae_checkpoint"] = os.path.join(config.workdir, "iae", "run")
+        iae = {**trained_with(config, STAGE_1), "seed": 1, "data_dir": held_out(config)}
+        train["iae_checkpoint"] = experiment.train_iae(os.path.join(config.workdir, "iae"), iae)
     stage_1: dict[str, Any] = {"untrained": True} if name == "random" else {"net": "iae"}
     kept, said = experiment.kept(
         lambda: experiment.train_and_judge(

@@ -188,22 +188,16 @@ def at_rest(turn: dict[str, Any], flags: dict[str, Any]) -> bool:
 
 def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: int) -> str:
     """The --iae_checkpoint of a method: its seed's `shared` one; `two`, that and the next seed's, a
-    net each; or '' for its `own`, where the shared one does not fit its flags.
-
-    One that is not in the workdir is trained (again): rows outlive the folder of their runs.
-    """
+    net each; or '' for its `own`, where the shared one does not fit its flags."""
     if which == "own":
         return ""
     seeds, folders = plan["seeds"], []
     after = dict(zip(seeds, [*seeds[1:], seeds[0]]))
+    flags = flags_of(plan, study_report.methods_of(plan)["iae"])
     for used in (seed, after.get(seed, seeds[0])) if which == "two" else (seed,):
         folder = os.path.join(config.workdir, f"seed_{used}", "iae")
-        folders.append(os.path.join(folder, "run"))
-        if not os.path.exists(os.path.join(folders[-1], "checkpoints", "iae.index")):
-            os.makedirs(folder, exist_ok=True)
-            flags = flags_of(plan, study_report.methods_of(plan)["iae"])
-            train = {**flags, "seed": used, "data_dir": config.data_dir, "workdir": folders[-1]}
-            experiment.command("mgta_tf.train", train, os.path.join(folder, "log.txt"))
+        train = {**flags, "seed": used, "data_dir": config.data_dir}
+        folders.append(experiment.train_iae(folder, train))
     return ",".join(folders)
 
 

@@ -273,8 +273,7 @@ def search_lines(search: list[dict[str, Any]]) -> list[str]:
         "`trial_000` has the paper's own settings, eq. 7's sum among them. The trials and `equal` "
         "start from one IAE, `iae`; the other `iae_…` are stage 1 alone. The first trials are "
         "written down in the tool (`FIRST`), Optuna's TPE proposes the rest from their rows; "
-        "`final_…` are the best again, from another seed and with twice the rounds. Trials 007, "
-        "008 and 011 were interrupted and begun anew under other numbers.",
+        "`final_…` are the best again, from another seed and with twice the rounds.",
         "",
         "| trial | SVM mAP | top-1 | 20-NN | differs from the paper's settings |",
         "|---|---|---|---|---|",
@@ -306,7 +305,8 @@ def draw(plan: dict[str, Any], rows: Rows, path: str) -> None:
     """Bars with the standard deviation over seeds, a group for each table; every run a dot."""
     from matplotlib.figure import Figure
 
-    rows, base = judged(rows), plan["bases"]["Methods"]
+    first = next(iter(plan["tables"]))
+    rows, base = judged(rows), plan["bases"][first]
     places: dict[str, int] = {}
     titles: dict[str, int] = {}
     for title, part in plan["tables"].items():
@@ -320,7 +320,7 @@ def draw(plan: dict[str, Any], rows: Rows, path: str) -> None:
     for name, place in places.items():
         values = [row["map"] for row in rows[name]]
         error = statistics.stdev(values) if len(values) > 1 else None
-        color = "tab:blue" if name in plan["tables"]["Methods"] else "tab:gray"
+        color = "tab:blue" if name in plan["tables"][first] else "tab:gray"
         axes.barh(place, statistics.mean(values), xerr=error, color=color, alpha=0.6, capsize=3)
         axes.plot(values, [place] * len(values), "k.", markersize=4)
     for title, place in titles.items():

@@ -18,6 +18,8 @@ def commands(monkeypatch):
 
     def command(module, flags, _log):
         ran.append(module)
+        if module == "mgta_tf.train":
+            os.makedirs(flags["workdir"])
         if module in stop:
             raise UserError("interrupted")
         if module == "mgta_tf.export":
