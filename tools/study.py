@@ -5,7 +5,7 @@
   python tools/study.py --plan=docs/study.json --readme=README.md     only writes the pages anew
 
 Every run becomes a row of docs/results/METHOD.json as soon as it is judged, and is not run again:
-the same command goes on where it was. All runs of a seed start from one IAE.
+the same command goes on where it was. All runs of a table and seed start from one IAE.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def load_plan(path: str) -> dict[str, Any]:
             plan = json.load(file)
         methods = study_report.methods_of(plan)
         asked = {name for _, *names in plan["questions"] + plan["more_questions"] for name in names}
+        asked |= {method.get("iae", "own") for method in methods.values()} - {"own", "two"}
         for name in asked - set(methods):
             raise KeyError(name)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -142,7 +143,7 @@ def train_and_judge(
     folder, kind = os.path.join(config.workdir, f"seed_{seed}", name), method["kind"]
     train = {**flags, "seed": seed, "data_dir": config.data_dir}
     if kind == "mgta":
-        train["iae_checkpoint"] = iae_checkpoint(config, plan, method.get("iae", "shared"), seed)
+        train["iae_checkpoint"] = iae_checkpoint(config, plan, method.get("iae", "iae"), seed)
     exports: dict[str, dict[str, Any]] = {"random": {"untrained": True}, "iae": {"net": "iae"}}
     found = experiment.train_and_judge(
         folder,
@@ -187,16 +188,21 @@ def at_rest(turn: dict[str, Any], flags: dict[str, Any]) -> bool:
 
 
 def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: int) -> str:
-    """The --iae_checkpoint of a method: its seed's `shared` one; `two`, that and the next seed's, a
-    net each; or '' for its `own`, where the shared one does not fit its flags."""
+    """The --iae_checkpoint of a method.
+
+    Args:
+      which: the method whose stage 1 of that seed it starts from; `two`, the `iae` of that and of
+        the next seed, a net each; or `own`, where none fits its flags: then ''.
+    """
     if which == "own":
         return ""
     seeds, folders = plan["seeds"], []
     after = dict(zip(seeds, [*seeds[1:], seeds[0]]))
-    flags = flags_of(plan, study_report.methods_of(plan)["iae"])
-    for used in (seed, after.get(seed, seeds[0])) if which == "two" else (seed,):
-        folder = os.path.join(config.workdir, f"seed_{used}", "iae")
-        train = {**flags, "seed": used, "data_dir": config.data_dir}
+    name, used = ("iae", (seed, after.get(seed, seeds[0]))) if which == "two" else (which, (seed,))
+    flags = flags_of(plan, study_report.methods_of(plan)[name])
+    for number in used:
+        folder = os.path.join(config.workdir, f"seed_{number}", name)
+        train = {**flags, "seed": number, "data_dir": config.data_dir}
         folders.append(experiment.train_iae(folder, train))
     return ",".join(folders)
 

@@ -234,6 +234,37 @@ def test_a_run_that_collapses_is_a_result(tmp_path, monkeypatch):
     assert re.search(r"^\| `mean_mse` \|.*\| 0, 1 collapsed \| - \|", text, re.MULTILINE)
 
 
+def test_every_run_starts_from_the_stage_1_that_its_plan_names(tmp_path, monkeypatch):
+    trained = {}
+
+    def train(module, flags, _log):
+        assert module == "mgta_tf.train"
+        trained[flags["workdir"]] = (flags["seed"], flags["iae_epochs"], flags["rounds"])
+
+    monkeypatch.setattr(study.experiment, "command", train)
+    config = study.StudyConfig(data_dir="x", workdir=str(tmp_path))
+
+    def start(which, seed):
+        return study.iae_checkpoint(config, PLAN, which, seed)
+
+    def run(name, seed):
+        return str(tmp_path / f"seed_{seed}" / name / "run")
+
+    assert start("own", 1) == ""
+    assert not trained
+    assert start("iae", 2) == run("iae", 2)
+    assert start("long_iae", 3) == run("long_iae", 3)
+    assert trained == {run("iae", 2): (2, 20, 0), run("long_iae", 3): (3, 50, 0)}
+    assert start("two", 3) == f"{run('iae', 3)},{run('iae', 1)}"
+
+
+def test_a_plan_that_starts_from_an_unknown_stage_1_is_refused(tmp_path):
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(PLAN).replace('"iae": "long_iae"', '"iae": "lost_iae"'))
+    with pytest.raises(UserError, match="lost_iae"):
+        study.load_plan(str(plan))
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
