@@ -28,6 +28,8 @@ from mgta_tf.run import versions
 from mgta_tf.runtime.monitoring import write_atomically, write_json
 
 KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "turns", "at_rest", "voc_map")
+GUIDED = ("mgta", "told")  # methods with rounds
+TRAINERS = {"supervised": "mgta_tf.supervised", "told": "tools.told"}
 OF_A_TURN = (
     *("stage", "round", "net", "half", "num_clusters", "purity", "ari_truth"),
     *("triplet_loss", "triplet_active", "embedding_norm"),
@@ -125,6 +127,7 @@ def flags_of(plan: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
         "random": {"iae_epochs": 0, "rounds": 0, "final_epochs": 0},
         "iae": {**plan["iae"], "rounds": 0, "final_epochs": 0},
         "mgta": {**plan["iae"], **plan["train"]},
+        "told": {**plan["iae"], **plan["train"]},
         "supervised": {},
     }
     return {**plan["twin"], **stages[method["kind"]], **method["flags"]}
@@ -142,7 +145,7 @@ def train_and_judge(
     `turns`, a row each, and `at_rest`: whether the triplet loss ended on its margin."""
     folder, kind = os.path.join(config.workdir, f"seed_{seed}", name), method["kind"]
     train = {**flags, "seed": seed, "data_dir": config.data_dir}
-    if kind == "mgta":
+    if kind in GUIDED:
         train["iae_checkpoint"] = iae_checkpoint(config, plan, method.get("iae", "iae"), seed)
     exports: dict[str, dict[str, Any]] = {"random": {"untrained": True}, "iae": {"net": "iae"}}
     found = experiment.train_and_judge(
@@ -150,10 +153,10 @@ def train_and_judge(
         train=train,
         export=exports.get(kind, {}),
         probe={**plan["judge"], "data_dir": config.data_dir},
-        trainer="mgta_tf.supervised" if kind == "supervised" else "mgta_tf.train",
+        trainer=TRAINERS.get(kind, "mgta_tf.train"),
     )
-    found["turns"] = turns_of(os.path.join(folder, "run")) if kind == "mgta" else []
-    found["at_rest"] = kind == "mgta" and at_rest(found["turns"][-1], flags)
+    found["turns"] = turns_of(os.path.join(folder, "run")) if kind in GUIDED else []
+    found["at_rest"] = kind in GUIDED and at_rest(found["turns"][-1], flags)
     if not config.voc_root:
         return {**found, "voc_map": None}
     output = os.path.join(folder, "voc.json")
