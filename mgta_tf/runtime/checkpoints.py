@@ -324,10 +324,7 @@ def load_net(model: tf.keras.Model, path: str) -> None:
     if not os.path.exists(f"{path}.index"):
         raise UserError(f"{path}: no such checkpoint; has stage 1 of that run ended?")
     try:
-        if os.path.exists(f"{path}.json"):
-            _verify(path)
-        status = tf.train.Checkpoint(net=model).read(path)
-        status.assert_existing_objects_matched().expect_partial()
+        _read(tf.train.Checkpoint(net=model), path)
     except DAMAGED:
         raise UserError(
             f"{path}: damaged, or a net of another --width, --blocks or --decoder than asked for"
@@ -347,12 +344,16 @@ def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
     nets[index] = model
     for path in paths:
         try:
-            if os.path.exists(f"{path}.json"):
-                _verify(path)
-            status = tf.train.Checkpoint(nets=nets).read(path)
-            status.assert_existing_objects_matched().expect_partial()
+            _read(tf.train.Checkpoint(nets=nets), path)
         except DAMAGED as error:
             print(f"{path}: {_first_line(error)}; trying the one before it")
         else:
             return
     raise UserError(f"{directory}: damaged, or not of this run's --width, --blocks and --decoder")
+
+
+def _read(checkpoint: tf.train.Checkpoint, path: str) -> None:
+    """Reads what the checkpoint names, all of it, from files that are as they were written."""
+    if os.path.exists(f"{path}.json"):
+        _verify(path)
+    checkpoint.read(path).assert_existing_objects_matched().expect_partial()
