@@ -103,6 +103,12 @@ FIRST: list[dict[str, Any]] = [
     {**HARD, **WEAKER},
     {**CORE, "triplet_positive": "random"},
     {**CORE, "triplet_positive": "hardest"},
+    # What the paper leaves open and the best kept from the first trials, one at a time.
+    {**BEST, "margin": 0.1},
+    {**BEST, "margin": 1.0},
+    {**BEST, "learning_rate": 1e-3},
+    {**BEST, "learning_rate": 1e-2},
+    {**BEST, "clusters_per_batch": 64},
 ]
 
 STAGE_1: dict[str, Any] = {**PAPER, "rounds": 0, "final_epochs": 0}
@@ -126,7 +132,7 @@ SPACE: dict[str, BaseDistribution] = dict(
     num_clusters=CategoricalDistribution([100, 300, 1000]),
     lambda_start=FloatDistribution(0.1, 3000.0, log=True),
     lambda_end=FloatDistribution(1.0, 3000.0, log=True),
-    margin=CategoricalDistribution([0.3, 1.0]),
+    margin=CategoricalDistribution([0.1, 0.3, 1.0]),
     soft_margin=CategoricalDistribution([False, True]),
     normalize_embedding=CategoricalDistribution([False, True]),
     triplet_positive=CategoricalDistribution(["hardest", "nearest", "random"]),
@@ -138,7 +144,7 @@ SPACE: dict[str, BaseDistribution] = dict(
     hidden_share=CategoricalDistribution([0.0, 0.25, 0.5]),
     cluster_pca_dim=CategoricalDistribution([0, 64]),
     core_fraction=CategoricalDistribution([0.5, 1.0]),
-    learning_rate=CategoricalDistribution([1e-3, 3e-3]),
+    learning_rate=CategoricalDistribution([1e-3, 3e-3, 1e-2]),
 )
 
 
