@@ -23,6 +23,9 @@ from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.monitoring import write_json
 
+# What a run says whose clusterer finds too few features, or only one.
+COLLAPSED = ("points are distinct", "the net has collapsed")
+
 
 class CollapseError(UserError):
     """A run whose encoder gives so many images the same features that they cannot be clustered."""
@@ -45,7 +48,7 @@ def command(module: str, flags: dict[str, Any], log: str) -> None:
     if done.returncode:
         with open(log, encoding="utf-8") as file:
             last = collections.deque(file, maxlen=1)
-        if "points are distinct" in last[0]:
+        if any(words in last[0] for words in COLLAPSED):
             raise CollapseError(last[0].split("error: ")[-1].strip())
         raise UserError(f"{log}: python -m {module} ended with {done.returncode}: {last[0]}")
 

@@ -209,14 +209,18 @@ def test_a_row_that_is_there_is_not_run_again(tmp_path, monkeypatch):
     assert "| `iae` |" in (tmp_path / "results.md").read_text()
 
 
-def test_a_run_that_collapses_is_a_result(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "said",
+    [
+        "only 19 of the points are distinct, fewer than the 100 clusters: lower --num_clusters",
+        "all features are equal; the net has collapsed",
+    ],
+)
+def test_a_run_that_collapses_is_a_result(tmp_path, monkeypatch, said):
     """A net whose images all look alike to it stops the run, not the study; the page says so."""
 
     def train(command, stdout, **_):
-        stdout.write(
-            "mgta_tf: error: round 2: GLP N2 on D1: only 19 of the points are distinct, fewer than "
-            "the 100 clusters: lower --num_clusters\n"
-        )
+        stdout.write(f"mgta_tf: error: round 2: GLP N2 on D1: {said}\n")
         return subprocess.CompletedProcess(command, 1)
 
     monkeypatch.setattr(study.experiment.subprocess, "run", train)
@@ -230,7 +234,7 @@ def test_a_run_that_collapses_is_a_result(tmp_path, monkeypatch):
     (found,) = study.experiment.load_rows(str(results / "mean_mse.json"))
     assert "map" not in found
     text = (tmp_path / "results.md").read_text()
-    assert "* `mean_mse`, seed 2: round 2: GLP N2 on D1: only 19 of the points are" in text
+    assert f"* `mean_mse`, seed 2: round 2: GLP N2 on D1: {said}" in text
     assert re.search(r"^\| `mean_mse` \|.*\| 0, 1 collapsed \| - \|", text, re.MULTILINE)
 
 
