@@ -123,11 +123,12 @@ def run_one(
 
 def flags_of(plan: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
     """What decides a method's encoder, by flag; neither seed nor paths."""
+    rounds = {**plan["iae"], **plan["train"]}
     stages = {
         "random": {"iae_epochs": 0, "rounds": 0, "final_epochs": 0},
         "iae": {**plan["iae"], "rounds": 0, "final_epochs": 0},
-        "mgta": {**plan["iae"], **plan["train"]},
-        "told": {**plan["iae"], **plan["train"]},
+        "mgta": rounds,
+        "told": rounds,
         "supervised": {},
     }
     return {**plan["twin"], **stages[method["kind"]], **method["flags"]}

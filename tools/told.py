@@ -13,9 +13,11 @@ import numpy as np
 from absl import flags
 
 from mgta_tf import cli, clustering, train
+from mgta_tf.data.store import ImageStore
 from mgta_tf.errors import UserError
 from mgta_tf.guidance import Turn
 from mgta_tf.run import Run
+from mgta_tf.runtime.workdir import Workdir
 
 RIGHT = flags.DEFINE_float(
     "right",
@@ -46,21 +48,34 @@ def told(classes: np.ndarray, right: float, seed: int) -> np.ndarray:
 
 
 class ToldRun(Run):
-    """A run that clusters as ever, and then forgets the clusters for what it is told."""
+    """A run that clusters as ever, and then forgets the clusters for what it is told.
+
+    So a net that has collapsed still ends the run; the files and pictures of labels are of the
+    clusters, the summary's agreement with the classes is of what is told.
+
+    Raises:
+      UserError: the images have no classes.
+    """
+
+    def __init__(
+        self,
+        config: train.TrainConfig,
+        workdir: Workdir,
+        store: ImageStore,
+        schedule: list[Turn],
+    ):
+        if store.labels is None:
+            raise UserError(f"--data_dir={config.data.data_dir}: no classes in it to tell")
+        super().__init__(config, workdir, store, schedule)
+        self._classes = store.labels
+        self._told = told(store.labels, RIGHT.value, config.run.seed)
 
     def cluster(self, turn: Turn, images: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """As `Run.cluster`. The history's agreement with the classes is that of these labels.
-
-        Raises:
-          UserError: the images have no classes.
-        """
-        classes = self.store.labels
-        if classes is None:
-            raise UserError(f"--data_dir={self.config.data.data_dir}: no classes in it to tell")
+        """As `Run.cluster`, but what is told: int32 [n]."""
         super().cluster(turn, images, features)
-        labels = told(classes, RIGHT.value, self.config.run.seed)[images]
-        nmi, ari = clustering.agreement(classes[images], labels)
-        purity = clustering.purity(classes[images], labels)
+        classes, labels = self._classes[images], self._told[images]
+        nmi, ari = clustering.agreement(classes, labels)
+        purity = clustering.purity(classes, labels)
         self.history[-1].update(nmi_truth=nmi, ari_truth=ari, purity=purity)
         return labels
 
