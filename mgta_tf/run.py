@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import mgta_tf
-from mgta_tf import clustering, guidance
+from mgta_tf import clustering
 from mgta_tf.clustering import curve
 from mgta_tf.clustering.choose import Choice
 from mgta_tf.config import flag, to_dict, to_flagfile
@@ -25,10 +25,6 @@ from mgta_tf.data.pipeline import Feed
 from mgta_tf.data.store import ImageStore
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import online
-from mgta_tf.guidance import Turn
-from mgta_tf.learner import Learner
-from mgta_tf.losses import looks_collapsed
-from mgta_tf.optimization import learning_rate
 from mgta_tf.runtime import hosts, needs, preemption
 from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, load_net, save_net
 from mgta_tf.runtime.journal import Journal
@@ -44,7 +40,12 @@ from mgta_tf.runtime.monitoring import (
 )
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import NEUTRAL, Workdir
-from mgta_tf.show import Show
+from mgta_tf.training import guidance
+from mgta_tf.training.guidance import Turn
+from mgta_tf.training.learner import Learner
+from mgta_tf.training.losses import looks_collapsed
+from mgta_tf.training.optimization import learning_rate
+from mgta_tf.training.visualizer import Show
 
 if TYPE_CHECKING:
     from mgta_tf.train import TrainConfig

@@ -24,7 +24,6 @@ from mgta_tf.data.pipeline import AugmentConfig, Feed
 from mgta_tf.data.sources import DataConfig
 from mgta_tf.errors import UserError
 from mgta_tf.models.encoder import ModelConfig, build_encoder
-from mgta_tf.optimization import OptimizerConfig, build_optimizer, descend, learning_rate
 from mgta_tf.run import DETERMINISTIC, MAX_SKIPPED_STEPS, versions
 from mgta_tf.runtime import hosts, needs, preemption
 from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, save_net
@@ -32,6 +31,7 @@ from mgta_tf.runtime.monitoring import Board, Part, Progress, TurnLog, write_jso
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import open_workdir
 from mgta_tf.train import open_images
+from mgta_tf.training.optimization import OptimizerConfig, build_optimizer, descend, learning_rate
 
 keras = tf.keras
 

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 
-from mgta_tf import cli, guidance
+from mgta_tf import cli
 from mgta_tf.clustering import ClusterConfig
 from mgta_tf.config import group
 from mgta_tf.data.pipeline import AugmentConfig
 from mgta_tf.data.sampler import BatchConfig
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.data.store import ImageStore, load_store
-from mgta_tf.guidance import GuidanceConfig
-from mgta_tf.losses import LossConfig
 from mgta_tf.models.encoder import ModelConfig
-from mgta_tf.optimization import OptimizerConfig
 from mgta_tf.run import Run, RunConfig
 from mgta_tf.runtime.strategy import DeviceConfig
 from mgta_tf.runtime.workdir import Workdir, open_workdir
+from mgta_tf.training import guidance
+from mgta_tf.training.guidance import GuidanceConfig
+from mgta_tf.training.losses import LossConfig
+from mgta_tf.training.optimization import OptimizerConfig
 
 
 @dataclasses.dataclass(frozen=True)

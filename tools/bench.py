@@ -182,11 +182,11 @@ def make_learner(
     size: int, width: float, blocks: tuple[int, ...], precision: str = "off", **_: Any
 ):
     from mgta_tf.data.pipeline import AugmentConfig
-    from mgta_tf.learner import Learner
-    from mgta_tf.losses import LossConfig
     from mgta_tf.models.encoder import ModelConfig
-    from mgta_tf.optimization import OptimizerConfig
     from mgta_tf.runtime.strategy import make_strategy
+    from mgta_tf.training.learner import Learner
+    from mgta_tf.training.losses import LossConfig
+    from mgta_tf.training.optimization import OptimizerConfig
 
     strategy = make_strategy(1, "clusters_per_batch")
     model, augment = ModelConfig(width=width, blocks=tuple(blocks)), AugmentConfig(image_size=size)

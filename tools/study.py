@@ -23,9 +23,9 @@ import study_report
 from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
-from mgta_tf.losses import LossConfig, looks_collapsed
 from mgta_tf.run import versions
 from mgta_tf.runtime.monitoring import write_atomically, write_json
+from mgta_tf.training.losses import LossConfig, looks_collapsed
 
 KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "turns", "at_rest", "voc_map")
 GUIDED = ("mgta", "told")  # methods with rounds

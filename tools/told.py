@@ -15,9 +15,9 @@ from absl import flags
 from mgta_tf import cli, clustering, train
 from mgta_tf.data.store import ImageStore
 from mgta_tf.errors import UserError
-from mgta_tf.guidance import Turn
 from mgta_tf.run import Run
 from mgta_tf.runtime.workdir import Workdir
+from mgta_tf.training.guidance import Turn
 
 RIGHT = flags.DEFINE_float(
     "right",

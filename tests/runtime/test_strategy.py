@@ -1,4 +1,4 @@
-"""What a batch must be for the devices; two replicas are tested in tests/test_learner.py."""
+"""What a batch must be for the devices; tests/training/test_learner.py has two replicas."""
 
 import pytest
 

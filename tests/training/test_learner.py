@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 
 from mgta_tf.data.pipeline import AugmentConfig, Feed
-from mgta_tf.learner import Learner
-from mgta_tf.losses import LossConfig
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
-from mgta_tf.optimization import OptimizerConfig
 from mgta_tf.runtime.checkpoints import Checkpoints, Position, load_net, save_net
+from mgta_tf.training.learner import Learner
+from mgta_tf.training.losses import LossConfig
+from mgta_tf.training.optimization import OptimizerConfig
 
 AUGMENT = AugmentConfig(image_size=32)
 # How far float16's loss scale must fall depends on the crops.

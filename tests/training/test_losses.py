@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mgta_tf import losses
 from mgta_tf.errors import UserError
-from mgta_tf.losses import LossConfig
+from mgta_tf.training import losses
+from mgta_tf.training.losses import LossConfig
 
 # Eq. 6 and 7 as they stand in the paper.
 LETTER = dict(

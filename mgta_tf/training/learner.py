@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mgta_tf import losses
 from mgta_tf.data import pipeline
 from mgta_tf.data.pipeline import AugmentConfig, Feed
-from mgta_tf.losses import LossConfig
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
-from mgta_tf.optimization import OptimizerConfig, build_optimizer, descend
 from mgta_tf.runtime.strategy import precision
+from mgta_tf.training import losses
+from mgta_tf.training.losses import LossConfig
+from mgta_tf.training.optimization import OptimizerConfig, build_optimizer, descend
 
 keras = tf.keras
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mgta_tf import guidance
-from mgta_tf.guidance import GuidanceConfig
+from mgta_tf.training import guidance
+from mgta_tf.training.guidance import GuidanceConfig
 
 # One round as (process, net, half), nets and halves as the paper counts them: from 1.
 ROUNDS = {

@@ -22,11 +22,11 @@ from mgta_tf.clustering import members as members_lib
 from mgta_tf.clustering.choose import Choice
 from mgta_tf.clustering.clusters import NOISE, Clusters
 from mgta_tf.data.store import ImageStore
-from mgta_tf.guidance import Turn
-from mgta_tf.losses import hardest_distances
 from mgta_tf.runtime import pictures, projector
 from mgta_tf.runtime.monitoring import Board
 from mgta_tf.runtime.workdir import Workdir
+from mgta_tf.training.guidance import Turn
+from mgta_tf.training.losses import hardest_distances
 
 SHOWN_IMAGES = 8  # originals and reconstructions
 MEMBERS = 2000  # images in `members.npz` and in the projector

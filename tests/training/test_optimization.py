@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mgta_tf.optimization import (
+from mgta_tf.training.optimization import (
     FusedAdam,
     OptimizerConfig,
     build_optimizer,

@@ -252,7 +252,7 @@ def triplet_loss(embeddings, labels, config: LossConfig, draws=None):
         draws=draws,
     )
     if config.triplet_impl == "tfa":
-        from mgta_tf.addons import triplet_hard_loss
+        from mgta_tf.training.addons import triplet_hard_loss
 
         embeddings = tf.cast(embeddings, tf.float32)
         if config.normalize_embedding:

@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from mgta_tf.runtime.workdir import Workdir
-from mgta_tf.show import principal_coordinates
+from mgta_tf.training.visualizer import principal_coordinates
 
 
 def test_pictures_of_every_turn_are_kept(finished):
