@@ -23,7 +23,7 @@ from mgta_tf.data import images
 from mgta_tf.detection.config import DetectConfig
 from mgta_tf.errors import UserError
 from mgta_tf.run import versions
-from mgta_tf.runtime.monitoring import write_json
+from mgta_tf.runtime.files import write_json
 from mgta_tf.runtime.workdir import Workdir, load_config, open_workdir
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.models import artifact
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.runtime.checkpoints import load_net, load_net_of_run
-from mgta_tf.runtime.monitoring import write_json
+from mgta_tf.runtime.files import write_json
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.supervised import SupervisedConfig
 from mgta_tf.train import TrainConfig

@@ -24,7 +24,9 @@ from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features, svm
 from mgta_tf.evaluation.ap import METHODS
 from mgta_tf.evaluation.knn import knn_accuracy
-from mgta_tf.runtime.monitoring import Board, duration, write_json
+from mgta_tf.runtime.files import write_json
+from mgta_tf.runtime.progress import duration
+from mgta_tf.runtime.tensorboard import TensorBoardWriter
 from mgta_tf.runtime.workdir import Workdir
 
 
@@ -239,7 +241,7 @@ def show_result(workdir: str, result: dict) -> None:
         **{f"knn{k}": v for k, v in (result["knn"] or {}).items()},
     }
     values = {"map": result["map"], **accuracies}
-    board = Board(Workdir(workdir).tensorboard)
+    board = TensorBoardWriter(Workdir(workdir).tensorboard)
     board.scalars("run", 0, {f"result/{name}": v for name, v in values.items() if v is not None})
     board.flush()
 

@@ -16,7 +16,7 @@ from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.reporting import page, record
-from mgta_tf.runtime.monitoring import write_atomically
+from mgta_tf.runtime.files import write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ def main(config: ReportConfig) -> None:
     paths = [config.workdir, *(path for path in config.compare.split(",") if path)]
     records = [record.read(path) for path in paths]
     target = records[0].workdir.report
-    write_atomically(target, page.render(records))
+    write_text(target, page.render(records))
     print(f"{target}: {page.status(records[0])}, {os.path.getsize(target) / 2**20:.1f} MiB")
 
 

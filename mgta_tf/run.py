@@ -19,31 +19,26 @@ import mgta_tf
 from mgta_tf import clustering
 from mgta_tf.clustering import curve
 from mgta_tf.clustering.choose import Choice
+from mgta_tf.clustering.journal import Journal
 from mgta_tf.config import flag, to_dict, to_flagfile
 from mgta_tf.data import sampler
 from mgta_tf.data.pipeline import Feed
 from mgta_tf.data.store import ImageStore
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import online
-from mgta_tf.runtime import hosts, needs, preemption
+from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, load_net, save_net
-from mgta_tf.runtime.journal import Journal
-from mgta_tf.runtime.monitoring import (
-    Board,
-    Part,
-    Progress,
-    TurnLog,
-    duration,
-    peak_memory_mb,
-    profiled,
-    write_json,
-)
+from mgta_tf.runtime.files import write_json
+from mgta_tf.runtime.progress import Part, Progress, duration
+from mgta_tf.runtime.step_log import StepLog
 from mgta_tf.runtime.strategy import make_strategy
+from mgta_tf.runtime.tensorboard import TensorBoardWriter, profiled
 from mgta_tf.runtime.workdir import NEUTRAL, Workdir
-from mgta_tf.training import guidance
+from mgta_tf.training import guidance, needs
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.learner import Learner
 from mgta_tf.training.losses import looks_collapsed
+from mgta_tf.training.needs import peak_memory_mb
 from mgta_tf.training.optimization import learning_rate
 from mgta_tf.training.visualizer import Show
 
@@ -126,7 +121,7 @@ class Run:
         self.labels: dict[int | None, np.ndarray] = {}
         self.history: list[dict[str, Any]] = []
         self._feed = Feed(store, config.batch.size, strategy)
-        self._board = Board(workdir.tensorboard)
+        self._board = TensorBoardWriter(workdir.tensorboard)
         self._checkpoints = Checkpoints(
             workdir.checkpoints, self.nets, config.run.keep, workdir.own_checkpoints
         )
@@ -272,7 +267,7 @@ class Run:
         else:
             label_of[images] = sampler.labels_for_triplets(labels, config.batch.smallest_cluster)
             plan = sampler.pk_plan(images, labels, config.batch, turn.epochs, seed)
-        log = TurnLog(
+        log = StepLog(
             str(turn),
             len(plan),
             turn.epochs,

@@ -25,12 +25,16 @@ from mgta_tf.data.sources import DataConfig
 from mgta_tf.errors import UserError
 from mgta_tf.models.encoder import ModelConfig, build_encoder
 from mgta_tf.run import DETERMINISTIC, MAX_SKIPPED_STEPS, versions
-from mgta_tf.runtime import hosts, needs, preemption
+from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, save_net
-from mgta_tf.runtime.monitoring import Board, Part, Progress, TurnLog, write_json
+from mgta_tf.runtime.files import write_json
+from mgta_tf.runtime.progress import Part, Progress
+from mgta_tf.runtime.step_log import StepLog
 from mgta_tf.runtime.strategy import make_strategy
+from mgta_tf.runtime.tensorboard import TensorBoardWriter
 from mgta_tf.runtime.workdir import open_workdir
 from mgta_tf.train import open_images
+from mgta_tf.training import needs
 from mgta_tf.training.optimization import OptimizerConfig, build_optimizer, descend, learning_rate
 
 keras = tf.keras
@@ -122,7 +126,7 @@ def main(config: SupervisedConfig) -> None:
     size = config.augment.image_size
     needed = needs.of_run([net], config.model, run.batch_size, size, run.keep, images)
     print(needs.said(needed, workdir.path), flush=True)
-    board = Board(workdir.tensorboard)
+    board = TensorBoardWriter(workdir.tensorboard)
     _train(config, net, feed, checkpoints, position, store.labels, board)
     save_net(net.encoder, workdir.supervised)
     _report(workdir, len(store), net, position.history)
@@ -135,7 +139,7 @@ def _train(
     checkpoints: Checkpoints,
     position: Position,
     labels: np.ndarray,
-    board: Board,
+    board: TensorBoardWriter,
 ) -> None:
     """Trains from `position` to the end, epoch by epoch; the history in it grows by a row each."""
     run, images = config.run, np.arange(len(labels), dtype=np.int32)
@@ -151,7 +155,7 @@ def _train(
     for epoch in range(len(history), run.epochs):
         first, end = ends[epoch : epoch + 2]
         where = f"epoch {epoch + 1}"
-        log = TurnLog(where, end - first, 1, end - first, run.max_skipped_steps, position.log)
+        log = StepLog(where, end - first, 1, end - first, run.max_skipped_steps, position.log)
         with preemption.deferred():
             for step, monitors in itertools.islice(steps, end - max(first, start)):
                 log.add(monitors)

@@ -504,7 +504,7 @@ def peak_of_run(held: int, count: int) -> float:
     """
     from mgta_tf.clustering.lloyd import kmeans
     from mgta_tf.data.pipeline import Feed
-    from mgta_tf.runtime.monitoring import peak_memory_mb
+    from mgta_tf.training.needs import peak_memory_mb
 
     pixels, images = random_images(held, 84), np.arange(8 * FULL["batch"], dtype=np.int32) % held
     plan, labels = images.reshape(8, -1)[:3], np.zeros(held, np.int32)

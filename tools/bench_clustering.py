@@ -27,7 +27,7 @@ from mgta_tf.clustering.choose import choose_k
 from mgta_tf.clustering.lloyd import kmeans, lloyd_step, plus_plus
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
-from mgta_tf.runtime.monitoring import peak_memory_mb
+from mgta_tf.training.needs import peak_memory_mb
 
 TOLERANCE = ClusterConfig().kmeans_tolerance
 PARTS = ("speed", "table", "memory", "law")

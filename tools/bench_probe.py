@@ -20,7 +20,8 @@ import numpy as np
 from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.evaluation import svm
-from mgta_tf.runtime.monitoring import duration, peak_memory_mb
+from mgta_tf.runtime.progress import duration
+from mgta_tf.training.needs import peak_memory_mb
 
 IMAGES = (5011, 4952)  # trainval and test of VOC2007
 FEATURES = 9216

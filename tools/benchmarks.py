@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mgta_tf.runtime.monitoring import write_json
+from mgta_tf.runtime.files import write_json
 
 
 def row(

@@ -20,7 +20,7 @@ from mgta_tf.data.store import load_store
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation.features import in_batches, load_encode
 from mgta_tf.models.artifact import read_facts
-from mgta_tf.runtime.monitoring import write_json
+from mgta_tf.runtime.files import write_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.errors import UserError
-from mgta_tf.runtime.monitoring import write_json
+from mgta_tf.runtime.files import write_json
 
 # What a run says whose clusterer finds too few features, or only one.
 COLLAPSED = ("points are distinct", "the net has collapsed")

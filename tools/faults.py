@@ -37,9 +37,10 @@ from PIL import Image
 from mgta_tf import cli, supervised, train
 from mgta_tf import config as config_lib
 from mgta_tf.config import flag, group
-from mgta_tf.data import files, shapes
+from mgta_tf.data import shapes
 from mgta_tf.errors import UserError
-from mgta_tf.runtime.monitoring import write_json
+from mgta_tf.runtime import files
+from mgta_tf.runtime.files import write_json
 from mgta_tf.training import guidance
 
 NET = {

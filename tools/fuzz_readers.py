@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgta_tf import config as config_lib
+from mgta_tf.clustering.journal import Journal
 from mgta_tf.clustering.lloyd import State, kmeans
 from mgta_tf.data import images, minipickle, tfrecords, voc
 from mgta_tf.data.images import BadImage
@@ -34,7 +35,6 @@ from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.errors import UserError
 from mgta_tf.models import artifact
 from mgta_tf.runtime.checkpoints import Checkpoints, Position
-from mgta_tf.runtime.journal import Journal
 from mgta_tf.runtime.workdir import load_config
 from mgta_tf.train import TrainConfig
 

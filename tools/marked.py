@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mgta_tf.errors import UserError
-from mgta_tf.runtime.monitoring import write_atomically
+from mgta_tf.runtime.files import write_text
 
 END = "<!-- end -->"
 
@@ -24,4 +24,4 @@ def replace(path: str, tool: str, text: str) -> None:
     _, closed, after = rest.partition(END)
     if not found or not closed:
         raise UserError(f"{path}: has no {begin} with {END} after it")
-    write_atomically(path, f"{before}{begin}\n\n{text}\n{END}{after}")
+    write_text(path, f"{before}{begin}\n\n{text}\n{END}{after}")

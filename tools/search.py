@@ -24,7 +24,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
-from mgta_tf.runtime.monitoring import write_json
+from mgta_tf.runtime.files import write_json
 
 TWIN: dict[str, Any] = dict(image_size=32, width=0.25, blocks=[2, 2, 2, 2])
 PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.01,0.1,1")

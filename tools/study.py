@@ -24,7 +24,7 @@ from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.run import versions
-from mgta_tf.runtime.monitoring import write_atomically, write_json
+from mgta_tf.runtime.files import write_json, write_text
 from mgta_tf.training.losses import LossConfig, looks_collapsed
 
 KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "turns", "at_rest", "voc_map")
@@ -219,7 +219,7 @@ def write_page(config: StudyConfig, plan: dict[str, Any]) -> None:
     }
     search = experiment.load_rows(os.path.join(config.results, "search.json"))
     page = os.path.join(os.path.dirname(config.results), "results.md")
-    write_atomically(page, study_report.page(plan, rows, search))
+    write_text(page, study_report.page(plan, rows, search))
     if config.readme:
         marked.replace(config.readme, "tools/study.py", study_report.summary(plan, rows))
     if any(rows.values()):

@@ -29,7 +29,7 @@ from mgta_tf import cli, probe
 from mgta_tf.config import flag, group
 from mgta_tf.errors import UserError
 from mgta_tf.probe import ProbeConfig
-from mgta_tf.runtime.monitoring import write_atomically
+from mgta_tf.runtime.files import write_text
 
 PAPER = {  # name: (row of Table 2, mAP on VOC07)
     "random": ("Random", 8.0),
@@ -81,8 +81,8 @@ def parse_models(text: str, flag_name: str = "models") -> dict[str, str]:
 
 def write(folder: str, results: dict[str, dict[str, Any]]) -> None:
     """table2.txt, table2.csv and table2.png of what the probes found."""
-    write_atomically(os.path.join(folder, "table2.txt"), as_text(results))
-    write_atomically(os.path.join(folder, "table2.csv"), as_csv(results))
+    write_text(os.path.join(folder, "table2.txt"), as_text(results))
+    write_text(os.path.join(folder, "table2.csv"), as_csv(results))
     draw(os.path.join(folder, "table2.png"), results)
 
 

@@ -26,7 +26,7 @@ from table2 import parse_models, save_bars
 from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
-from mgta_tf.runtime.monitoring import write_atomically
+from mgta_tf.runtime.files import write_text
 
 PAPER: dict[str, tuple[str, float | None, float | None]] = {
     # name: (row of Table 3, mAP trained on VOC2007, on VOC2007+2012); None did not converge
@@ -80,8 +80,8 @@ def read(workdirs: list[str]) -> dict[str, dict[str, Any]]:
 
 def write(folder: str, rows: dict[str, dict[str, dict[str, Any]]]) -> None:
     """table3.txt, table3.csv, table3.png."""
-    write_atomically(os.path.join(folder, "table3.txt"), as_text(rows))
-    write_atomically(os.path.join(folder, "table3.csv"), as_csv(rows))
+    write_text(os.path.join(folder, "table3.txt"), as_text(rows))
+    write_text(os.path.join(folder, "table3.csv"), as_csv(rows))
     draw(os.path.join(folder, "table3.png"), rows)
 
 

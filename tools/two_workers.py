@@ -25,8 +25,8 @@ import numpy as np
 
 from mgta_tf import cli
 from mgta_tf.config import flag
-from mgta_tf.data import files
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
 
 FLAGS = dict(
     data_source="shapes", shapes_count=96, image_size=32, width=0.0625, blocks="1,1,1,1",

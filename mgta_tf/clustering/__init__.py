@@ -20,7 +20,7 @@ from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 
 if TYPE_CHECKING:
-    from mgta_tf.runtime.journal import Journal
+    from mgta_tf.clustering.journal import Journal
 
 FEATURES = ("embedding", "res2", "res3", "res4", "res5")
 

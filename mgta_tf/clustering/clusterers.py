@@ -14,7 +14,7 @@ from mgta_tf.errors import UserError
 
 if TYPE_CHECKING:
     from mgta_tf.clustering import ClusterConfig
-    from mgta_tf.runtime.journal import Journal
+    from mgta_tf.clustering.journal import Journal
 
 Clusterer = Callable[[np.ndarray, int, int, "ClusterConfig"], Clusters]
 

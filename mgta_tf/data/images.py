@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import threading
 import warnings
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
+
+from mgta_tf.runtime import files
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
@@ -131,5 +132,5 @@ def load_square(source: bytes | np.ndarray, size: int, policy: str, max_pixels: 
 
 def save(path: str, image: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] as PNG, whole or not at all."""
-    Image.fromarray(image).save(f"{path}.partial", "PNG")
-    os.replace(f"{path}.partial", path)
+    with files.replacing(path) as file:
+        Image.fromarray(image).save(file, "PNG")

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mgta_tf.data import files
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
 
 SIDE = 84  # pixels, of every image in the cache
 MAX_BYTES = 4 * 2**30  # of a file; the largest of the three has 0.8 GB

@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mgta_tf.config import flag
-from mgta_tf.data import files, images, minipickle, shapes, tfrecords
+from mgta_tf.data import images, minipickle, shapes, tfrecords
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from mgta_tf.data import files
 from mgta_tf.data.images import BadImage
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
 
 HEADER, FOOTER = 12, 4  # bytes around a record: its length and CRCs
 MAX_CLASSES = 1_000_000

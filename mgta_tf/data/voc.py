@@ -10,8 +10,8 @@ from typing import Any
 import defusedxml.ElementTree
 import numpy as np
 
-from mgta_tf.data import files
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

@@ -22,7 +22,8 @@ from mgta_tf.detection.config import STRIDE, CacheConfig, DetectorConfig
 from mgta_tf.detection.heads import FrozenBody, count_cells
 from mgta_tf.detection.parser import decode_image, scale_image, scaled_size
 from mgta_tf.errors import UserError
-from mgta_tf.runtime.monitoring import Part, Progress, write_json
+from mgta_tf.runtime.files import write_json
+from mgta_tf.runtime.progress import Part, Progress
 
 VERSION = 1
 BYTES = 2  # of a bfloat16

@@ -24,7 +24,7 @@ from mgta_tf.data import images, voc
 from mgta_tf.data.voc import VocObject
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation.boxes import Objects
-from mgta_tf.runtime.monitoring import write_json
+from mgta_tf.runtime.files import write_json
 
 VERSION = 1
 MANIFEST = "voc_records.json"

@@ -28,7 +28,7 @@ from mgta_tf.evaluation.boxes import Detections
 from mgta_tf.models import artifact
 from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import drop_damaged
-from mgta_tf.runtime.monitoring import Part, Progress
+from mgta_tf.runtime.progress import Part, Progress
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import Workdir
 

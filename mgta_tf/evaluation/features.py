@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from mgta_tf.data import files
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
 
 # Endpoint → (size, stride) of the average pool that leaves about 9,000 numbers at 224 px.
 POOLS = {"res2": (16, 8), "res3": (13, 5), "res4": (8, 3), "res5": (6, 1)}
@@ -149,10 +149,8 @@ def cached(
             if str(kept["key"]) == key:
                 return kept["features"], str(kept["pool"])
     features, name = make()
-    os.makedirs(folder, exist_ok=True)
-    with open(f"{path}.partial", "wb") as file:
+    with files.replacing(path) as file:
         np.savez(file, features=features, pool=name, key=key)
-    os.replace(f"{path}.partial", path)
     return features, name
 
 

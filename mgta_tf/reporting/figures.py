@@ -15,10 +15,10 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 
 from mgta_tf.clustering.clusters import NOISE
-from mgta_tf.data import files
 from mgta_tf.data.sampler import steps_of
 from mgta_tf.errors import UserError
 from mgta_tf.reporting.record import Members, Record
+from mgta_tf.runtime import files
 
 # Okabe and Ito's colours, told apart by colour-blind eyes, those that show on light and dark.
 COLOURS = ("#0b84c6", "#d96c1e", "#009e73", "#c068a0", "#b8860b", "#7f7f7f")

@@ -18,7 +18,7 @@ from mgta_tf.clustering.members import SHOWN
 from mgta_tf.config import as_typed
 from mgta_tf.reporting import figures
 from mgta_tf.reporting.record import Members, Record
-from mgta_tf.runtime.monitoring import duration
+from mgta_tf.runtime.progress import duration
 from mgta_tf.runtime.workdir import NEUTRAL
 
 ROWS = 12  # labellings and reconstructions that are shown, at most: the first, the last, between

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf import config as config_lib
-from mgta_tf.data import files
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.supervised import SupervisedConfig
 from mgta_tf.train import TrainConfig

@@ -1,1 +1,1 @@
-"""What keeps a run alive and visible: devices, checkpoints, monitoring."""
+"""What keeps a run alive and visible: devices, hosts, files, checkpoints, progress."""

@@ -25,10 +25,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mgta_tf.data import files
 from mgta_tf.errors import UserError
-from mgta_tf.runtime import hosts, preemption
-from mgta_tf.runtime.monitoring import write_atomically, write_json
+from mgta_tf.runtime import files, hosts, preemption
+from mgta_tf.runtime.files import write_json, write_text
 
 # What TensorFlow, and a manifest, raise at files that are cut, altered, or of other variables.
 DAMAGED = (tf.errors.OpError, AssertionError, IndexError, ValueError, OSError)
@@ -41,7 +40,7 @@ class Position:
     """Where a run stands, besides its weights.
 
     turn, step: `step` steps of turn number `turn` are done.
-    history: a row for every turn that is done. log: `TurnLog.state` of the one that is not.
+    history: a row for every turn that is done. log: `StepLog.state` of the one that is not.
     labels: the labels in use, int32 [n], by the half that they are of.
     data: `ImageStore.fingerprint` of the images.
     """
@@ -145,7 +144,7 @@ class Checkpoints:
         names = [os.path.basename(path) for path in kept]
         state = [f'model_checkpoint_path: "{names[0]}"\n']
         state += [f'all_model_checkpoint_paths: "{name}"\n' for name in reversed(names)]
-        write_atomically(os.path.join(self._own, "checkpoint"), "".join(state))
+        write_text(os.path.join(self._own, "checkpoint"), "".join(state))
         for name in os.listdir(self._own):
             match = re.match(r"ckpt-\d+", name)
             if match and os.path.join(self._own, match.group()) not in kept:

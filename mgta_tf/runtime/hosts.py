@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import preemption
-from mgta_tf.runtime.monitoring import plain
+from mgta_tf.runtime.files import plain
 
 
 def resolver() -> tf.distribute.cluster_resolver.ClusterResolver | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -64,11 +62,3 @@ def jpeg(pixels: np.ndarray, quality: int = 88) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=0)
     return file.getvalue()
-
-
-def write_bytes(path: str, parts: Sequence[bytes]) -> None:
-    """Writes a file whole or not at all; its folder is made."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.partial", "wb") as file:
-        file.writelines(parts)
-    os.replace(f"{path}.partial", path)

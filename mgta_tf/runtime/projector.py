@@ -9,8 +9,7 @@ from google.protobuf import text_format
 from tensorboard.plugins.projector import ProjectorConfig
 from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 
-from mgta_tf.runtime.monitoring import write_atomically
-from mgta_tf.runtime.pictures import write_bytes
+from mgta_tf.runtime import files
 
 
 def write(
@@ -46,9 +45,9 @@ def write(
         name: os.path.join(directory, name)
         for name in ("projector.bytes", "projector.tsv", "projector.jpg")
     }
-    write_bytes(paths["projector.bytes"], [points.astype("<f4").tobytes()])
-    write_atomically(paths["projector.tsv"], "\n".join(lines) + "\n")
-    write_bytes(paths["projector.jpg"], [sprites])
-    write_atomically(
+    files.write_bytes(paths["projector.bytes"], points.astype("<f4").tobytes())
+    files.write_text(paths["projector.tsv"], "\n".join(lines) + "\n")
+    files.write_bytes(paths["projector.jpg"], sprites)
+    files.write_text(
         os.path.join(directory, PROJECTOR_FILENAME), text_format.MessageToString(config)
     )

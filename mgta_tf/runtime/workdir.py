@@ -11,9 +11,8 @@ from absl import flags as absl_flags
 
 from mgta_tf import config as config_lib
 from mgta_tf.errors import UserError
-from mgta_tf.runtime import checkpoints, hosts
+from mgta_tf.runtime import checkpoints, files, hosts
 from mgta_tf.runtime.lock import lock
-from mgta_tf.runtime.monitoring import write_atomically
 
 # Flags that change how a run is watched and kept, not what it computes.
 NEUTRAL = frozenset(
@@ -93,16 +92,13 @@ class Workdir:
 
         Whole or not at all.
         """
-        path = self.labels(round_number, net)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(f"{path}.partial", "wb") as file:
+        with files.replacing(self.labels(round_number, net)) as file:
             np.savez_compressed(
                 file,
                 index=index.astype(np.int32),
                 label=label.astype(np.int32),
                 distance=distance.astype(np.float32),
             )
-        os.replace(f"{path}.partial", path)
 
 
 def open_workdir(path: str, config: Any) -> Workdir:
@@ -136,7 +132,7 @@ def open_workdir(path: str, config: Any) -> Workdir:
         raise UserError(f"--workdir={path} is not empty and holds no run; name another folder")
     os.makedirs(path, exist_ok=True)
     lock(os.path.join(os.path.realpath(path), "lock"))
-    write_atomically(workdir.flagfile, config_lib.to_flagfile(config))
+    files.write_text(workdir.flagfile, config_lib.to_flagfile(config))
     return workdir
 
 

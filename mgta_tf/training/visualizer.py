@@ -7,7 +7,6 @@ GLP only: some images of every cluster with thumbnails and coordinates.
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Iterator
@@ -22,8 +21,8 @@ from mgta_tf.clustering import members as members_lib
 from mgta_tf.clustering.choose import Choice
 from mgta_tf.clustering.clusters import NOISE, Clusters
 from mgta_tf.data.store import ImageStore
-from mgta_tf.runtime import pictures, projector
-from mgta_tf.runtime.monitoring import Board
+from mgta_tf.runtime import files, pictures, projector
+from mgta_tf.runtime.tensorboard import TensorBoardWriter
 from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.losses import hardest_distances
@@ -38,7 +37,7 @@ PROBED = ("map", "top1", "knn20")  # by mgta_tf.probe, later
 class Show:
     """Shows turns that have ended. seconds: that it has taken since the last `take_seconds`."""
 
-    def __init__(self, workdir: Workdir, store: ImageStore, board: Board):
+    def __init__(self, workdir: Workdir, store: ImageStore, board: TensorBoardWriter):
         self._workdir, self._store, self._board = workdir, store, board
         self._seconds = 0.0
         chosen = np.linspace(0, len(store) - 1, min(SHOWN_IMAGES, len(store)), dtype=np.int64)
@@ -74,7 +73,7 @@ class Show:
             paths = self._workdir.originals, self._workdir.reconstruction(turn.round, turn.net)
             for path, images in zip(paths, pairs):
                 row = pictures.strip(pictures.shrink(images, pictures.TILE))
-                pictures.write_bytes(path, [pictures.jpeg(row)])
+                files.write_bytes(path, pictures.jpeg(row))
 
     def distances(
         self,
@@ -157,7 +156,7 @@ class Show:
             rows.append(pictures.two_ends(tiles[0], tiles[1], members_lib.SHOWN))
             self._board.images(f"net{turn.net + 1}", step, f"gallery/{one.kind}", rows[-1][None])
         path = self._workdir.gallery(turn.round, turn.net)
-        pictures.write_bytes(path, [pictures.jpeg(np.concatenate(rows), quality=80)])
+        files.write_bytes(path, pictures.jpeg(np.concatenate(rows), quality=80))
 
     def _tiles(self, index: np.ndarray) -> np.ndarray:
         if not len(index):
@@ -185,9 +184,8 @@ class Show:
         }
         if truth is not None:
             kept.update(truth=truth[index], class_names=np.array(names, dtype=np.str_))
-        file = io.BytesIO()
-        np.savez(file, **kept)
-        pictures.write_bytes(self._workdir.members, [file.getvalue()])
+        with files.replacing(self._workdir.members) as file:
+            np.savez(file, **kept)
         columns = {"name": kept["name"], "cluster": kept["label"]}
         if truth is not None:
             columns["class"] = [names[number] for number in truth[index]]

@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 
 from mgta_tf.reporting import figures, page, record
-from mgta_tf.runtime.monitoring import Board
+from mgta_tf.runtime.tensorboard import TensorBoardWriter
 from mgta_tf.runtime.workdir import Workdir
 
 
 def log(directory, points):
-    board = Board(directory)
+    board = TensorBoardWriter(directory)
     for step, value in points:
         board.scalars("net1", step, {"triplet_loss": value, "rate": 9.0})
     board.flush()

@@ -1,10 +1,8 @@
 """Strips and sheets, by hand."""
 
 import io
-import os
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from mgta_tf.runtime import pictures
@@ -37,17 +35,3 @@ def test_a_jpeg_keeps_colours():
     pixels[:, ::2] = (255, 0, 0)  # columns of one pixel: lost if colour were halved
     seen = np.asarray(Image.open(io.BytesIO(pictures.jpeg(pixels, quality=95))))
     assert np.abs(seen.astype(int) - pixels).max() < 40
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
-    path = str(tmp_path / "a" / "f.jpg")
-    pictures.write_bytes(path, [b"old", b"er"])
-
-    def refuse(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(OSError, match="No space"):
-        pictures.write_bytes(path, [b"new"])
-    with open(path, "rb") as file:
-        assert file.read() == b"older"

@@ -12,8 +12,7 @@ import numpy as np
 
 from mgta_tf.clustering.clusters import chunks
 from mgta_tf.clustering.lloyd import Start, State
-from mgta_tf.data import files
-from mgta_tf.runtime import preemption
+from mgta_tf.runtime import files, preemption
 
 
 class Journal:
@@ -59,7 +58,7 @@ class Journal:
         return self._key
 
     def _save(self, state: State) -> None:
-        with open(f"{self._path}.partial", "wb") as file:
+        with files.replacing(self._path) as file:
             np.savez(
                 file,
                 key=self._identity(),
@@ -70,7 +69,6 @@ class Journal:
                 labels=state.labels,
                 counts=[state.reseeded, state.steps],
             )
-        os.replace(f"{self._path}.partial", self._path)
 
     def _load(self) -> State | None:
         """None where the file is damaged, or about something else."""

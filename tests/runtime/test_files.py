@@ -1,12 +1,14 @@
 """Files that others may have damaged."""
 
 import io
+import json
+import os
 import zipfile
 
 import numpy as np
 import pytest
 
-from mgta_tf.data import files
+from mgta_tf.runtime import files
 
 
 def npz(**members):
@@ -42,3 +44,24 @@ def test_what_is_no_array_is_damage(member):
 def test_what_is_no_archive_is_damage():
     with pytest.raises(ValueError, match=r"^damaged \("):
         files.arrays(io.BytesIO(b""))
+
+
+def test_json_has_null_for_what_it_cannot_say(tmp_path):
+    path = tmp_path / "f.json"
+    value = {"a": float("nan"), "b": np.float32(0.5), "c": np.arange(2), 3: (1, np.inf)}
+    files.write_json(str(path), value)
+    assert json.loads(path.read_text()) == {"a": None, "b": 0.5, "c": [0, 1], "3": [1, None]}
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch, step):
+    path = tmp_path / "new folder" / "f.json"
+    files.write_json(str(path), {"old": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_json(str(path), {"new": 1})
+    assert json.loads(path.read_text()) == {"old": 1}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import resource
 import shutil
+import sys
 
 from mgta_tf.models.encoder import ModelConfig
 
@@ -102,3 +104,14 @@ def _available() -> int:
     with open("/proc/meminfo", encoding="ascii") as file:
         fields = dict(line.split(":", 1) for line in file)
     return int(fields.get("MemAvailable", "0 kB").split()[0]) * 1024
+
+
+def peak_memory_mb() -> float:
+    """The largest resident size of this process so far, MiB."""
+    if os.path.exists("/proc/self/status"):  # getrusage counts the parent's, from before exec
+        with open("/proc/self/status", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        if "VmHWM" in fields:
+            return int(fields["VmHWM"].split()[0]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -7,8 +7,8 @@ import pytest
 
 from mgta_tf import clustering
 from mgta_tf.clustering import ClusterConfig
+from mgta_tf.clustering.journal import Journal
 from mgta_tf.runtime import preemption
-from mgta_tf.runtime.journal import Journal
 
 POINTS = np.random.default_rng(0).normal(size=(900, 8)).astype(np.float32)
 CONFIG = ClusterConfig(num_clusters=40, kmeans_tolerance=0.0)

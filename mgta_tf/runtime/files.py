@@ -1,11 +1,14 @@
-"""Files of strangers: regular ones, of a bounded size."""
+"""Files: untrusted ones read within limits, our own written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import os
 import stat
-from typing import BinaryIO
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -87,3 +90,49 @@ def arrays(source: str | BinaryIO, *names: str) -> dict[str, np.ndarray]:
         return found
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds
         raise ValueError(f"damaged ({type(error).__name__}: {error})") from None
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[BinaryIO]:
+    """A binary file to write; when the block ends it is on the disk and takes the place of `path`.
+
+    A reader, or a kill, finds the old file or the new one, each whole. The folder is made.
+    """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    partial = f"{path}.partial"
+    with open(partial, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes a file as `replacing` does."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a UTF-8 text file as `replacing` does."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes JSON as `replacing` does; NaN and infinity become null."""
+    write_text(path, json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """NumPy scalars, arrays and NaN as what JSON has for them."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

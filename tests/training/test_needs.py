@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from mgta_tf.models.encoder import ModelConfig
-from mgta_tf.runtime import needs
+from mgta_tf.training import needs
 
 
 def test_the_sums_are_those_by_hand(tmp_path):

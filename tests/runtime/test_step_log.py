@@ -1,0 +1,77 @@
+"""The metrics of a turn, interrupted and not."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mgta_tf.errors import UserError
+from mgta_tf.runtime.step_log import StepLog
+
+
+def monitors(loss, skipped=0.0):
+    return {"loss": loss, "gradient_norm": loss, "skipped": skipped}
+
+
+def walk(log, losses, first=0):
+    """Feeds a log; returns the points."""
+    points = []
+    for step, loss in enumerate(losses, first):
+        log.add(monitors(loss, float(not np.isfinite(loss))))
+        if log.full() or step == 9:
+            points.append(log.point(step + 1))
+    return points
+
+
+def without_seconds(row):
+    return {key: value for key, value in row.items() if key != "seconds"}
+
+
+def test_a_turn_is_its_first_window_and_the_means_of_its_last_epoch():
+    log = StepLog("turn", steps=10, epochs=2, every=3, max_skipped=0)
+    points = walk(log, range(10))
+    assert [point["loss"] for point in points] == [1, 4, 7, 9]
+    summary = log.summary()
+    assert summary["first"] == points[0]
+    assert summary["loss"] == pytest.approx((4 + 7 + 9) / 3)  # windows that end after step 5
+
+
+@pytest.mark.parametrize("kill", range(1, 10))
+def test_a_turn_that_was_interrupted_says_the_same(kill):
+    whole = StepLog("turn", 10, 2, 3, 1)
+    losses = [0.0, 1.0, float("nan"), 3.0, float("nan"), 5.0, 6.0, 7.0, 8.0, 9.0]
+    points = walk(whole, losses)
+    log = StepLog("turn", 10, 2, 3, 1)
+    found = walk(log, losses[:kill])
+    state = json.loads(json.dumps(log.state(kill)))  # as a checkpoint holds it
+    resumed = StepLog("turn", 10, 2, 3, 1, state)
+    found += walk(resumed, losses[kill:], first=kill)
+    assert found == points
+    assert without_seconds(resumed.summary()) == without_seconds(whole.summary())
+    assert whole.summary()["skipped"] == 2
+    assert points[0] == {"loss": 0.5, "gradient_norm": 0.5, "skipped": 1.0}
+
+
+def test_too_many_steps_that_are_not_finite_in_a_row_stop_the_run():
+    log = StepLog("round 2: TMP N1 on D1", 10, 1, 3, max_skipped=2)
+    bad = float("inf")
+    with pytest.raises(UserError, match=r"^round 2: TMP N1 on D1, step 6: the loss is inf"):
+        walk(log, [1.0, bad, bad, 1.0, bad, bad, bad, 1.0, 1.0])
+
+
+def test_steps_left_out_for_the_loss_scale_alone_do_not_stop_the_run():
+    """The loss is finite and the scale can fall; at 1, or where the loss is not, they count."""
+    nan, scales = float("nan"), [2.0**n for n in range(15, -1, -1)] + [1.0] * 9
+
+    def run(losses):
+        log = StepLog("turn", len(losses), 1, 1, max_skipped=2)
+        for step, (loss, scale) in enumerate(zip(losses, scales), 1):
+            log.add({"loss": loss, "gradient_norm": nan, "skipped": 1.0, "loss_scale": scale})
+            log.point(step)
+        return log.summary()
+
+    assert run([1.0] * 17)["skipped"] == 17  # 15 that do not count, and the two that may be
+    with pytest.raises(UserError, match=r"step 17: the loss is 1\.0 and its gradient nan"):
+        run([1.0] * 18)
+    with pytest.raises(UserError, match="step 2: the loss is nan"):
+        run([nan] * 3)
