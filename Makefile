@@ -15,7 +15,7 @@ quickstart: .venv/installed
 	bash tools/quickstart.sh $(BIN)/python
 
 two-workers: .venv/installed
-	$(BIN)/python tools/two_workers.py
+	$(BIN)/python -m tools.faults.two_workers
 
 test: lint unit
 
@@ -35,7 +35,7 @@ faults: .venv/installed-dev
 	$(BIN)/python tools/faults.py --form=$(FORM) --output=faults.json
 
 docs-check: .venv/installed-docs
-	$(BIN)/python tools/docs_check.py --run
+	$(BIN)/python -m tools.docs.check --run
 
 report-check: .venv/installed-dev
 	MGTA_TINY_IMAGENET=$(DATA) $(BIN)/python -m pytest tests/test_report.py

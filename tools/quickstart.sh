@@ -17,7 +17,7 @@ export_to "$run/encoders/iae" --workdir="$run" --net=iae
 export_to "$run/encoders/random" --workdir="$run" --untrained
 export_to "$run/encoders/supervised" --workdir="$run/supervised"
 
-"$python" tools/contact_sheet.py --workdir="$run" --output="$run/reconstructions.png"
+"$python" -m tools.docs.contact_sheet --workdir="$run" --output="$run/reconstructions.png"
 [ -e "$run/scenes/VOCdevkit" ] || "$python" tools/make_scenes.py --output="$run/scenes"
 encoders="$run/encoders"
 "$python" tools/table2.py --voc_root="$run/scenes/VOCdevkit" --output="$run/table2" \

@@ -28,7 +28,7 @@ class DataConfig:
     data_dir: str = flag(
         "",
         "Folder of images (flat, or one folder a class), Tiny ImageNet, miniImageNet (CSV splits "
-        "or mini-imagenet-cache-*.pkl), or TFRecords of tools/make_tfrecord.py; which of them is "
+        "or mini-imagenet-cache-*.pkl), or TFRecords of mgta_tf.make_tfrecord; which of them is "
         "found out and printed.",
     )
     data_source: str = flag(

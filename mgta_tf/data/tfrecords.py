@@ -1,4 +1,4 @@
-"""TFRecord shards of encoded images, written by tools/make_tfrecord.py and read by number.
+"""TFRecord shards of encoded images, written by mgta_tf.make_tfrecord and read by number.
 
 A record is a tf.train.Example with `image/encoded` (bytes), `image/filename`, and, where the images
 have classes, `image/class/label` and `image/class/text`.
@@ -76,7 +76,7 @@ def _scan(path: str):
             if not example.features.feature["image/encoded"].bytes_list.value:
                 raise UserError(
                     f"{path}: record {count} holds no image/encoded; make the files with "
-                    "tools/make_tfrecord.py"
+                    "mgta_tf.make_tfrecord"
                 )
             yield offset + HEADER, len(record), example
             offset += HEADER + len(record) + FOOTER

@@ -44,7 +44,7 @@ class VocConfig:
     voc_root: str = flag("", "VOCdevkit.")
     records: str = flag(
         "",
-        "Folder of tools/make_voc_tfrecord.py. By default `records` in --workdir, made from "
+        "Folder of mgta_tf.make_voc_tfrecord. By default `records` in --workdir, made from "
         "--voc_root.",
     )
     train_set: str = flag(

@@ -191,14 +191,14 @@ def _manifest(folder: str) -> dict[str, Any]:
         version = manifest["version"]
     except OSError as error:
         raise UserError(
-            f"{path}: {error.strerror}; make the folder with tools/make_voc_tfrecord.py"
+            f"{path}: {error.strerror}; make the folder with mgta_tf.make_voc_tfrecord"
         ) from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: damaged; make the folder again") from None
     if version != VERSION:
         raise UserError(
             f"{path}: records of version {version}, not {VERSION}; make them again with "
-            "tools/make_voc_tfrecord.py"
+            "mgta_tf.make_voc_tfrecord"
         )
     return manifest
 
@@ -219,7 +219,7 @@ def files_of(folder: str, names: tuple[str, ...]) -> list[str]:
         if name not in sets:
             raise UserError(
                 f"{folder}: has {', '.join(sets)}, not {name}; make it with "
-                "tools/make_voc_tfrecord.py"
+                "mgta_tf.make_voc_tfrecord"
             )
         for i in range(SHARDS):
             files.append(os.path.join(folder, f"{name}-{i:05d}-of-{SHARDS:05d}.tfrecord"))

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 
-import faults
 import pytest
 import tensorflow as tf
 
@@ -14,6 +13,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import hosts
 from mgta_tf.runtime.workdir import open_workdir
 from mgta_tf.supervised import SupervisedConfig
+from tools.faults import run as faults
 
 
 def config(task, **cluster):

@@ -1,0 +1,119 @@
+"""How many clusters do these features have? The table behind `--num_clusters=auto`, by itself.
+
+python -m mgta_tf.choose_k --features=F.npy --candidates=50:500:10 --output=k.json --plot=k.png
+python -m mgta_tf.choose_k --saved_model=DIR --data_dir=PHOTOS --output=k.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from mgta_tf import cli, clustering
+from mgta_tf.clustering import ClusterConfig, curve
+from mgta_tf.clustering.choose import CRITERIA, choose_k, parse_candidates
+from mgta_tf.clustering.lloyd import kmeans
+from mgta_tf.config import flag, group
+from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.data.store import load_store
+from mgta_tf.errors import UserError
+from mgta_tf.evaluation.features import in_batches, load_encode
+from mgta_tf.models.artifact import read_facts
+from mgta_tf.runtime.files import write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class ChooseConfig:
+    """The choice. Of the clustering flags, --cluster_features and what is done to them count."""
+
+    features: str = flag("", "NumPy file of features, float [N, D].")
+    saved_model: str = flag("", "SavedModel that encodes the images of --data_dir instead.")
+    candidates: str = flag("50:500:10", "first:last:number, or numbers with commas.")
+    criterion: str = flag("ch", "What chooses.", choices=tuple(CRITERIA))
+    output: str = flag("", "JSON: best_k, on_edge, table, and what its clusters are like.")
+    plot: str = flag("", "PNG of the curves; none if empty.")
+    seed: int = flag(0, "Of the starts and samples.", minimum=0)
+    data: DataConfig = group(DataConfig)
+    cluster: ClusterConfig = group(ClusterConfig)
+
+
+def main(config: ChooseConfig) -> None:
+    if not config.output:
+        raise UserError("--output is missing: name a JSON file")
+    if bool(config.features) == bool(config.saved_model):
+        raise UserError("give --features, or --saved_model with --data_dir")
+    candidates = parse_candidates(config.candidates, "candidates")
+    features, truth = (load(config.features), None) if config.features else encode(config)
+    prepared = clustering.prepare(features, config.cluster)
+    choice = choose_k(prepared, candidates, config.criterion, config.seed)
+    for row in choice.table:
+        print("  ".join(f"{key} {value:.6g}" for key, value in row.items()))
+    print(f"K = {choice.best_k} of {len(features)} points by {choice.criterion}")
+    if choice.on_edge:
+        print(choice.warning())
+    found = kmeans(prepared, choice.best_k, config.seed, start=choice.start)
+    said = clustering.diagnostics(found, truth)
+    print("its clusters: " + ", ".join(f"{k} {v:.4g}" for k, v in said.items() if v is not None))
+    if config.plot:
+        curve.draw(choice, config.plot)
+    write_json(
+        config.output,
+        {
+            "best_k": choice.best_k,
+            "on_edge": choice.on_edge,
+            "criterion": choice.criterion,
+            "num_points": len(features),
+            "table": choice.table,
+            "clusters": said,
+        },
+    )
+
+
+def load(path: str) -> np.ndarray:
+    """Features of a .npy file, memory-mapped if they are float32.
+
+    Raises:
+      UserError: it is not one, or not a table of numbers.
+    """
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--features={path}: {error}") from None
+    if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating) or not features.size:
+        raise UserError(
+            f"--features={path}: must be float [N, D], is {features.dtype} {list(features.shape)}"
+        )
+    return features if features.dtype == np.float32 else features.astype(np.float32)
+
+
+def encode(config: ChooseConfig) -> tuple[np.ndarray, np.ndarray | None]:
+    """The endpoint `--cluster_features` of a folder's images, averaged over pixels: [N, D].
+
+    And their classes, where they have any.
+    """
+    import tensorflow as tf  # after mgta_tf, which sets how it starts
+
+    endpoint = config.cluster.cluster_features
+    encoder = load_encode(config.saved_model, endpoint)
+    data = config.data
+    store = load_store(
+        open_source(data),
+        size=read_facts(config.saved_model).image_size,
+        policy=data.resize_policy,
+        cache_budget_mb=data.cache_budget_mb,
+        max_bad_fraction=data.max_bad_fraction,
+        max_pixels=data.max_image_pixels,
+    )
+    flat = (
+        encoder(images=tf.constant(store.batch(part)))[endpoint].numpy()
+        for part in in_batches(len(store), 64)
+    )
+    flat = (x.reshape(len(x), -1, x.shape[-1]).mean(1) for x in flat)
+    path = f"{config.output}.features.npy"
+    found = clustering.collect(flat, len(store), config.cluster.feature_budget_mb, path)
+    return found, store.labels
+
+
+if __name__ == "__main__":
+    cli.run(main, ChooseConfig)

@@ -1,0 +1,82 @@
+"""Turns any set of images that mgta_tf reads into sharded TFRecords that --data_dir reads.
+
+  python -m mgta_tf.make_tfrecord --data_dir=PHOTOS --output=RECORDS --shards=8
+
+Encoded images are copied as they are; pixels (of the miniImageNet cache, of shapes) become PNG.
+Images that cannot be decoded are left out and counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from mgta_tf import cli
+from mgta_tf.config import flag, group
+from mgta_tf.data import images, tfrecords
+from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputConfig:
+    """Output."""
+
+    output: str = flag("", "Folder for the files; must be new or empty.")
+    shards: int = flag(8, "Files to write.", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeConfig:
+    """Everything."""
+
+    to: OutputConfig = group(OutputConfig)
+    data: DataConfig = group(DataConfig)
+
+
+def main(config: MakeConfig) -> None:
+    output, shards = config.to.output, config.to.shards
+    if not output:
+        raise UserError("--output is missing: name a folder for the TFRecords")
+    if os.path.isdir(output) and os.listdir(output):
+        raise UserError(f"--output={output} is not empty; name another folder")
+    source = open_source(config.data)
+    os.makedirs(output, exist_ok=True)
+    paths = [os.path.join(output, f"{i:05d}-of-{shards:05d}.tfrecord") for i in range(shards)]
+    written = bad = 0
+    writers = [tf.io.TFRecordWriter(path) for path in paths]
+    for number, name in enumerate(source.names):
+        try:
+            image = source.read(number)
+            encoded = image if isinstance(image, bytes) else to_png(image)
+            images.decode(encoded, max_pixels=config.data.max_image_pixels)
+        except (images.BadImage, OSError) as error:
+            print(f"left out: {name}: {error}")
+            bad += 1
+            continue
+        label = -1 if source.labels is None else int(source.labels[number])
+        text = source.class_names[label] if label >= 0 else ""
+        example = tfrecords.make_example(encoded, name, label, text)
+        writers[number % shards].write(example.SerializeToString())
+        written += 1
+    for writer in writers:
+        writer.close()
+    print(f"{source.format}: {written} images in {shards} files in {output}, {bad} left out")
+    if not written:
+        raise UserError(f"none of the {len(source.names)} images could be decoded")
+
+
+def to_png(pixels: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] → PNG, without loss."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    cli.run(main, MakeConfig)

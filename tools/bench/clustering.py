@@ -1,0 +1,218 @@
+"""Times k-means and the table CH(k) against scikit-learn and faiss, and measures their memory.
+
+  pip install -r requirements-bench.txt
+  python tools/bench_clustering.py --json=bench_clustering.json
+
+Points are drawn from 100 wide Gaussians in 2048 dimensions. Ours and faiss run alternately; both
+stop when a step lowers the inertia by less than 1e-4 of it: faiss has no such rule, so it is given
+the number of steps after which it would have stopped; ours knows before a step what it would gain.
+scikit-learn runs once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+
+import numpy as np
+
+from mgta_tf import cli
+from mgta_tf.clustering import ClusterConfig, collect
+from mgta_tf.clustering.choose import choose_k
+from mgta_tf.clustering.lloyd import kmeans, lloyd_step, plus_plus
+from mgta_tf.config import flag
+from mgta_tf.errors import UserError
+from mgta_tf.training.needs import peak_memory_mb
+from tools.bench import rows as benchmarks
+
+TOLERANCE = ClusterConfig().kmeans_tolerance
+PARTS = ("speed", "table", "memory", "law")
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchConfig:
+    """The benchmark."""
+
+    json: str = flag("", "JSON to write: a list of bench, ours, peer, unit, ratio, target, pass.")
+    parts: str = flag(",".join(PARTS), f"Which of {', '.join(PARTS)}.")
+    points: int = flag(30_000, "N.", minimum=600)
+    dimensions: int = flag(2048, "D.", minimum=2)
+    clusters: int = flag(300, "K.", minimum=2)
+    repeats: int = flag(5, "Times that ours and faiss run, alternately.", minimum=1)
+    large: int = flag(200_000, "N of the file that does not fit the budget.", minimum=1000)
+    budget_mb: int = flag(1024, "The budget, MiB.", minimum=1)
+
+
+def main(config: BenchConfig) -> None:
+    parts = config.parts.split(",")
+    if set(parts) - set(PARTS):
+        raise UserError(f"--parts={config.parts}: must be of {', '.join(PARTS)}")
+    rows = []
+    for part in parts:
+        rows += {"speed": speed, "table": table, "memory": memory, "law": law}[part](config)
+    benchmarks.finish(rows, config.json)
+
+
+def draw(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
+    """float32 [N, D] from 100 Gaussians whose centers lie as far apart as the points within."""
+    rng = np.random.default_rng(seed)
+    centers = rng.standard_normal((100, dimensions), np.float32)
+    x = centers[rng.integers(100, size=count)]
+    for first in range(0, count, 4096):
+        x[first : first + 4096] += rng.standard_normal(x[first : first + 4096].shape, np.float32)
+    return x
+
+
+# ------------------------------------------------------------------------------------------- Speed
+
+
+def speed(config: BenchConfig) -> list[dict]:
+    try:
+        import faiss
+    except ImportError:
+        raise UserError("faiss is missing: pip install -r requirements-bench.txt") from None
+    from sklearn.cluster import KMeans
+
+    x, k = draw(config.points, config.dimensions), config.clusters
+    steps = faiss_steps(faiss, x, k)
+    ours, peers, our_steps, peer_steps, inertia = [], [], [], [], 0.0
+    for seed in range(config.repeats):
+        began = time.monotonic()
+        found = kmeans(x, k, seed, tolerance=TOLERANCE)
+        ours.append(time.monotonic() - began)
+        began = time.monotonic()
+        peer = run_faiss(faiss, x, k, steps, seed)
+        peers.append(time.monotonic() - began)
+        our_steps.append(time_of_step(x, k, seed))
+        peer_steps.append(peer.iteration_stats[-1]["time"] / steps)
+        inertia = found.inertia
+        print(
+            f"ours {ours[-1]:.2f} s, {found.steps} steps, inertia {found.inertia:.6g}; faiss "
+            f"{peers[-1]:.2f} s, {steps} steps, inertia {peer.obj[-1]:.6g}",
+            flush=True,
+        )
+    began = time.monotonic()
+    sklearn = KMeans(k, n_init=1, random_state=0).fit(x)
+    sklearn_seconds = time.monotonic() - began
+    print(f"scikit-learn {sklearn_seconds:.1f} s, {sklearn.n_iter_} steps, {sklearn.inertia_:.6g}")
+    mine, step = statistics.median(ours), statistics.median(our_steps)
+    faiss_all, faiss_step = statistics.median(peers), statistics.median(peer_steps)
+    worse = inertia / sklearn.inertia_ - 1
+    return [
+        benchmarks.row("Lloyd step, faiss", step, faiss_step, "s", faiss_step / step, 1.0),
+        benchmarks.row("whole, faiss", mine, faiss_all, "s", faiss_all / mine, 0.5),
+        benchmarks.row("whole, sklearn", mine, sklearn_seconds, "s", sklearn_seconds / mine, 8.0),
+        benchmarks.row("inertia above sklearn's", worse, None, "share", worse, 0.003, below=True),
+    ]
+
+
+def run_faiss(faiss, x: np.ndarray, k: int, steps: int, seed: int):
+    peer = faiss.Kmeans(x.shape[1], k, niter=steps, seed=seed + 1, max_points_per_centroid=10**9)
+    peer.train(x)
+    return peer
+
+
+def faiss_steps(faiss, x: np.ndarray, k: int) -> int:
+    """Steps after which faiss would have stopped by our rule."""
+    inertia = run_faiss(faiss, x, k, 30, seed=0).obj
+    small = np.flatnonzero(inertia[1:] >= inertia[:-1] * (1 - TOLERANCE))
+    return int(small[0]) + 2 if len(small) else len(inertia)
+
+
+def time_of_step(x: np.ndarray, k: int, seed: int) -> float:
+    """Seconds of one Lloyd step, labels, sums and sizes of all points: the median of 5 after 1."""
+    mean, centroids = x[:1000].mean(0), x[np.random.default_rng(seed).choice(len(x), k)]
+    seconds = []
+    for _ in range(6):
+        began = time.monotonic()
+        lloyd_step(x, mean, centroids - mean)
+        seconds.append(time.monotonic() - began)
+    return statistics.median(seconds[1:])
+
+
+def table(config: BenchConfig) -> list[dict]:
+    """CH(k) of 10 candidates from 50 to 500 against one clustering of 500."""
+    x = draw(config.points, config.dimensions)
+    whole, single = [], []
+    for seed in range(config.repeats):
+        began = time.monotonic()
+        choice = choose_k(x, [round(k) for k in np.linspace(50, 500, 10)], seed=seed)
+        whole.append(time.monotonic() - began)
+        began = time.monotonic()
+        kmeans(x, 500, seed, tolerance=TOLERANCE)
+        single.append(time.monotonic() - began)
+        print(f"CH table {whole[-1]:.1f} s, K = {choice.best_k}; K = 500 {single[-1]:.1f} s")
+    ours, one = statistics.median(whole), statistics.median(single)
+    return [benchmarks.row("CH table / one at 500", ours, one, "s", ours / one, 4.0, below=True)]
+
+
+# ------------------------------------------------------------------------------------ Memory, law
+
+
+def memory(config: BenchConfig) -> list[dict]:
+    """Features of a round that do not fit the budget: written, clustered, in a process alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(1) as pool:
+            base, peak, seconds, kept = pool.apply(clustered_from_disk, (config, folder))
+    print(
+        f"{config.large} × {config.dimensions}, {config.large * config.dimensions * 4 / 2**30:.2f} "
+        f"GiB in a file ({kept}), K = {config.clusters}: {seconds:.0f} s, peak {peak:.2f} GiB, of "
+        f"which {base:.2f} before it began"
+    )
+    budget = config.budget_mb / 1024
+    grown = peak - base
+    return [benchmarks.row("memory above base", grown, budget, "GiB", grown / budget, 1.0, True)]
+
+
+def clustered_from_disk(config: BenchConfig, folder: str) -> tuple[float, float, float, str]:
+    """GiB before and at the peak, seconds, and how the features were kept."""
+    kmeans(draw(600, config.dimensions), 2, 0)  # TensorFlow is up
+    base = peak_memory_mb() / 1024
+    batches = (
+        draw(min(1000, config.large - first), config.dimensions, seed=0)
+        for first in range(0, config.large, 1000)
+    )
+    path = os.path.join(folder, "features.npy")
+    features = collect(batches, config.large, config.budget_mb, path)
+    began = time.monotonic()
+    kmeans(features, config.clusters, 0, tolerance=TOLERANCE)
+    return base, peak_memory_mb() / 1024, time.monotonic() - began, type(features).__name__
+
+
+def law(config: BenchConfig) -> list[dict]:
+    """Seconds of a step and of a start at three sizes each of N, D and K; a law is fitted."""
+    full = (config.points, config.dimensions, config.clusters)
+    sizes = [full] + [
+        tuple(size // divisor if axis == place else size for axis, size in enumerate(full))
+        for place in range(3)
+        for divisor in (2, 4)
+    ]
+    x = draw(*full[:2])
+    work, steps, starts = [], [], []
+    for n, d, k in sizes:
+        part = np.ascontiguousarray(x[:n, :d])
+        steps.append(time_of_step(part, k, 0))
+        began = time.monotonic()
+        plus_plus(part, k, 0)
+        starts.append(time.monotonic() - began)
+        work.append((n, d, k))
+        print(f"N {n}, D {d}, K {k}: step {steps[-1]:.3f} s, start {starts[-1]:.2f} s", flush=True)
+    n, d, k = np.array(work, np.float64).T
+    terms = np.stack([n * d * k, n * d], 1)
+    (product, reading), *_ = np.linalg.lstsq(terms, np.array(steps), rcond=None)
+    error = float(np.max(np.abs(terms @ [product, reading] / steps - 1)))
+    print(
+        f"a step takes {product:.3g}·N·D·K + {reading:.3g}·N·D seconds (largest error "
+        f"{error:.0%}): {2 / product / 1e9:.0f} GFLOP/s; ImageNet (1.28 M × 2048, K = 1000): "
+        f"{product * 1.28e6 * 2048 * 1000 + reading * 1.28e6 * 2048:.0f} s a step"
+    )
+    return [benchmarks.row("law of a step, error", error, None, "share", error, 0.25, below=True)]
+
+
+if __name__ == "__main__":
+    cli.run(main, BenchConfig)

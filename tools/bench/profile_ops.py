@@ -1,0 +1,139 @@
+"""Where the time of a training step, or of an encoding, goes: shares of TensorFlow's operations.
+
+  python -m tools.bench.profile_ops --net=full --job=step
+  python -m tools.bench.profile_ops --net=twin --job=encode --endpoint=res4
+
+TensorFlow's profiler traces a few runs on one thread, so that times add up. The last lines say what
+a matrix product reaches on that thread, what the convolutions and products of the net reach, and
+how much faster the job would be if all the rest cost nothing: what is to be won around them.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import glob
+import itertools
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mgta_tf import cli
+from mgta_tf.config import flag
+from tools.bench import run as bench
+from tools.bench.model_table import gigaflops
+
+GROUPS = {  # how a type of operation begins, without oneDNN's prefix → what it is counted as
+    "Conv2D": "convolutions",
+    "FusedConv2D": "convolutions",
+    "MatMul": "products (1×1 transposed convolutions)",
+    "FusedBatchNorm": "batch norm",
+    "ResourceApply": "optimiser",
+    "Relu": "ReLU, sums",
+    "Add": "ReLU, sums",
+}
+WORK = ("convolutions", GROUPS["MatMul"])
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileConfig:
+    """The profile."""
+
+    net: str = flag(
+        "full", "Full size at 64 px, or the laptop twin at 32.", choices=("full", "twin")
+    )
+    job: str = flag("step", "What is profiled.", choices=("step", "encode"))
+    endpoint: str = flag("embedding", "What an encoding ends with.", choices=("embedding", "res4"))
+    runs: int = flag(4, "Times that it runs under the profiler.", minimum=1)
+
+
+def main(config: ProfileConfig) -> None:
+    tf = bench.tensorflow()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    shape = bench.FULL if config.net == "full" else bench.TWIN
+    strategy, net = bench.make_learner(**shape)
+    if config.job == "step":
+        once = bench.bare_step(net, **shape)
+    else:
+        once = encoding(strategy, net, config.endpoint, **shape)
+    seconds = traced(once, config.runs)
+    total = sum(seconds.values())
+    for group, share in shares(seconds).items():
+        print(f"{share:6.1%}  {group}")
+    slow = {name: spent for name, spent in seconds.items() if is_slow(name)}
+    for name in sorted(slow, key=lambda name: -slow[name])[:3]:
+        print(f"{slow[name] / total:6.1%}  of it not by oneDNN: {name}")
+    x = tf.constant(np.random.default_rng(0).random((2000, 2000), np.float32))
+    product = min(bench.timed(lambda: tf.matmul(x, x)[0, 0].numpy()) for _ in range(5))
+    print(f"a 2000×2000 product runs at {2 * 2000**3 / 1e9 / product:.0f} GFLOP/s on this thread")
+    work = sum(spent for name, spent in seconds.items() if group_of(name) in WORK)
+    if config.job == "step":
+        flops = 3 * gigaflops(net.model, shape["size"]) * shape["batch"] * config.runs
+        print(
+            f"convolutions and products run at {flops / work:.0f}, the step at {flops / total:.0f}"
+        )
+    print(f"if all the rest cost nothing, it would be {total / work:.2f} times as fast")
+
+
+def encoding(strategy, net, endpoint: str, size: int, batch: int, **_) -> Callable[[], Any]:
+    """The features of one batch of images in memory."""
+    from mgta_tf.data.pipeline import Feed
+
+    feed = Feed(bench.InMemory(bench.random_images(batch, size)), batch, strategy)
+    once = functools.partial(bench.encode_all, net, feed, np.arange(batch), endpoint)
+    once()
+    return once
+
+
+def traced(once: Callable[[], Any], runs: int) -> dict[str, float]:
+    """Seconds of every operation, "node:type", under TensorFlow's profiler."""
+    tf = bench.tensorflow()
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    space = xplane_pb2.XSpace()
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            for _ in range(runs):
+                once()
+        (path,) = glob.glob(os.path.join(folder, "**", "*.xplane.pb"), recursive=True)
+        with open(path, "rb") as file:
+            space.ParseFromString(file.read())
+    seconds: dict[str, float] = collections.defaultdict(float)
+    for plane in space.planes:
+        lines = (line for line in plane.lines if line.name.startswith("tf_Compute"))
+        for event in itertools.chain.from_iterable(line.events for line in lines):
+            name = plane.event_metadata[event.metadata_id].name
+            if ":" in name and "::" not in name and not name.startswith("ExecutorState"):
+                seconds[name] += event.duration_ps / 1e12
+    return dict(seconds)
+
+
+def type_of(name: str) -> str:
+    return name.rpartition(":")[2].removeprefix("_Mkl").removeprefix("Native").removeprefix("_")
+
+
+def group_of(name: str) -> str:
+    return next((GROUPS[start] for start in GROUPS if type_of(name).startswith(start)), "the rest")
+
+
+def is_slow(name: str) -> bool:
+    """Whether it is a convolution that oneDNN does not do."""
+    return group_of(name) == "convolutions" and "_Mkl" not in name
+
+
+def shares(seconds: dict[str, float]) -> dict[str, float]:
+    """Of each group, largest first."""
+    found: dict[str, float] = collections.defaultdict(float)
+    for name, spent in seconds.items():
+        found[group_of(name)] += spent
+    total = sum(found.values())
+    return {group: found[group] / total for group in sorted(found, key=lambda g: -found[g])}
+
+
+if __name__ == "__main__":
+    cli.run(main, ProfileConfig)

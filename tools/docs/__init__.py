@@ -1,0 +1,1 @@
+"""Checks the documents, and writes their tables and pictures."""

@@ -1,0 +1,85 @@
+"""Draws a run in one picture: images, their reconstructions, and telling clusters.
+
+python -m tools.docs.picture --workdir=runs/quickstart --output=docs/pictures/run.jpg
+
+It is made of the run's pictures/ alone. Do not commit one of images that are not yours to publish;
+README's is of generated images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from mgta_tf import cli
+from mgta_tf.clustering.members import SHOWN
+from mgta_tf.config import flag
+from mgta_tf.errors import UserError
+from mgta_tf.reporting import figures, record
+from mgta_tf.runtime.pictures import GAP
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureConfig:
+    """The picture."""
+
+    workdir: str = flag("", "Folder of a run.")
+    output: str = flag("", "PNG or JPEG to write.")
+
+
+def main(config: PictureConfig) -> None:
+    if not config.output:
+        raise UserError("--output is missing: name the picture to write")
+    run = record.read(config.workdir)
+    if not run.stages or not run.labellings:
+        raise UserError(f"--workdir={config.workdir}: a round must have ended first")
+    trained, labelled = run.stages[-1], run.labellings[-1]
+    gallery = opened(run.workdir.gallery(labelled["round"], labelled["net"] - 1))
+    height = gallery.shape[0] // len(labelled["telling"])
+    images = opened(run.workdir.originals)
+    seen = opened(run.workdir.reconstruction(trained["round"], trained["net"] - 1))
+    gap = np.full((images.shape[0], GAP, 3), 255, np.uint8)
+    rows = [("reconstruction", np.concatenate([images, gap, seen], axis=1))]
+    for number, one in enumerate(labelled["telling"]):
+        strip = gallery[number * height : (number + 1) * height]
+        count = "1 image" if one["images"] == 1 else f"{one['images']} images"
+        rows.append((f"{one['kind']} cluster,\n{count}", strip))
+    figure, axes = plt.subplots(len(rows), 1, figsize=(9, 0.75 * len(rows)), dpi=110)
+    for axis, (title, pixels) in zip(axes, rows):
+        axis.imshow(pixels, interpolation="nearest", aspect="equal")
+        axis.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for axis, left, right in (
+        (axes[0], "images", f"as reconstructed after {figures.turn_name(trained)}"),
+        (axes[1], f"{SHOWN} nearest to the centroid", f"{SHOWN} farthest from it"),
+    ):
+        axis.set_title(left, fontsize=8, loc="left")
+        axis.set_title(right, fontsize=8, loc="right")
+    figure.tight_layout(h_pad=0.15)
+    os.makedirs(os.path.dirname(os.path.abspath(config.output)), exist_ok=True)
+    figure.savefig(config.output)
+    print(f"{config.output}: {figures.turn_name(trained)}, labels of {run.name}")
+
+
+def opened(path: str) -> np.ndarray:
+    """A picture of the run, uint8 [H, W, 3].
+
+    Raises:
+      UserError: it is not there.
+    """
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such picture; the run must be one that keeps pictures")
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+if __name__ == "__main__":
+    cli.run(main, PictureConfig)

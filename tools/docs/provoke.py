@@ -1,0 +1,144 @@
+"""Provokes what can go wrong, on generated images, and draws it beside a healthy run.
+
+python -m tools.docs.provoke --workdir=runs/provoked --output=docs/pictures
+
+The pictures of docs/reading_the_curves.md. All runs start from the IAE of the healthy one; those
+that are done are not run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from mgta_tf import cli
+from mgta_tf.config import flag
+from mgta_tf.errors import UserError
+from mgta_tf.reporting import figures, record
+
+COMMON = {
+    "data_source": "shapes",
+    "shapes_count": 640,
+    "image_size": 32,
+    "width": 0.125,
+    "blocks": "1,1,1,1",
+    "iae_epochs": 15,
+    "rounds": 4,
+    "epochs_per_round": 6,
+    "final_epochs": 0,
+    "num_clusters": 12,
+    "clusters_per_batch": 8,
+    "images_per_cluster": 4,
+    "views_per_image": 1,
+    "reconstruction_reduction": "sum",  # eq. 6 and 7 to the letter: the margin shows a collapse
+    "normalize_embedding": "false",
+    "triplet_positive": "hardest",
+    "triplet_negative": "hardest",
+    "soft_margin": "false",
+    "lambda_start": 0.1,
+    "lambda_end": 1,
+    "crop_min_area": 0.4,
+    "color_jitter": 0.2,
+    "grayscale": 0,
+    "log_every_steps": 5,
+    "warmup_steps": 20,
+}
+RUNS: dict[str, dict[str, object]] = {
+    "healthy": {},
+    "collapse": {"reconstruction_weight": 0, "lambda_start": 1},
+    "large_lambda": {"lambda_start": 300, "lambda_end": 300},
+    "tiny_clusters": {"num_clusters": 150},
+}
+PANELS: dict[str, tuple[tuple[str, str], ...]] = {
+    "collapse": (
+        ("triplet_loss", "triplet loss"),
+        ("pair_distance", "mean distance of all pairs"),
+        ("triplet_active", "share of active triplets"),
+    ),
+    "large_lambda": (
+        ("reconstruction_mse", "reconstruction error per pixel"),
+        ("triplet_loss", "triplet loss"),
+        ("embedding_norm", "embedding norm"),
+    ),
+    "tiny_clusters": (("clusters/size", "images of each cluster, largest first"),),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ProvokeConfig:
+    """What can go wrong."""
+
+    workdir: str = flag("", "Folder for the runs, one folder each.")
+    output: str = flag("", "Folder for the pictures.")
+
+
+def main(config: ProvokeConfig) -> None:
+    if not config.workdir or not config.output:
+        raise UserError("--workdir and --output are needed: folders for runs and for pictures")
+    for name, flags in RUNS.items():
+        folder = os.path.join(config.workdir, name)
+        if name != "healthy":
+            flags = {"iae_checkpoint": os.path.join(config.workdir, "healthy"), **flags}
+        words = [f"--{key}={value}" for key, value in {**COMMON, **flags}.items()]
+        print(f"{name}: {flags or 'the defaults'}", flush=True)
+        command = [sys.executable, "-m", "mgta_tf.train", *words, f"--workdir={folder}"]
+        subprocess.run(command, check=True)
+    os.makedirs(config.output, exist_ok=True)
+    for name in PANELS:
+        path = os.path.join(config.output, f"{name}.png")
+        draw(name, config.workdir, path)
+        print(path)
+
+
+def draw(name: str, workdir: str, path: str) -> None:
+    """The panels of one fault, the healthy run in grey behind it; both nets in one colour."""
+    runs = {one: os.path.join(workdir, one) for one in ("healthy", name)}
+    panels = PANELS[name]
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels) + 0.4, 3), squeeze=False)
+    for axis, (tag, title) in zip(axes[0], panels):
+        for run, colour in (("healthy", "#8a8f98"), (name, "#d1495b")):
+            label = run.replace("_", " ")
+            if tag == "clusters/size":
+                axis.plot(np.sort(sizes(runs[run]))[::-1], color=colour, label=label)
+                continue
+            for net in ("net1", "net2"):
+                steps, values = curve(runs[run], net, tag)
+                axis.plot(steps, values, color=colour, label=label if net == "net1" else None)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("cluster" if tag == "clusters/size" else "training steps", fontsize=9)
+        axis.grid(alpha=0.3)
+    if tag == "clusters/size":
+        axis.set_yscale("log")
+    axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def curve(workdir: str, net: str, tag: str) -> tuple[Any, Any]:
+    """A scalar of a run after stage 1: (steps, values)."""
+    run = record.read(workdir)
+    first = {label: step for step, label in figures.boundaries(run)}
+    curves = record.read_curves(run.workdir.tensorboard, (tag,))
+    steps, values = curves[net][tag]
+    return steps[steps > first["1"]], values[steps > first["1"]]
+
+
+def sizes(workdir: str) -> np.ndarray:
+    """Images of each cluster in the newest labels of a run."""
+    members = record.read(workdir).members
+    assert members
+    return members.sizes
+
+
+if __name__ == "__main__":
+    cli.run(main, ProvokeConfig)

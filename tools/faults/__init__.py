@@ -1,0 +1,1 @@
+"""Fault-injection tests: kills, signals, full disks, damaged files, lost hosts."""

@@ -1,0 +1,1 @@
+"""The study: methods and ablations by seed, and the tables of the paper beside ours."""

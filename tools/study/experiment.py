@@ -1,0 +1,188 @@
+"""One experiment, as tools/study/search.py and tools/study.py repeat it: train, export, judge.
+
+Each step is the command that a user would type, in a process of its own; what is done already is
+not done again, so an experiment that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.errors import UserError
+from mgta_tf.runtime.files import write_json
+
+# What a run says whose clusterer finds too few features, or only one.
+COLLAPSED = ("points are distinct", "the net has collapsed")
+
+
+class CollapseError(UserError):
+    """A run whose encoder gives so many images the same features that they cannot be clustered."""
+
+
+def command(module: str, flags: dict[str, Any], log: str) -> None:
+    """Runs `python -m module` with these flags, its output appended to the file `log`.
+
+    Raises:
+      CollapseError: the embedding of a net has collapsed.
+      UserError: it failed otherwise; the message is its last line.
+    """
+    words = [f"--{name}={_text(value)}" for name, value in flags.items()]
+    with open(log, "a", encoding="utf-8") as file:
+        file.write(f"$ python -m {module} {' '.join(words)}\n")
+        file.flush()
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words], stdout=file, stderr=file, check=False
+        )
+    if done.returncode:
+        with open(log, encoding="utf-8") as file:
+            last = collections.deque(file, maxlen=1)
+        if any(words in last[0] for words in COLLAPSED):
+            raise CollapseError(last[0].split("error: ")[-1].strip())
+        raise UserError(f"{log}: python -m {module} ended with {done.returncode}: {last[0]}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(str(part) for part in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def train_and_judge(
+    workdir: str,
+    train: dict[str, Any],
+    export: dict[str, Any],
+    probe: dict[str, Any],
+    trainer: str = "mgta_tf.train",
+) -> dict[str, Any]:
+    """Trains with the flags `train`, exports, probes.
+
+    Returns:
+      What the probe found (`map`, `top1`, `knn`, …), with `seconds` and `cpu_seconds` (of all cores
+      together; what other work on the machine does not change) of training and judging, which are
+      None if it was interrupted and went on.
+
+    Raises:
+      CollapseError: the embedding of a net has collapsed.
+      UserError: the workdir holds an experiment with other flags, or a command failed.
+    """
+    flags = {"trainer": trainer, "train": train, "export": export, "probe": probe}
+    path = os.path.join(workdir, "experiment.json")
+    run, saved_model = os.path.join(workdir, "run"), os.path.join(workdir, "saved_model")
+    began, cpu_before, resumed = time.monotonic(), _cpu_seconds(), os.path.exists(run)
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            known = json.load(file)
+        if known.get("flags") != json.loads(json.dumps(flags)):
+            raise UserError(f"{workdir}: holds an experiment with other flags; move it away")
+        if "map" in known:
+            return known
+    os.makedirs(workdir, exist_ok=True)
+    write_json(path, {"flags": flags})
+    result, log = os.path.join(workdir, "probe.json"), os.path.join(workdir, "log.txt")
+    if not os.path.exists(os.path.join(saved_model, "mgta_tf.json")):
+        command(trainer, {**train, "workdir": run}, log)
+        shutil.rmtree(saved_model, ignore_errors=True)
+        command("mgta_tf.export", {**export, "workdir": run, "output": saved_model}, log)
+    command("mgta_tf.probe", {**probe, "saved_model": saved_model, "output": result}, log)
+    shutil.rmtree(os.path.join(workdir, "probe_features"))  # every encoder is judged once
+    with open(result, encoding="utf-8") as file:
+        found = json.load(file)
+    found["seconds"] = None if resumed else time.monotonic() - began
+    found["cpu_seconds"] = None if resumed else _cpu_seconds() - cpu_before
+    write_json(path, {**found, "flags": flags})
+    return found
+
+
+def train_iae(folder: str, train: dict[str, Any]) -> str:
+    """The run of an experiment that is a stage 1, for the runs that start from it.
+
+    One that is not there is trained (again): rows outlive the folder of their runs.
+    """
+    run = os.path.join(folder, "run")
+    if not os.path.exists(os.path.join(run, "checkpoints", "iae.index")):
+        os.makedirs(folder, exist_ok=True)
+        command("mgta_tf.train", {**train, "workdir": run}, os.path.join(folder, "log.txt"))
+    return run
+
+
+def load_rows(path: str) -> list[dict[str, Any]]:
+    """The rows of a file of results, none if it is not there.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    if not os.path.exists(path):
+        return []
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); move it away, or take an older one") from None
+
+
+def kept(judge: Callable[[], dict[str, Any]], keys: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """What a row keeps of an experiment and what is printed of it; a collapse is a finding, too."""
+    try:
+        found = judge()
+    except CollapseError as collapse:
+        return {"collapsed": str(collapse)}, str(collapse)
+    return {key: found[key] for key in keys}, f"mAP {found['map']:.2f}"
+
+
+def _cpu_seconds() -> float:
+    """Of all processes that this one has started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def hold_out(data_dir: str, output: str, share: float, seed: int = 0) -> None:
+    """Splits labelled training images by class into Tiny ImageNet's layout: train, and `share` val.
+
+    The files are hard links, or copies where the file system has none.
+
+    Raises:
+      UserError: the images have no classes.
+    """
+    if os.path.exists(os.path.join(output, "wnids.txt")):
+        return
+    source = open_source(DataConfig(data_dir=data_dir), "train")
+    if source.labels is None:
+        raise UserError(f"--data_dir={data_dir}: no classes in it; the search judges by them")
+    rng = np.random.default_rng(seed)
+    annotations = []
+    for number in range(len(source.class_names)):
+        wnid = f"n{number:08d}"
+        images = rng.permutation(np.flatnonzero(source.labels == number))
+        held = round(share * len(images))
+        for place, image in enumerate(images):
+            name = f"{wnid}_{place}.JPEG"
+            parts = ("val", "images") if place < held else ("train", wnid, "images")
+            folder = os.path.join(output, *parts)
+            os.makedirs(folder, exist_ok=True)
+            _link(os.path.join(data_dir, source.names[image]), os.path.join(folder, name))
+            if place < held:
+                annotations.append(f"{name}\t{wnid}\n")
+    with open(os.path.join(output, "val", "val_annotations.txt"), "w", encoding="utf-8") as file:
+        file.writelines(annotations)
+    with open(os.path.join(output, "wnids.txt"), "w", encoding="utf-8") as file:
+        file.writelines(f"n{number:08d}\n" for number in range(len(source.class_names)))
+
+
+def _link(source: str, target: str) -> None:
+    if not os.path.exists(target):
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)

@@ -1,0 +1,229 @@
+"""Runs the study: every method and ablation of a plan, seed by seed; writes docs/results.md.
+
+  python tools/study.py --plan=docs/study.json --data_dir=tiny-imagenet-100 \\
+      --voc_root=VOCdevkit --workdir=runs/study
+  python tools/study.py --plan=docs/study.json --readme=README.md     only writes the pages anew
+
+Every run becomes a row of docs/results/METHOD.json as soon as it is judged, and is not run again:
+the same command goes on where it was. All runs of a table and seed start from one IAE.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from typing import Any
+
+from mgta_tf import cli
+from mgta_tf.config import flag
+from mgta_tf.errors import UserError
+from mgta_tf.run import versions
+from mgta_tf.runtime.files import write_json, write_text
+from mgta_tf.training.losses import LossConfig, looks_collapsed
+from tools.docs import marked
+from tools.study import experiment
+from tools.study import report as study_report
+
+KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "turns", "at_rest", "voc_map")
+GUIDED = ("mgta", "told")  # methods with rounds
+TRAINERS = {"supervised": "mgta_tf.supervised", "told": "tools.study.told"}
+OF_A_TURN = (
+    *("stage", "round", "net", "half", "num_clusters", "purity", "ari_truth"),
+    *("triplet_loss", "triplet_active", "embedding_norm"),
+    *("hardest_positive", "hardest_negative", "pair_distance"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """The study."""
+
+    plan: str = flag("", "JSON: what is run, with which flags and seeds.")
+    data_dir: str = flag("", "Tiny ImageNet's layout; none: no runs, only the page.")
+    voc_root: str = flag("", "VOCdevkit to judge by as well; none: not done.")
+    workdir: str = flag("", "Folder for the runs.")
+    results: str = flag("docs/results", "Folder of the rows; the page lies beside it.")
+    readme: str = flag("", "Also a page to whose marked part the first table goes.")
+    only: str = flag("", "Methods to run, separated by commas; all if empty.")
+    seeds: str = flag("", "Seeds to run, separated by commas; the plan's if empty.")
+
+
+def main(config: StudyConfig) -> None:
+    plan = load_plan(config.plan)
+    methods = study_report.methods_of(plan)
+    chosen = config.only.split(",") if config.only else list(methods)
+    unknown = set(chosen) - set(methods)
+    if unknown:
+        raise UserError(f"--only={config.only}: {config.plan} has no {', '.join(sorted(unknown))}")
+    seeds = [int(s) for s in config.seeds.split(",")] if config.seeds else plan["seeds"]
+    if config.data_dir:
+        if not config.workdir:
+            raise UserError("--workdir is missing: name a folder for the runs")
+        for seed in seeds:
+            for name in chosen:
+                if run_one(config, plan, name, methods[name], seed):
+                    write_page(config, plan)
+    write_page(config, plan)
+
+
+def load_plan(path: str) -> dict[str, Any]:
+    """The plan.
+
+    Raises:
+      UserError: it is not there, or not a plan.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            plan = json.load(file)
+        methods = study_report.methods_of(plan)
+        asked = {name for _, *names in plan["questions"] + plan["more_questions"] for name in names}
+        asked |= {method.get("iae", "own") for method in methods.values()} - {"own", "two"}
+        for name in asked - set(methods):
+            raise KeyError(name)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--plan={path}: not a plan ({error})") from None
+    return plan
+
+
+def run_one(
+    config: StudyConfig, plan: dict[str, Any], name: str, method: dict[str, Any], seed: int
+) -> bool:
+    """Runs and judges a method with one seed, unless its row is there; whether it was run.
+
+    Raises:
+      UserError: the row that is there was made with other flags.
+    """
+    path = os.path.join(config.results, f"{name}.json")
+    rows = experiment.load_rows(path)
+    flags = flags_of(plan, method)
+    for row in rows:
+        if row["seed"] == seed:
+            if row["flags"] != flags:
+                raise UserError(f"{path}: seed {seed} was run with other flags; move it away")
+            return False
+    kept, said = experiment.kept(
+        lambda: train_and_judge(config, plan, name, method, flags, seed), KEPT
+    )
+    row = {
+        "method": name,
+        "seed": seed,
+        **kept,
+        "flags": flags,
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": versions(),
+    }
+    os.makedirs(config.results, exist_ok=True)
+    write_json(path, sorted([*rows, row], key=lambda r: r["seed"]))
+    print(f"{name}, seed {seed}: {said}", flush=True)
+    return True
+
+
+def flags_of(plan: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
+    """What decides a method's encoder, by flag; neither seed nor paths."""
+    rounds = {**plan["iae"], **plan["train"]}
+    stages = {
+        "random": {"iae_epochs": 0, "rounds": 0, "final_epochs": 0},
+        "iae": {**plan["iae"], "rounds": 0, "final_epochs": 0},
+        "mgta": rounds,
+        "told": rounds,
+        "supervised": {},
+    }
+    return {**plan["twin"], **stages[method["kind"]], **method["flags"]}
+
+
+def train_and_judge(
+    config: StudyConfig,
+    plan: dict[str, Any],
+    name: str,
+    method: dict[str, Any],
+    flags: dict[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """The probe's findings on the data; `voc_map` on VOC (None without --voc_root); of MGTA also
+    `turns`, a row each, and `at_rest`: whether the triplet loss ended on its margin."""
+    folder, kind = os.path.join(config.workdir, f"seed_{seed}", name), method["kind"]
+    train = {**flags, "seed": seed, "data_dir": config.data_dir}
+    if kind in GUIDED:
+        train["iae_checkpoint"] = iae_checkpoint(config, plan, method.get("iae", "iae"), seed)
+    exports: dict[str, dict[str, Any]] = {"random": {"untrained": True}, "iae": {"net": "iae"}}
+    found = experiment.train_and_judge(
+        folder,
+        train=train,
+        export=exports.get(kind, {}),
+        probe={**plan["judge"], "data_dir": config.data_dir},
+        trainer=TRAINERS.get(kind, "mgta_tf.train"),
+    )
+    found["turns"] = turns_of(os.path.join(folder, "run")) if kind in GUIDED else []
+    found["at_rest"] = kind in GUIDED and at_rest(found["turns"][-1], flags)
+    if not config.voc_root:
+        return {**found, "voc_map": None}
+    output = os.path.join(folder, "voc.json")
+    if not os.path.exists(output):
+        experiment.command(
+            "mgta_tf.probe",
+            {
+                **plan["judge_voc"],
+                "voc_root": config.voc_root,
+                "saved_model": os.path.join(folder, "saved_model"),
+                "output": output,
+            },
+            os.path.join(folder, "log.txt"),
+        )
+    with open(output, encoding="utf-8") as file:
+        return {**found, "voc_map": json.load(file)["map"]}
+
+
+def turns_of(run: str) -> list[dict[str, Any]]:
+    """What a row keeps of each turn in which a net of the run was trained with labels."""
+    with open(os.path.join(run, "summary.json"), encoding="utf-8") as file:
+        turns = json.load(file)["stages"]
+    return [{key: turn[key] for key in OF_A_TURN} for turn in turns if turn["stage"] != "iae"]
+
+
+def at_rest(turn: dict[str, Any], flags: dict[str, Any]) -> bool:
+    """Whether the triplets of a turn taught nothing, with all embeddings in one place."""
+    if not flags["lambda_end"]:
+        return False
+    names = [field.name for field in dataclasses.fields(LossConfig) if field.name in flags]
+    return looks_collapsed(turn, LossConfig(**{name: flags[name] for name in names}))
+
+
+def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: int) -> str:
+    """The --iae_checkpoint of a method.
+
+    Args:
+      which: the method whose stage 1 of that seed it starts from; `two`, the `iae` of that and of
+        the next seed, a net each; or `own`, where none fits its flags: then ''.
+    """
+    if which == "own":
+        return ""
+    seeds, folders = plan["seeds"], []
+    after = dict(zip(seeds, [*seeds[1:], seeds[0]]))
+    name, used = ("iae", (seed, after.get(seed, seeds[0]))) if which == "two" else (which, (seed,))
+    flags = flags_of(plan, study_report.methods_of(plan)[name])
+    for number in used:
+        folder = os.path.join(config.workdir, f"seed_{number}", name)
+        train = {**flags, "seed": number, "data_dir": config.data_dir}
+        folders.append(experiment.train_iae(folder, train))
+    return ",".join(folders)
+
+
+def write_page(config: StudyConfig, plan: dict[str, Any]) -> None:
+    """docs/results.md and its picture, from the rows alone."""
+    rows = {
+        name: experiment.load_rows(os.path.join(config.results, f"{name}.json"))
+        for name in study_report.methods_of(plan)
+    }
+    search = experiment.load_rows(os.path.join(config.results, "search.json"))
+    page = os.path.join(os.path.dirname(config.results), "results.md")
+    write_text(page, study_report.page(plan, rows, search))
+    if config.readme:
+        marked.replace(config.readme, "tools/study.py", study_report.summary(plan, rows))
+    if any(rows.values()):
+        study_report.draw(plan, rows, os.path.join(config.results, "table.png"))
+
+
+if __name__ == "__main__":
+    cli.run(main, StudyConfig)
