@@ -1,0 +1,6 @@
+"""Times k-means and the choice of K beside scikit-learn and faiss."""
+
+from entry import run
+
+if __name__ == "__main__":
+    run("tools.bench.clustering")

@@ -1,0 +1,6 @@
+"""Times the probe's SVMs beside LinearSVC."""
+
+from entry import run
+
+if __name__ == "__main__":
+    run("tools.bench.probe")
