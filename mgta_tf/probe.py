@@ -18,12 +18,14 @@ import numpy as np
 from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.data import images, voc
+from mgta_tf.data.annotated import oriented
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.data.store import load_store
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features, svm
 from mgta_tf.evaluation.ap import METHODS
 from mgta_tf.evaluation.knn import knn_accuracy
+from mgta_tf.runtime import files
 from mgta_tf.runtime.files import write_json
 from mgta_tf.runtime.progress import duration
 from mgta_tf.runtime.tensorboard import TensorBoardWriter
@@ -150,25 +152,31 @@ def voc_sets(config: ProbeConfig) -> list[Labelled]:
     sets = []
     for split in (config.train_split or "trainval", config.test_split or "test"):
         ids, targets = voc.class_labels(folder, split)
-        for image_id in ids:
-            if not os.path.isfile(voc.image_path(folder, image_id)):
-                listed = os.path.join(folder, "ImageSets", "Main", f"{split}.txt")
-                raise UserError(f"{voc.image_path(folder, image_id)}: missing; {listed} names it")
-        loader = _voc_loader(folder, ids)
+        annotations = [voc.annotation_path(folder, image_id) for image_id in ids]
+        loader = _voc_loader(voc.image_paths(folder, split, ids), annotations)
         name = f"{os.path.abspath(folder)} {split} 256→224"
         sets.append(Labelled(name, loader, targets, None, voc.CLASSES))
     return sets
 
 
-def _voc_loader(folder: str, ids: list[str]):
+def _voc_loader(paths: list[str], annotations: list[str]):
+    """Photographs the same way up as the detector sees them, for `Labelled.load`."""
     pool = ThreadPoolExecutor()
 
     def one(number: int) -> np.ndarray:
-        path = voc.image_path(folder, ids[number])
+        path, annotation = paths[number], annotations[number]
         try:
-            with open(path, "rb") as file:
-                return features.voc_image(images.decode(file.read()))
-        except (OSError, images.BadImage) as error:
+            pixels, orientation = images.decode_stored(files.read(path, images.MAX_BYTES))
+            if orientation != 1:
+                size, boxes = None, False
+                if os.path.exists(annotation):
+                    found = voc.read_annotation(annotation)
+                    size, boxes = found.size, bool(found.boxes)
+                pixels = oriented(pixels, orientation, size, boxes)
+            return features.voc_image(pixels)
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from None
+        except images.BadImage as error:
             raise UserError(f"{path}: {error}") from None
 
     return lambda numbers: np.stack(list(pool.map(one, numbers)))

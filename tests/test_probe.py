@@ -187,7 +187,9 @@ def test_bad_input_is_named(saved_model, root, tmp_path):
     copy = tmp_path / "VOCdevkit"
     shutil.copytree(root, copy)
     (copy / "VOC2007" / "JPEGImages" / "000003.jpg").unlink()
-    fails(r"000003\.jpg: missing; .*trainval\.txt names it", voc_root=str(copy))
+    fails(
+        r"trainval\.txt: 1 of its 24 images missing from .*JPEGImages: 000003", voc_root=str(copy)
+    )
 
 
 def test_an_endpoint_that_is_not_there(tmp_path):
@@ -223,3 +225,32 @@ def test_the_result_of_a_workdir_is_where_tensorboard_compares_runs(tmp_path):
     probe.show_result(str(tmp_path), {"map": 13.5, "top1": None, "knn": None})  # on VOC
     events = EventAccumulator(str(tmp_path / "tensorboard" / "run")).Reload()
     assert set(events.Tags()["tensors"]) == {"result/map", "result/top1", "result/knn20"}
+
+
+@pytest.mark.parametrize("drawn_on", ["stored", "displayed"])
+def test_photographs_lie_as_the_detector_sees_them(root, tmp_path, drawn_on):
+    copy = tmp_path / "VOCdevkit"
+    shutil.copytree(root, copy)
+    folder = copy / "VOC2007"
+    upright = Image.open(folder / "JPEGImages" / "000000.jpg")  # 50×40
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kept = upright.transpose(Image.Transpose.ROTATE_90) if drawn_on == "displayed" else upright
+    kept.save(folder / "JPEGImages" / "000000.png", exif=exif)
+    (folder / "JPEGImages" / "000000.jpg").unlink()
+    (folder / "Annotations").mkdir()
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    text = (
+        "<annotation><size><width>50</width><height>40</height></size>"
+        f"<object><name>cow</name>{box}</object></annotation>"
+    )
+    annotation = folder / "Annotations" / "000000.xml"
+    annotation.write_text(text)
+    train, _ = probe.voc_sets(ProbeConfig(voc_root=str(copy)))
+    expected = features.voc_image(np.asarray(upright))
+    assert (train.load(np.array([0]))[0] == expected).all()
+    annotation.write_text(text.replace("50", "70"))
+    with pytest.raises(
+        UserError, match=r"000000\.png: EXIF orientation 6, and .* 70×40 is neither"
+    ):
+        train.load(np.array([0]))

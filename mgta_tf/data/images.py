@@ -12,7 +12,7 @@ import threading
 import warnings
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from mgta_tf.runtime import files
 
@@ -32,10 +32,10 @@ class BadImage(Exception):  # noqa: N818 (it reads as a reason, not as a fault o
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, draft_size: int = 0) -> np.ndarray:
-    """Encoded bytes → RGB, uint8 [H, W, 3].
+    """Encoded bytes → RGB as a viewer shows it, uint8 [H, W, 3]; EXIF orientation is applied.
 
     JPEG, PNG, BMP and GIF (its first frame). Greyscale, palettes and CMYK become RGB, 16-bit
-    values their upper 8 bits, transparent pixels lie on white; EXIF orientation is applied.
+    values their upper 8 bits, transparent pixels lie on white.
 
     Args:
       data: The file.
@@ -46,6 +46,13 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, draft_size: int = 0) ->
     Raises:
       BadImage: empty, not an image, truncated, too large, too laborious.
     """
+    return turned(*decode_stored(data, max_pixels=max_pixels, draft_size=draft_size))
+
+
+def decode_stored(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, draft_size: int = 0
+) -> tuple[np.ndarray, int]:
+    """`decode` without turning: the pixels as they are stored, and the EXIF orientation, 1 to 8."""
     if not data:
         raise BadImage("empty file")
     if ImageFile.LOAD_TRUNCATED_IMAGES:
@@ -55,8 +62,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, draft_size: int = 0) ->
             # Pillow's own limit warns; ours decides, from the same header.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-        pixels = image.width * image.height
-        if pixels > max_pixels:
+        if image.width * image.height > max_pixels:
             raise BadImage(f"{image.width}×{image.height} is over the limit of {max_pixels} pixels")
         if image.format == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
             raise BadImage(f"a JPEG of over {MAX_SCANS} scans")
@@ -65,7 +71,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, draft_size: int = 0) ->
         large = image.width * image.height > LARGE
         with _one_large_image if large else contextlib.nullcontext():
             image.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            pixels = np.asarray(_to_rgb(image))
+            return pixels, orientation if orientation in range(1, 9) else 1
     except BadImage:
         raise
     except Image.UnidentifiedImageError:
@@ -76,6 +84,14 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, draft_size: int = 0) ->
         raise BadImage(f"truncated or damaged ({' '.join(str(error).split())})") from None
     except Exception as error:  # a decoder's own exceptions (struct.error, zlib.error, …)
         raise BadImage(f"damaged ({type(error).__name__})") from None
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels as they are stored [H, W, 3] → as a viewer shows them for an EXIF orientation."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    flip_rows, flip_columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

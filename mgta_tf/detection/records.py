@@ -21,9 +21,10 @@ import tensorflow as tf
 from PIL import Image
 
 from mgta_tf.data import images, voc
-from mgta_tf.data.voc import VocObject
+from mgta_tf.data.annotated import LabelledBox, oriented
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation.boxes import Objects
+from mgta_tf.runtime import files
 from mgta_tf.runtime.files import write_json
 
 VERSION = 1
@@ -62,13 +63,15 @@ def write_set(voc_root: str, name: str, output: str) -> Counts:
     ids, counts = voc.image_ids(folder, split), Counts()
     if not ids:
         raise UserError(f"{folder}: its list {split}.txt names no image")
+    photographs = voc.image_paths(folder, split, ids)
     os.makedirs(output, exist_ok=True)
     paths = [
         os.path.join(output, f"{name}-{i:05d}-of-{SHARDS:05d}.tfrecord") for i in range(SHARDS)
     ]
     writers = [tf.io.TFRecordWriter(f"{path}.partial") for path in paths]
-    for number, image_id in enumerate(ids):
-        example = _example(folder, image_id, int(year) * 100_000 + number, counts)
+    for number, (image_id, photograph) in enumerate(zip(ids, photographs)):
+        path = voc.annotation_path(folder, image_id)
+        example = _example(path, photograph, int(year) * 100_000 + number, counts)
         writers[number % SHARDS].write(example.SerializeToString())
     for path, writer in zip(paths, writers):
         writer.close()
@@ -89,18 +92,15 @@ def describe(name: str, counts: Counts) -> str:
     return text if counts.images == whole else f"{text}; VOC's own has {whole} images"
 
 
-def _example(folder: str, image_id: str, number: int, counts: Counts) -> tf.train.Example:
-    path = os.path.join(folder, "Annotations", f"{image_id}.xml")
+def _example(path: str, photograph: str, number: int, counts: Counts) -> tf.train.Example:
     annotation = voc.read_annotation(path)
-    encoded, height, width = _encoded(voc.image_path(folder, image_id))
-    if (height, width) != (annotation.height, annotation.width):
-        print(
-            f"{path}: says {annotation.width}×{annotation.height}, the photograph has "
-            f"{width}×{height}"
-        )
+    encoded, height, width = _encoded(photograph, annotation)
+    if annotation.size and annotation.size != (width, height):
+        stated = "×".join(map(str, annotation.size))
+        print(f"{path}: says {stated}, the photograph has {width}×{height}")
         counts.resized += 1
     objects = []
-    for item in annotation.objects:
+    for item in annotation.boxes:
         if item.name not in voc.CLASSES:
             raise UserError(f"{path}: {item.name!r} is none of VOC's 20 classes")
         inside = _inside(item, height, width)
@@ -117,10 +117,10 @@ def _example(folder: str, image_id: str, number: int, counts: Counts) -> tf.trai
     counts.objects += len(objects)
     counts.difficult += sum(item.difficult for item in objects)
     counts.truncated += sum(item.truncated for item in objects)
-    return _make_example(encoded, f"{image_id}.jpg", number, height, width, objects)
+    return _make_example(encoded, os.path.basename(photograph), number, height, width, objects)
 
 
-def _inside(item: VocObject, height: int, width: int) -> VocObject | None:
+def _inside(item: LabelledBox, height: int, width: int) -> LabelledBox | None:
     """The part of an object's box that lies in the image; None if there is none."""
     clipped = dataclasses.replace(
         item,
@@ -132,25 +132,37 @@ def _inside(item: VocObject, height: int, width: int) -> VocObject | None:
     return clipped if clipped.xmin <= clipped.xmax and clipped.ymin <= clipped.ymax else None
 
 
-def _words(item: VocObject) -> str:
+def _words(item: LabelledBox) -> str:
     return f"{item.name} ({item.xmin:g}, {item.ymin:g}, {item.xmax:g}, {item.ymax:g})"
 
 
-def _encoded(path: str) -> tuple[bytes, int, int]:
-    """A photograph as TensorFlow decodes it, and its size: as it is, or PNG of its RGB pixels."""
+def _encoded(path: str, annotation: voc.VocAnnotation) -> tuple[bytes, int, int]:
+    """A photograph as TensorFlow decodes it, and its height and width.
+
+    The file's bytes, or PNG where TensorFlow would decode them otherwise: it does not know EXIF
+    orientation, CMYK and most formats.
+    """
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-        pixels = images.decode(data)
-    except (OSError, images.BadImage) as error:
+        data = files.read(path, images.MAX_BYTES)
+        stored, orientation = images.decode_stored(data)
+        pixels = oriented(stored, orientation, annotation.size, bool(annotation.boxes))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except images.BadImage as error:
         raise UserError(f"{path}: {error}") from None
-    with Image.open(io.BytesIO(data)) as image:
-        plain = image.format == "JPEG" and image.mode == "RGB" and image.size == pixels.shape[1::-1]
-    if not plain:
+    if orientation != 1 or not _is_rgb_jpeg(data):
         lossless = io.BytesIO()
         Image.fromarray(pixels).save(lossless, "PNG")
         data = lossless.getvalue()
     return data, pixels.shape[0], pixels.shape[1]
+
+
+def _is_rgb_jpeg(data: bytes) -> bool:
+    """Of an image that has been decoded."""
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        return image.format == "JPEG" and image.mode == "RGB"
 
 
 def _make_example(encoded, filename, number, height, width, objects) -> tf.train.Example:

@@ -41,13 +41,13 @@ def read(path: str, limit: int) -> bytes:
 
 
 def lines(path: str) -> list[str]:
-    """The lines of a text file that are not empty, without their ends.
+    """The lines of a text file that are not empty, without their ends and a byte order mark.
 
     Raises:
       UserError: it cannot be read.
     """
     try:
-        text = read(path, MAX_LIST_BYTES).decode("utf-8", "replace")
+        text = read(path, MAX_LIST_BYTES).decode("utf-8-sig", "replace")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]

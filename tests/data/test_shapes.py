@@ -38,15 +38,15 @@ def test_scenes_make_a_voc_tree_that_the_voc_reader_reads(tmp_path):
     found_difficult = 0
     for image_id, row in zip(ids, labels):
         annotation = voc.read_annotation(f"{folder}/Annotations/{image_id}.xml")
-        with Image.open(voc.image_path(folder, image_id)) as image:
-            assert image.size == (annotation.width, annotation.height) == (96, 96)
-        assert 1 <= len(annotation.objects) <= 4
-        for item in annotation.objects:
+        with Image.open(f"{folder}/JPEGImages/{image_id}.jpg") as image:
+            assert image.size == annotation.size == (96, 96)
+        assert 1 <= len(annotation.boxes) <= 4
+        for item in annotation.boxes:
             assert 1 <= item.xmin < item.xmax <= 96
             assert 1 <= item.ymin < item.ymax <= 96
             found_difficult += item.difficult
         for name, value in zip(voc.CLASSES, row):
-            marks = [item.difficult for item in annotation.objects if item.name == name]
+            marks = [item.difficult for item in annotation.boxes if item.name == name]
             assert value == (-1 if not marks else 0 if all(marks) else 1)
     assert found_difficult
     with pytest.raises(UserError, match="exists already"):

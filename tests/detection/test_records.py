@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from mgta_tf.data import images
 from mgta_tf.detection import parser, records
 from mgta_tf.errors import UserError
 
@@ -103,3 +104,45 @@ def test_bad_input_is_named(make_voc, records_dir, tmp_path):
     manifest.write_text("{")
     with pytest.raises(UserError, match="damaged"):
         records.files_of(str(copy), ("2007_test",))
+
+
+def test_box_and_paint_coincide_whatever_the_orientation(make_voc, tmp_path):
+    # Stored upright with a tag, as tools leave it that know no EXIF: the detector and the sheet
+    # must both see the stored pixels; then turned, as a camera stores it.
+    scene = [("aeroplane", 11, 21, 42, 52, 0)]
+    devkit = make_voc(tmp_path / "VOCdevkit", [scene] * 10, [])
+    folder = devkit / "VOC2007"
+    undo = {5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+    for number in range(1, 11):
+        orientation = 1 if number > 8 else 5 + (number - 1) % 4
+        path = folder / "JPEGImages" / f"{number:06d}.jpg"
+        picture = Image.open(path).crop((0, 0, 90, 60))
+        if 4 < number <= 8:
+            picture = picture.transpose(Image.Transpose[undo[orientation]])
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture.save(path, quality=95, exif=exif)
+        annotation = folder / "Annotations" / f"{number:06d}.xml"
+        text = annotation.read_text().replace("<width>96<", "<width>90<")
+        annotation.write_text(text.replace("<height>96<", "<height>60<"))
+    records.write_set(str(devkit), "2007_trainval", str(tmp_path / "out"))
+    files = records.files_of(str(tmp_path / "out"), ("2007_trainval",))
+    there = records.objects_of(files)
+    assert there.box == pytest.approx(np.array([[11, 21, 42, 52]] * 10), abs=1e-4)
+    for example in records.read(files):
+        encoded = example.features.feature["image/encoded"].bytes_list.value[0]
+        for pixels in (parser.decode_image(encoded).numpy(), images.decode(encoded)):
+            assert pixels.shape == (60, 90, 3)
+            rows, columns = np.nonzero(pixels[..., 0] > 200)
+            box = [columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1]
+            assert box == pytest.approx([11, 21, 42, 52], abs=1)  # JPEG blurs edges
+
+
+def test_an_orientation_that_the_size_does_not_tell_is_refused_by_name(make_voc, tmp_path):
+    devkit = make_voc(tmp_path / "VOCdevkit", [[("cow", 5, 5, 20, 20, 0)]], [])
+    path = devkit / "VOC2007" / "JPEGImages" / "000001.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path).save(path, exif=exif)  # of 96×96
+    with pytest.raises(UserError, match=r"000001\.jpg: EXIF orientation 6, and .* fits both ways"):
+        records.write_set(str(devkit), "2007_trainval", str(tmp_path / "out"))
