@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mgta_tf.config import flag
-from mgta_tf.data import images, minipickle, shapes, tfrecords
+from mgta_tf.data import formats, images, minipickle, shapes, tfrecords
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 
@@ -102,8 +102,8 @@ def open_source(config: DataConfig, split: str = "") -> Source:
         raise UserError(f"{error.filename or folder}: {error.strerror}") from None
     if source is None or not len(source.names):
         raise UserError(
-            f"--data_dir={folder}: no images in it ({', '.join(images.SUFFIXES)}), nor Tiny "
-            "ImageNet's, miniImageNet's or make_tfrecord.py's files"
+            f"--data_dir={folder}: no images in it ({formats.WORDS}), nor Tiny ImageNet's, "
+            "miniImageNet's or make_tfrecord.py's files"
         )
     return source
 
@@ -137,7 +137,7 @@ def _listed_images(folder: str) -> list[str]:
     return sorted(
         entry.name
         for entry in os.scandir(folder)
-        if entry.name.lower().endswith(images.SUFFIXES)
+        if os.path.splitext(entry.name)[1].lower() in formats.SUFFIXES
         and not entry.name.startswith(".")
         and entry.is_file()
     )

@@ -6,24 +6,20 @@ import struct
 import threading
 import zlib
 
+import cases
 import numpy as np
 import pytest
+from cases import encode
 from PIL import Image
 
-from mgta_tf.data import images
-from mgta_tf.data.images import BadImage
+from mgta_tf.data import formats, images
+from mgta_tf.data.images import BadImage, NotRead
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (20, 30, 3)).astype(np.uint8)
 
 
-def encode(picture, kind, **options):
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "JPEG2000"])
 def test_lossless_formats_are_exact(kind):
     np.testing.assert_array_equal(images.decode(encode(Image.fromarray(PIXELS), kind)), PIXELS)
 
@@ -95,14 +91,16 @@ LABORIOUS = PROGRESSIVE[:-2] + LAST_SCAN * 200 + PROGRESSIVE[-2:]  # a small fil
     ("data", "reason"),
     [
         (b"", "empty"),
-        (b"this is a letter, not a photograph", "not a JPEG, PNG, BMP or GIF"),
+        (b"this is a letter, not a photograph", "not a JPEG, PNG, BMP, GIF, WebP"),
+        (b"\n<!DOCTYPE html><html>404", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        (b"/annex/objects/MD5E-s1--2.jpg", "git annex get"),
         (encode(Image.fromarray(PIXELS), "JPEG")[:-200], "truncated"),
         (encode(Image.fromarray(PIXELS), "PNG")[:400], "truncated"),
         (encode(Image.fromarray(PIXELS), "JPEG")[:50], "."),
         (bomb(60000, 60000), "over the limit"),
         (bomb(300, 300), "truncated"),
         (LABORIOUS, "a JPEG of over 100 scans"),
-        (encode(Image.fromarray(PIXELS), "TIFF"), "not a JPEG, PNG, BMP or GIF"),
     ],
 )
 def test_bad_images_are_refused_with_a_reason(data, reason):
@@ -120,7 +118,7 @@ def test_the_pixel_limit_counts_before_decoding():
 def test_no_damage_goes_unnamed():
     """Every byte of a small JPEG and PNG turned over: decoded or BadImage, nothing else."""
     small = Image.fromarray(PIXELS[:8, :8])
-    for kind in ("JPEG", "PNG", "GIF", "BMP"):
+    for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM"):
         data = encode(small, kind)
         for place in range(len(data)):
             damaged = data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
@@ -191,3 +189,217 @@ def test_large_images_are_decoded_one_at_a_time(monkeypatch):
         assert not done
     thread.join(30)
     np.testing.assert_array_equal(done[0], PIXELS)
+
+
+# --------------------------------------------------------------- Files as phones and editors write
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_lossy_formats_are_what_pillow_says(kind):
+    data = encode(cases.BASE, kind)
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(images.decode(data), np.asarray(image.convert("RGB")))
+
+
+def test_of_a_tiff_the_first_page_counts():
+    pages = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+    data = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(images.decode(data), np.full((6, 6, 3), (255, 0, 0)))
+
+
+TURNED = cases.turned_files()
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_orientation_is_one_tag_and_no_other_is_in_its_way(name):
+    data, turn = TURNED[name]
+    stored = np.asarray(Image.open(io.BytesIO(cases.JPEG)))
+    expected = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.transpose(1, 0, 2),
+        6: stored[::-1].transpose(1, 0, 2),
+        7: stored[::-1, ::-1].transpose(1, 0, 2),
+        8: stored[:, ::-1].transpose(1, 0, 2),
+    }
+    np.testing.assert_array_equal(images.decode(data), expected[turn])
+    pixels, said = images.decode_stored(data)
+    np.testing.assert_array_equal(pixels, stored)
+    assert said == turn
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("turn", [3, 6])
+def test_orientation_is_applied_once_in_every_format(kind, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    straight = images.decode(encode(cases.BASE, kind))
+    out = images.decode(encode(cases.BASE, kind, exif=exif))
+    np.testing.assert_array_equal(out, np.rot90(straight, {3: 2, 6: 3}[turn]))
+
+
+def test_a_png_of_imagemagick_has_its_exif_as_text():
+    info = cases.PngImagePlugin.PngInfo()
+    raw = cases.exif_bytes(6)
+    info.add_text("Raw profile type exif", f"\nexif\n{len(raw):8d}\n{raw.hex()}\n", zip=True)
+    assert images.decode(encode(cases.BASE, "PNG", pnginfo=info)).shape == (96, 64, 3)
+
+
+METADATA = cases.metadata_files()
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_metadata_never_costs_the_pixels(name):
+    found = images.decode(METADATA[name])
+    exact = np.asarray(
+        cases.BASE if not name.endswith(".jpg") else Image.open(io.BytesIO(cases.JPEG))
+    )
+    tolerance = {"mpo.jpg": 1, "exif_garbage.avif": 16}.get(name, 0)
+    assert np.abs(found.astype(int) - exact).max() <= tolerance
+
+
+def test_scans_are_counted_to_the_end_of_the_image():
+    many, as_mpo, ordinary = cases.many_scans()
+    for data in (many, as_mpo):
+        with pytest.raises(BadImage, match="over 100 scans"):
+            images.decode(data, max_pixels=10**6)
+    assert images.decode(ordinary + ordinary * 200).shape == (600, 600, 3)
+
+
+def test_colours_do_not_depend_on_what_is_taken_away():
+    """Adobe's and JFIF's segments decide the colour space, and stay."""
+    for picture in (cases.BASE, cases.BASE.convert("CMYK")):
+        for options in ({}, {"icc_profile": b"x" * 100_000}):
+            data = encode(picture, "JPEG", **options)
+            plain = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+            np.testing.assert_array_equal(images.decode(data), plain)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "I;16"])
+def test_a_transparent_colour_lies_on_white(mode):
+    """As tRNS says it: the colour of the left half."""
+    pixels = np.full((4, 8, 3), 40, np.uint8)
+    pixels[:, 4:] = 90
+    picture = Image.fromarray(pixels)
+    if mode == "I;16":
+        picture, clear = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257), 40 * 257
+    else:
+        picture = picture.quantize(2) if mode == "P" else picture.convert(mode)
+        clear = (40, 40, 40) if mode == "RGB" else picture.getpixel((0, 0))
+    out = images.decode(encode(picture, "PNG", transparency=clear))
+    np.testing.assert_array_equal(out[:, :4], 255)
+    np.testing.assert_array_equal(out[:, 4:], 90)
+
+
+def png_chunk(kind, body):
+    crc = struct.pack(">I", zlib.crc32(kind + body))
+    return struct.pack(">I", len(body)) + kind + body + crc
+
+
+def test_twelve_bits_in_sixteen_are_scaled_by_what_the_file_says_or_said():
+    values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    eight = np.repeat((values >> 4).astype(np.uint8)[..., None], 3, 2)
+    png = encode(Image.fromarray(values), "PNG")
+    said = []
+    np.testing.assert_array_equal(images.decode(png, remarks=said)[..., 0], values >> 8)
+    assert said == [images.DARK]
+    with_sbit = png[:33] + png_chunk(b"sBIT", b"\x0c") + png[33:]
+    np.testing.assert_array_equal(images.decode(with_sbit, remarks=said), eight)
+    shifted = encode(Image.fromarray(values << 4), "PNG")  # as PNG wants them
+    with_sbit = shifted[:33] + png_chunk(b"sBIT", b"\x0c") + shifted[33:]
+    np.testing.assert_array_equal(images.decode(with_sbit, remarks=said), eight)
+    tiff = encode(Image.fromarray(values), "TIFF", tiffinfo={281: 4095})
+    np.testing.assert_array_equal(images.decode(tiff, remarks=said), eight)
+    pgm = b"P5 64 64 4095\n" + values.astype(">u2").tobytes()
+    assert np.abs(images.decode(pgm, remarks=said).astype(int) - eight).max() <= 1
+    assert said == [images.DARK]
+    deep = np.repeat(values[..., None], 3, 2).astype(">u2").tobytes()
+    rows = b"".join(b"\0" + deep[i * 384 : (i + 1) * 384] for i in range(64))
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0))
+    rgb = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(rows))
+    images.decode(rgb + png_chunk(b"IEND", b""), remarks=said)
+    assert said == [images.DARK] * 2
+
+
+@pytest.mark.parametrize(("largest", "scale"), [(1, 255), (255, 1), (65535, 1 / 256)])
+def test_floats_are_scaled_by_their_range(largest, scale):
+    values = np.linspace(0, largest, 64, dtype=np.float32).reshape(8, 8)
+    found = images.decode(encode(Image.fromarray(values), "TIFF"))[..., 0]
+    assert np.abs(found - values * scale).max() <= 1
+    with pytest.raises(BadImage, match="a range that the file does not name"):
+        images.decode(encode(Image.fromarray(values * np.float32(1e6) + 1), "TIFF"))
+
+
+def test_every_format_is_refused_by_its_header_before_it_is_decoded(monkeypatch):
+    def load(_):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(images.ImageFile.ImageFile, "load", load)
+    for kind in ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM"):
+        with pytest.raises(BadImage, match="96×64 is over the limit of 6143 pixels"):
+            images.decode(encode(cases.BASE, kind), max_pixels=6143)
+
+
+def test_a_webp_is_measured_before_pillow_makes_room_for_it(monkeypatch):
+    for options in ({}, {"lossless": True}, {"exif": b"x"}):  # VP8, VP8L, VP8X
+        data = encode(cases.BASE, "WEBP", **options)
+        assert formats.webp_size(data) == (96, 64)
+        monkeypatch.setattr(images.Image, "open", None)
+        with pytest.raises(BadImage, match="over the limit"):
+            images.decode(data, max_pixels=100)
+        monkeypatch.undo()
+
+
+def test_a_tile_of_a_tiff_is_not_larger_than_an_image_may_be():
+    tags = (
+        (256, 8),
+        (257, 8),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (277, 1),
+        (322, 16_000),
+        (323, 16_000),
+    )
+    tags += ((324, 200), (325, 64))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + b"\0" * 200
+    with pytest.raises(BadImage, match="16000×16000 is over the limit"):
+        images.decode(data, max_pixels=10**6)
+
+
+def test_previews_in_raw_files_are_no_photographs():
+    for tags in ({254: 1}, {50706: b"\1\4\0\0"}):  # a reduced image, as NEF has; a DNG
+        with pytest.raises(NotRead, match="raw file"):
+            images.decode(encode(cases.BASE, "TIFF", tiffinfo=tags))
+    with pytest.raises(NotRead, match="raw file"):
+        images.decode(b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 99)
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+@pytest.mark.skipif(images.has_heif(), reason="pillow-heif is installed here")
+def test_heic_without_its_library_says_so():
+    with pytest.raises(NotRead, match="pillow-heif is not installed"):
+        images.decode(HEIC)
+
+
+@pytest.mark.skipif(not images.has_heif(), reason="pillow-heif, an extra, is not installed")
+def test_heic_with_its_library():
+    images.load_heif()
+    data = encode(cases.BASE, "HEIF", quality=95)
+    assert np.abs(images.decode(data).astype(int) - np.asarray(cases.BASE)).mean() < 8
+    with pytest.raises(BadImage, match="over the limit"):
+        images.decode(data, max_pixels=100)
+    with pytest.raises(BadImage):
+        images.decode(data[: len(data) // 2])
+
+
+def test_a_plain_ppm_of_comments_is_read_in_one_pass():
+    data = b"P2 #x\n2 1 #y\n255\n" + b"#\n" * 300_000 + b"7 #z\n9"
+    np.testing.assert_array_equal(images.decode(data)[0, :, 0], (7, 9))
+    with pytest.raises(BadImage):
+        images.decode(b"P6 #" + b"x" * 10**7)

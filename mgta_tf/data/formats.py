@@ -1,0 +1,240 @@
+"""What an image file holds, by its first bytes and its headers; nothing is decoded here.
+
+A decoder sees only what decides pixels. Comments, colour profiles, previews and what phones append
+are taken away first, so that none of them, damaged or of any size, can cost a photograph.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+
+# Formats that `images.decode` reads, by Pillow's names; HEIF needs pillow-heif besides.
+READ = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM", "HEIF")
+WORDS = "JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF, JPEG 2000, PPM or HEIC"
+HEAD = 512  # bytes from which a format is known
+MAX_TEXT = 2**20  # bytes of a text in which an orientation is looked for
+
+# Suffixes of images, read or not; files of other suffixes are looked into.
+_SUFFIXES = """
+    .jpg .jpeg .jpe .jfif .jif .pjpeg .mpo .png .apng .bmp .dib .gif .webp .tif .tiff .avif .jp2
+    .j2k .jpx .jpf .j2c .ppm .pgm .pbm .pnm .pfm .heic .heif .hif .jxl .psd .svg .tga .ico
+    .cr2 .cr3 .nef .nrw .arw .dng .orf .rw2 .raf .pef .srw .raw .exr .hdr .dcm
+"""
+SUFFIXES = frozenset(_SUFFIXES.split())
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+)
+_OTHERS = (  # pattern, what it is, whether it is an image
+    (rb"\s*version https://git-lfs", "a Git LFS pointer; run git lfs pull", False),
+    (rb"(?:\.\./)*/?(?:\.git/)?annex/objects/", "a git-annex pointer; run git annex get", False),
+    (rb"(?i)\s*(?:<!doctype html|<html)", "an HTML page", False),
+    (rb"%PDF", "a PDF", False),
+    (rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<svg", "an SVG drawing", True),
+    (rb"8BPS", "a Photoshop file", True),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL image", True),
+    (rb"II\*\0....CR|....ftypcrx |IIRO|IIU\0|FUJIFILMCCD", "a camera's raw file", True),
+)
+
+
+def of(head: bytes) -> str:
+    """The format, one of READ, by the first bytes of a file; '' for anything else."""
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
+            return "" if name == "TIFF" and head[8:10] == b"CR" else name  # Canon's raw files
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp":
+        end = max(12, min(int.from_bytes(head[:4], "big"), HEAD))
+        brands = {head[8:12], *(head[i : i + 4] for i in range(16, end, 4))}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        heif = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+        return "HEIF" if brands & heif else ""
+    return "PPM" if re.match(rb"P(?:[1-6]|f)[\s#]", head) else ""
+
+
+def named(head: bytes) -> tuple[str, bool]:
+    """What a file of no format in READ is, in words, and whether it is an image; '' if unknown."""
+    for pattern, words, is_image in _OTHERS:
+        if re.match(pattern, head, re.DOTALL):
+            return words, is_image
+    return "", False
+
+
+# ------------------------------------------------------------------------------------------- JPEG
+
+_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # the marker that ends a scan
+_MARKER = re.compile(rb"\xff+[^\x00\xff]")  # libjpeg skips what lies before the next marker
+_ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
+
+
+def plain_jpeg(data: bytes) -> tuple[bytes, int, bytes, bytes]:
+    """The JPEG that begins a file, without what does not decide its pixels.
+
+    Walks the markers as libjpeg does, to the end of the image; what lies behind it, a video or a
+    second picture, is not looked at.
+
+    Returns:
+      (the file with its APP and COM segments taken out, but JFIF's and Adobe's, which decide the
+      colour space; its number of scans; its EXIF; its XMP).
+    """
+    kept, exif, xmp, scans, place = [data[:2]], b"", b"", 0, 2
+    while match := _MARKER.search(data, place):
+        place, marker = match.end(), data[match.end() - 1]
+        if marker == 0xD9:
+            return b"".join([*kept, b"\xff\xd9"]), scans, exif, xmp
+        if marker in _ALONE:
+            continue
+        begin, length = place - 2, int.from_bytes(data[place : place + 2], "big")
+        segment, place = data[place + 2 : place + length], place + max(length, 2)
+        if marker == 0xDA:
+            scans += 1
+            end = _IN_SCAN.search(data, place)
+            place = end.start() if end else len(data)
+        elif marker == 0xE1 and segment.startswith(b"Exif\0\0"):
+            exif += segment if not exif else segment[6:]
+        elif marker == 0xE1 and segment.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
+            xmp = xmp or segment.split(b"\0", 1)[1]
+        if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _decides_colours(marker, segment):
+            kept.append(data[begin:place])
+    return b"".join(kept), scans, exif, xmp  # cut, which the decoder will say
+
+
+def _decides_colours(marker: int, segment: bytes) -> bool:
+    jfif = marker == 0xE0 and segment.startswith(b"JFIF\0") and len(segment) >= 14
+    return jfif or (marker == 0xEE and segment.startswith(b"Adobe") and len(segment) >= 12)
+
+
+# -------------------------------------------------------------------------------------------- PNG
+
+
+def plain_png(data: bytes) -> tuple[bytes, int, bytes, bytes]:
+    """A PNG of the chunks that decide its pixels alone.
+
+    Of an animation the image that stands for it is left. Damaged chunks that are not critical are
+    passed over, as libpng does.
+
+    Returns:
+      (the file; the bits that sBIT names, or 0; its EXIF; its XMP).
+    """
+    kept, bits, exif, xmp, place = [data[:8]], 0, b"", b"", 8
+    while place + 12 <= len(data):
+        length, name = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+        chunk = data[place : place + 12 + length]
+        place += len(chunk)
+        if not name[:1].islower():
+            kept.append(chunk)
+            if name == b"IEND":
+                break
+        elif zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+            continue
+        elif name == b"tRNS":
+            kept.append(chunk)
+        elif name == b"sBIT":
+            bits = max(chunk[8:-4], default=0)
+        elif name == b"eXIf":
+            exif = chunk[8:-4]
+        elif name in (b"tEXt", b"zTXt", b"iTXt") and length < MAX_TEXT:
+            key, _, text = chunk[8:-4].partition(b"\0")
+            if key == b"Raw profile type exif":  # as ImageMagick writes it, in hexadecimal
+                exif = exif or _raw_profile(text[1:] if name == b"zTXt" else text)
+            xmp = text if key == b"XML:com.adobe.xmp" else xmp
+    return b"".join(kept), bits, exif, xmp
+
+
+def _raw_profile(text: bytes) -> bytes:
+    """The bytes of a profile as text, perhaps compressed; of damaged ones what can be read."""
+    try:
+        if not text.startswith(b"\n"):
+            text = zlib.decompressobj().decompress(text, MAX_TEXT)
+        return bytes.fromhex(text.split(b"\n", 3)[-1].decode("ascii"))
+    except (zlib.error, ValueError):
+        return b""
+
+
+# ------------------------------------------------------------------------------------- Orientation
+
+_ORIENTATION = 0x0112
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
+
+
+def orientation(exif: bytes, xmp: bytes) -> int:
+    """How a photograph was turned, 1 … 8: tag 0x0112 of EXIF, else XMP's; 1 where neither says.
+
+    Nothing else of EXIF is read, so that no other tag can be in the way.
+    """
+    while exif.startswith(b"Exif\0\0"):
+        exif = exif[6:]
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    try:
+        if order:
+            (place,) = struct.unpack_from(f"{order}I", exif, 4)
+            (count,) = struct.unpack_from(f"{order}H", exif, place)
+            for entry in range(place + 2, place + 2 + 12 * count, 12):
+                tag, kind = struct.unpack_from(f"{order}HH", exif, entry)
+                if tag == _ORIENTATION and kind in (1, 3, 4):
+                    (turn,) = struct.unpack_from(order + " B HI"[kind], exif, entry + 8)
+                    return turn if 1 <= turn <= 8 else 1
+    except struct.error:  # cut before the tag
+        pass
+    match = _XMP_ORIENTATION.search(xmp)
+    return int(match.group(1)) if match else 1
+
+
+# ------------------------------------------------------------------------------------------ Others
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of a WebP by its header, (0, 0) if it has none.
+
+    Pillow makes room for both when it opens one, before the size can be compared with a limit.
+    """
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8X" and len(body) == 10:
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if kind == b"VP8L" and len(body) >= 5:
+        packed = int.from_bytes(body[1:5], "little")
+        return 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    if kind == b"VP8 " and len(body) == 10:
+        width, height = struct.unpack("<HH", body[6:10])
+        return width & 0x3FFF, height & 0x3FFF
+    return 0, 0
+
+
+def plain_avif(data: bytes) -> bytes:
+    """An AVIF whose EXIF is not found: its orientation stands in a property of the image."""
+    begin = int.from_bytes(data[:4], "big")
+    if data[begin + 4 : begin + 8] != b"meta":
+        return data
+    end = begin + int.from_bytes(data[begin : begin + 4], "big")
+    return data[:begin] + data[begin:end].replace(b"Exif", b"free") + data[end:]
+
+
+_COMMENT = re.compile(rb"#[^\r\n]*")
+
+
+def plain_ppm(data: bytes) -> bytes:
+    """A PPM without comments, which Pillow reads byte by byte.
+
+    In a plain one (of digits) they may stand anywhere; else in the header, within its first 4 kB.
+    """
+    if data[1:2] in b"123":
+        return _COMMENT.sub(b"", data)
+    header, tokens = data[:4096], 3 if data[1:2] == b"4" else 4
+    match = re.match(rb"(?:\s*(?:#[^\r\n]*[\r\n]+\s*)*[^\s#]+){%d}" % tokens, header)
+    if not match:
+        return b""
+    return _COMMENT.sub(b"", header[: match.end()]) + data[match.end() :]
