@@ -197,7 +197,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image, remarks: list[str]) -> Image.Image:
-    clear = image.info.get("transparency")
+    clear: Any = image.info.get("transparency")
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image)
         grey = Image.fromarray(_eight_bits(values, image, remarks))
