@@ -22,6 +22,7 @@ from absl import flags as absl_flags
 from absl import logging as absl_logging
 
 from mgta_tf import config as config_lib
+from mgta_tf import flagfiles
 from mgta_tf.errors import UserError, one_line
 from mgta_tf.runtime import preemption
 
@@ -38,15 +39,14 @@ def run(main: Callable[[Any], None], config_class: type) -> None:
     config_lib.define(config_class)
 
     def parse(argv: list[str]) -> list[str]:
-        if any(word in ("--help", "-help", "-h", "--helpshort") for word in argv[1:]):
-            print(help_text(config_class))
+        asked = {word.lstrip("-") for word in argv[1:] if word.startswith("-")}
+        if asked & {"help", "h", "helpshort", "help=all"}:
+            print(help_text(config_class, everything="help=all" in asked))
             sys.exit(0)
         try:
-            rest = absl_flags.FLAGS(argv)
-        except absl_flags.Error as error:
+            rest = absl_flags.FLAGS(flagfiles.expand(argv))
+        except (absl_flags.Error, UserError) as error:
             fail(str(error), status=2)
-        except (RecursionError, ValueError, OSError) as error:
-            fail(f"--flagfile: {error}", status=2)
         if rest[1:]:
             fail(f"unexpected argument {rest[1]!r}; flags begin with --", status=2)
         return rest
@@ -97,18 +97,24 @@ def quiet_libraries() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def help_text(config_class: type) -> str:
-    """The flags grouped by purpose, each with its default."""
+def help_text(config_class: type, everything: bool = False) -> str:
+    """The flags grouped by purpose, each with its default; advanced ones only with `everything`."""
     main_doc = (sys.modules["__main__"].__doc__ or "").strip()
-    lines = [main_doc, ""] if main_doc else []
+    lines, hidden = [main_doc, ""] if main_doc else [], 0
     for owner, fields in config_lib.groups(config_class):
+        shown = [field for field in fields if everything or not field.metadata["advanced"]]
+        hidden += len(fields) - len(shown)
+        if not shown:
+            continue
         lines += [(owner.__doc__ or owner.__name__).strip().splitlines()[0], ""]
-        for field in fields:
+        for field in shown:
             lines += [_flag_line(field)]
             lines += textwrap.wrap(
                 field.metadata["help"], 90, initial_indent="      ", subsequent_indent="      "
             )
         lines += [""]
+    if hidden:
+        lines += [f"--help=all also lists the advanced flags ({hidden})."]
     lines += ["Also --flagfile=FILE: one flag a line, # for comments. All of absl's: --helpfull"]
     return "\n".join(lines)
 

@@ -33,6 +33,7 @@ def flag(
     minimum: float | None = None,
     maximum: float | None = None,
     words: tuple[str, ...] = (),
+    advanced: bool = False,
 ) -> Any:
     """A dataclass field that `define` turns into an absl flag of the default's type.
 
@@ -43,8 +44,16 @@ def flag(
       minimum: Smallest value allowed, for an int or a float.
       maximum: Largest value allowed, for an int or a float.
       words: What may stand in place of an int.
+      advanced: Whether --help leaves it to --help=all.
     """
-    metadata = dict(help=help_text, choices=choices, minimum=minimum, maximum=maximum, words=words)
+    metadata = dict(
+        help=help_text,
+        choices=choices,
+        minimum=minimum,
+        maximum=maximum,
+        words=words,
+        advanced=advanced,
+    )
     return dataclasses.field(default=default, metadata=metadata)
 
 

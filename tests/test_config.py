@@ -8,7 +8,7 @@ import textwrap
 import pytest
 from absl import flags as absl_flags
 
-from mgta_tf import config
+from mgta_tf import config, flagfiles
 from mgta_tf.config import flag, group
 
 
@@ -35,8 +35,7 @@ class Outer:
 def parse(*words):
     values = absl_flags.FlagValues()
     config.define(Outer, values)
-    absl_flags.DEFINE_string("flagfile", "", "", flag_values=values)
-    values(["program", *words])
+    values(flagfiles.expand(["program", *words]))
     return config.from_flags(Outer, values)
 
 
@@ -91,6 +90,7 @@ COMMAND = """
     class Config:
         \"\"\"Purpose of the group.\"\"\"
         size: int = flag(1, "Its unit.", minimum=0)
+        depth: int = flag(4, "Rarely set.", advanced=True)
 
     def main(config):
         if config.size == 1:
@@ -137,6 +137,11 @@ def test_help_groups_flags_by_purpose(tmp_path):
     done = command(tmp_path, "--help")
     assert done.returncode == 0
     assert "Purpose of the group.\n\n  --size=INT  (default 1)\n      Its unit." in done.stdout
+    assert "--depth" not in done.stdout
+    assert "--help=all also lists the advanced flags (1)." in done.stdout
+    everything = command(tmp_path, "--help=all").stdout
+    assert "  --depth=INT  (default 4)\n      Rarely set." in everything
+    assert "advanced" not in everything
 
 
 def test_good_flags_run(tmp_path):

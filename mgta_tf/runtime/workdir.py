@@ -10,6 +10,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from mgta_tf import config as config_lib
+from mgta_tf import flagfiles
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import checkpoints, files, hosts
 from mgta_tf.runtime.lock import lock
@@ -151,9 +152,8 @@ def load_config(flagfile: str, config_class: type) -> Any:
         raise UserError(f"{flagfile}: no such file; is its folder the --workdir of a run?")
     values = absl_flags.FlagValues()
     config_lib.define(config_class, values)
-    absl_flags.DEFINE_string("flagfile", "", "", flag_values=values)
     try:
-        values(["flagfile", f"--flagfile={flagfile}"])
-    except (absl_flags.Error, RecursionError, ValueError, OSError) as error:
+        values(flagfiles.expand(["flagfile", f"--flagfile={flagfile}"]))
+    except absl_flags.Error as error:
         raise UserError(f"{flagfile}: {' '.join(str(error).split())}") from None
     return config_lib.from_flags(config_class, values)

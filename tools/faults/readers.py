@@ -211,8 +211,9 @@ def _tables(folder: str) -> Reader:
 
 def _flagfiles(folder: str) -> Reader:
     path = os.path.join(folder, "flags.flagfile")
-    seed = "# a run\n" + config_lib.to_flagfile(TrainConfig()) + f"--flagfile={path}\n"
-    seeds = [seed.encode(), b"--width=0.5\n--blocks=1,1,1,1\n--noflip\n"]
+    run = "# a run\n" + config_lib.to_flagfile(TrainConfig())
+    short = "--width=0.5\n--blocks=1,1,1,1\n--noflip\n"
+    seeds = [text.encode() for text in (run, short, f"{short}--flagfile={path}\n")]
     return seeds, lambda data: load_config(_write(path, data), TrainConfig)
 
 

@@ -1,0 +1,97 @@
+"""Flagfiles: one flag a line, # for comments, --flagfile=OTHER for settings that several share.
+
+absl looks for an included flagfile in the current folder. Here it is looked for beside the file
+that includes it, so that a flagfile means the same from every folder and in an installed package.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from mgta_tf.errors import UserError
+
+DEEPEST = 8  # flagfiles within each other
+PACKAGE = os.path.dirname(os.path.abspath(__file__))  # it has the folder flags/
+
+# Flags of earlier versions, each with the default that it had. A flagfile of an old run has them.
+RETIRED: dict[str, str] = {}
+
+
+def expand(words: list[str]) -> list[str]:
+    """Command-line words with every --flagfile replaced by the flags in it, and no retired flags.
+
+    Raises:
+      UserError: a flagfile cannot be read or includes itself; or a retired flag has another value
+        than its old default.
+    """
+    return _without_retired(_included(words, within=()))
+
+
+def _included(words: list[str], within: tuple[str, ...]) -> list[str]:
+    """`words` of the innermost of the flagfiles `within`, or of the command line."""
+    expanded, rest = [], iter(words)
+    for word in rest:
+        name, _, value = word.partition("=")
+        if name not in ("--flagfile", "-flagfile"):
+            expanded.append(word)
+            continue
+        path = find(value or next(rest, ""), os.path.dirname(within[-1]) if within else "")
+        where = f"{within[-1]}: --flagfile={path}" if within else f"--flagfile={path}"
+        if os.path.abspath(path) in within:
+            raise UserError(f"{where}: includes itself")
+        if len(within) == DEEPEST:
+            raise UserError(f"{where}: more than {DEEPEST} flagfiles within each other")
+        expanded += _included(_flags_in(path, where), (*within, os.path.abspath(path)))
+    return expanded
+
+
+def find(name: str, folder: str = "") -> str:
+    """Path of a flagfile: `name` from `folder`, else flags/NAME.flagfile of the package."""
+    path = os.path.join(folder, os.path.expanduser(name))
+    own = os.path.join(PACKAGE, name)
+    if not os.path.exists(path) and name.startswith("flags/") and os.path.isfile(own):
+        return own
+    return path
+
+
+def _flags_in(path: str, where: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: not a text file") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{where}: {reason}") from None
+    return [line for line in lines if line and not line.startswith(("#", "//"))]
+
+
+def _without_retired(words: list[str]) -> list[str]:
+    """Drops retired flags that hold their old default, and says so in one line."""
+    kept, dropped = [], []
+    for word in words:
+        name, given, value = word.lstrip("-").partition("=")
+        if not given:  # as booleans are typed
+            name, value = (name[2:], "false") if name[2:] in RETIRED else (name, "true")
+        if name not in RETIRED or not word.startswith("-"):
+            kept.append(word)
+        elif not _equal(value, RETIRED[name]):
+            raise UserError(
+                f"--{name}={value}: this flag is retired, and only its old default "
+                f"{RETIRED[name]} can still be run; remove it"
+            )
+        else:
+            dropped.append(f"--{name}")
+    if dropped:
+        ignored = ", ".join(sorted(set(dropped)))
+        print(f"mgta_tf: retired flags at their old defaults, ignored: {ignored}", file=sys.stderr)
+    return kept
+
+
+def _equal(one: str, other: str) -> bool:
+    """Whether two values are the same, as text or as numbers."""
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return one.lower() == other.lower()

@@ -1,0 +1,89 @@
+"""Flagfiles: includes, retired flags, and the flagfiles of this repository."""
+
+import os
+import pathlib
+
+import pytest
+
+from mgta_tf import flagfiles
+from mgta_tf.errors import UserError
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_includes_are_found_beside_the_file_that_includes_them(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "base.flagfile").write_text("--width=1\n--margin=1\n")
+    (tmp_path / "a" / "one").write_text("# head\n--flagfile=../base.flagfile\n\n--margin=2\n")
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    words = ["train", "--seed=1", "--flagfile=../one", "--flip"]
+    expected = ["train", "--seed=1", "--width=1", "--margin=1", "--margin=2", "--flip"]
+    assert flagfiles.expand(words) == expected
+    absolute = str(tmp_path / "a" / "one")
+    assert flagfiles.expand(["train", "--seed=1", "--flagfile", absolute, "--flip"]) == expected
+
+
+def test_flags_of_the_package_are_found_from_every_folder_but_those_there_come_first(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    installed = flagfiles.expand(["--flagfile=flags/quickstart.flagfile"])
+    assert "--data_source=shapes" in installed
+    (tmp_path / "flags").mkdir()
+    (tmp_path / "flags" / "quickstart.flagfile").write_text("--seed=7\n")
+    assert flagfiles.expand(["--flagfile=flags/quickstart.flagfile"]) == ["--seed=7"]
+
+
+def test_flagfiles_that_include_themselves_are_refused(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text(f"--width=0.5\n--flagfile={other}\n")
+    other.write_text("--flagfile=one\n")
+    with pytest.raises(UserError, match=r"other: --flagfile=.*one: includes itself"):
+        flagfiles.expand([f"--flagfile={one}"])
+
+
+def test_flagfiles_within_each_other_end_somewhere(tmp_path):
+    for number in range(20):
+        (tmp_path / str(number)).write_text(f"--flagfile={number + 1}\n")
+    with pytest.raises(UserError, match="more than 8 flagfiles within each other"):
+        flagfiles.expand([f"--flagfile={tmp_path / '0'}"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00", "f.flagfile: not a text file"),
+        (b"--flagfile=a\x00b\n", "f.flagfile: --flagfile=.*null"),
+        (b"--flagfile=gone\n", "f.flagfile: --flagfile=.*gone: No such file"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, content, message):
+    path = tmp_path / "f.flagfile"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        flagfiles.expand([f"--flagfile={path}"])
+
+
+RETIRED = {"cluster_sampling": "0.0", "old_switch": "false", "old_word": "a,b"}
+
+
+def test_retired_flags_are_dropped_at_their_old_defaults_and_refused_otherwise(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(flagfiles, "RETIRED", RETIRED)
+    path = tmp_path / "flags.flagfile"
+    path.write_text("--cluster_sampling=0\n--noold_switch\n--old_word=a,b\n--seed=3\n")
+    assert flagfiles.expand([f"--flagfile={path}"]) == ["--seed=3"]
+    assert capsys.readouterr().err == (
+        "mgta_tf: retired flags at their old defaults, ignored: "
+        "--cluster_sampling, --old_switch, --old_word\n"
+    )
+    for line in ("--cluster_sampling=0.5", "--old_switch", "--old_word=b"):
+        path.write_text(f"--seed=3\n{line}\n")
+        with pytest.raises(UserError, match=rf"{line}.*: this flag is retired.*remove it"):
+            flagfiles.expand([f"--flagfile={path}"])
+
+
+def test_the_package_has_the_flagfiles_of_the_repository():
+    package = pathlib.Path(flagfiles.PACKAGE) / "flags"
+    assert sorted(os.listdir(package)) == sorted(os.listdir(ROOT / "flags"))
