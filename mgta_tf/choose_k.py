@@ -10,9 +10,12 @@ import dataclasses
 
 import numpy as np
 
-from mgta_tf import cli, clustering
-from mgta_tf.clustering import ClusterConfig, curve
+from mgta_tf import cli
+from mgta_tf.clustering import curve
 from mgta_tf.clustering.choose import CRITERIA, choose_k, parse_candidates
+from mgta_tf.clustering.config import ClusterConfig
+from mgta_tf.clustering.diagnostics import of_clusters
+from mgta_tf.clustering.features import collect, prepare
 from mgta_tf.clustering.lloyd import kmeans
 from mgta_tf.config import flag, group
 from mgta_tf.data.sources import DataConfig, open_source
@@ -45,7 +48,7 @@ def main(config: ChooseConfig) -> None:
         raise UserError("give --features, or --saved_model with --data_dir")
     candidates = parse_candidates(config.candidates, "candidates")
     features, truth = (load(config.features), None) if config.features else encode(config)
-    prepared = clustering.prepare(features, config.cluster)
+    prepared = prepare(features, config.cluster)
     choice = choose_k(prepared, candidates, config.criterion, config.seed)
     for row in choice.table:
         print("  ".join(f"{key} {value:.6g}" for key, value in row.items()))
@@ -53,7 +56,7 @@ def main(config: ChooseConfig) -> None:
     if choice.on_edge:
         print(choice.warning())
     found = kmeans(prepared, choice.best_k, config.seed, start=choice.start)
-    said = clustering.diagnostics(found, truth)
+    said = of_clusters(found, truth)
     print("its clusters: " + ", ".join(f"{k} {v:.4g}" for k, v in said.items() if v is not None))
     if config.plot:
         curve.draw(choice, config.plot)
@@ -111,7 +114,7 @@ def encode(config: ChooseConfig) -> tuple[np.ndarray, np.ndarray | None]:
     )
     flat = (x.reshape(len(x), -1, x.shape[-1]).mean(1) for x in flat)
     path = f"{config.output}.features.npy"
-    found = clustering.collect(flat, len(store), config.cluster.feature_budget_mb, path)
+    found = collect(flat, len(store), config.cluster.feature_budget_mb, path)
     return found, store.labels
 
 

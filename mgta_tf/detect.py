@@ -22,9 +22,9 @@ from mgta_tf import cli
 from mgta_tf.data import images
 from mgta_tf.detection.config import DetectConfig
 from mgta_tf.errors import UserError
-from mgta_tf.run import versions
 from mgta_tf.runtime.files import write_json
 from mgta_tf.runtime.workdir import Workdir, load_config, open_workdir
+from mgta_tf.training.summary import versions
 
 if TYPE_CHECKING:
     from mgta_tf.detection.training import Detector

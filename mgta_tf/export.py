@@ -20,8 +20,7 @@ from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.runtime.checkpoints import load_net, load_net_of_run
 from mgta_tf.runtime.files import write_json
 from mgta_tf.runtime.workdir import Workdir, load_config
-from mgta_tf.supervised import SupervisedConfig
-from mgta_tf.train import TrainConfig
+from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,12 +3,11 @@
   python -m mgta_tf.supervised --data_dir=tiny-imagenet-100 --workdir=runs/supervised
   python -m mgta_tf.export --workdir=runs/supervised --output=runs/supervised/saved_model
 
-A run that was interrupted goes on where it was when the same command is given again.
+An interrupted run resumes: rerun the same command.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -18,13 +17,11 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf import cli
-from mgta_tf.config import flag, group
 from mgta_tf.data import pipeline, sampler
-from mgta_tf.data.pipeline import AugmentConfig, Feed
-from mgta_tf.data.sources import DataConfig
+from mgta_tf.data.pipeline import Feed
+from mgta_tf.data.store import open_images
 from mgta_tf.errors import UserError
-from mgta_tf.models.encoder import ModelConfig, build_encoder
-from mgta_tf.run import DETERMINISTIC, MAX_SKIPPED_STEPS, versions
+from mgta_tf.models.encoder import build_encoder
 from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, save_net
 from mgta_tf.runtime.files import write_json
@@ -33,41 +30,12 @@ from mgta_tf.runtime.step_log import StepLog
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.tensorboard import TensorBoardWriter
 from mgta_tf.runtime.workdir import open_workdir
-from mgta_tf.train import open_images
 from mgta_tf.training import needs
-from mgta_tf.training.optimization import OptimizerConfig, build_optimizer, descend, learning_rate
+from mgta_tf.training.config import SupervisedConfig
+from mgta_tf.training.optimization import build_optimizer, descend, learning_rate
+from mgta_tf.training.summary import versions
 
 keras = tf.keras
-
-
-@dataclasses.dataclass(frozen=True)
-class SupervisedRunConfig:
-    """The run."""
-
-    workdir: str = flag("", "Folder for everything that the run leaves; resumes what it holds.")
-    seed: int = flag(1, "Of the weights and the batches.", minimum=0)
-    epochs: int = flag(100, "Passes over the images.", minimum=1)
-    batch_size: int = flag(64, "Images in a step.", minimum=1)
-    checkpoint_every_steps: int = flag(
-        0, "Steps between checkpoints within an epoch; there is one after each. 0: none.", minimum=0
-    )
-    checkpoint_every_secs: float = flag(
-        600.0, "Seconds between checkpoints within an epoch.", minimum=0.0
-    )
-    keep: int = flag(2, "Checkpoints that are kept.", minimum=1)
-    deterministic: bool = flag(False, DETERMINISTIC)
-    max_skipped_steps: int = flag(10, MAX_SKIPPED_STEPS, minimum=0)
-
-
-@dataclasses.dataclass(frozen=True)
-class SupervisedConfig:
-    """Everything that decides a run."""
-
-    run: SupervisedRunConfig = group(SupervisedRunConfig)
-    data: DataConfig = group(DataConfig)
-    augment: AugmentConfig = group(AugmentConfig)
-    model: ModelConfig = group(ModelConfig)
-    optimizer: OptimizerConfig = group(OptimizerConfig)
 
 
 class Classifier:
@@ -110,10 +78,11 @@ class Classifier:
 def main(config: SupervisedConfig) -> None:
     run = config.run
     workdir = open_workdir(run.workdir, config)
-    store = open_images(config.data, config.augment, workdir)
+    store = open_images(config.data, config.augment.image_size, workdir.skipped)
     if store.labels is None:
         raise UserError(
-            f"--data_dir={config.data.data_dir}: no classes in it; one folder a class is one"
+            f"--data_dir={config.data.data_dir}: no class labels found; "
+            "use one sub-folder per class"
         )
     if run.deterministic:
         tf.config.experimental.enable_op_determinism()

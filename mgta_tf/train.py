@@ -3,86 +3,66 @@
   python -m mgta_tf.train --flagfile=flags/quickstart.flagfile --workdir=runs/quickstart
   python -m mgta_tf.train --data_dir=PHOTOS --workdir=runs/mine --num_clusters=100
 
-A run that was interrupted goes on where it was when the same command is given again.
+An interrupted run resumes: rerun the same command.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
+
+import numpy as np
 
 from mgta_tf import cli
-from mgta_tf.clustering import ClusterConfig
-from mgta_tf.config import group
-from mgta_tf.data.pipeline import AugmentConfig
-from mgta_tf.data.sampler import BatchConfig
-from mgta_tf.data.sources import DataConfig, open_source
-from mgta_tf.data.store import ImageStore, load_store
-from mgta_tf.models.encoder import ModelConfig
-from mgta_tf.run import Run, RunConfig
-from mgta_tf.runtime.strategy import DeviceConfig
-from mgta_tf.runtime.workdir import Workdir, open_workdir
-from mgta_tf.training import guidance
-from mgta_tf.training.guidance import GuidanceConfig
-from mgta_tf.training.losses import LossConfig
-from mgta_tf.training.optimization import OptimizerConfig
+from mgta_tf.data.store import open_images
+from mgta_tf.runtime.workdir import open_workdir
+from mgta_tf.training import guidance, labeller, trainer
+from mgta_tf.training.config import TrainConfig
+from mgta_tf.training.guidance import Turn
+from mgta_tf.training.labeller import Labelling
+from mgta_tf.training.session import Session
+from mgta_tf.training.visualizer import Visualizer
 
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a run."""
-
-    run: RunConfig = group(RunConfig)
-    data: DataConfig = group(DataConfig)
-    augment: AugmentConfig = group(AugmentConfig)
-    model: ModelConfig = group(ModelConfig)
-    loss: LossConfig = group(LossConfig)
-    batch: BatchConfig = group(BatchConfig)
-    guidance: GuidanceConfig = group(GuidanceConfig)
-    cluster: ClusterConfig = group(ClusterConfig)
-    optimizer: OptimizerConfig = group(OptimizerConfig)
-    device: DeviceConfig = group(DeviceConfig)
+Labeller = Callable[[Session, Turn, np.ndarray], Labelling]
 
 
 def main(config: TrainConfig) -> None:
+    train(config)
+
+
+def train(config: TrainConfig, label: Labeller = labeller.label) -> Session:
+    """Trains N1 and N2 from the images to the last checkpoint.
+
+    Args:
+      config: Everything that decides the run.
+      label: Makes the pseudo labels of a turn's images; an experiment may pass another.
+
+    Returns:
+      The session at its end.
+
+    Raises:
+      UserError: the input, the flags or the disk are at fault.
+    """
     workdir = open_workdir(config.run.workdir, config)
-    store = open_images(config.data, config.augment, workdir)
-    schedule = list(guidance.turns(config.guidance))
-    run = Run(config, workdir, store, schedule)
-    nets, labels = run.nets, run.labels
-    first_turn, first_step = run.restore()
+    store = open_images(config.data, config.augment.image_size, workdir.skipped)
+    session = Session.open(config, workdir, store)
+    view = Visualizer(session)
+    nets, labels = session.nets, session.labels
 
     # The algorithm: §3.4 and §4.2 as one sequence of GLPs and TMPs.
-    for number, turn in enumerate(schedule[first_turn:], first_turn):
+    for number, turn in session.turns_left():
         images = guidance.images_of(turn, len(store), config.guidance, config.run.seed)
         if turn.process == "GLP":
-            labels[turn.half] = run.cluster(turn, images, run.encode(nets[turn.net], images))
+            found = label(session, turn, images)
+            session.keep_labels(turn, images, found.labels, found.clusters)
+            row = view.labelling(number, images, found)
         else:
-            start = first_step if number == first_turn else 0
-            run.fit(number, nets[turn.net], images, labels.get(turn.half), start)
+            trained = trainer.train(session, number, images, labels.get(turn.half), view.point)
             if turn.stage == "iae":
-                run.copy(nets[0], nets[1])
-        run.finish(number)
-    run.report()
-
-
-def open_images(data: DataConfig, augment: AugmentConfig, workdir: Workdir) -> ImageStore:
-    """Finds the images, checks each of them once, says what was found."""
-    store = load_store(
-        open_source(data),
-        size=data.load_size or augment.image_size,
-        policy=data.resize_policy,
-        cache_budget_mb=data.cache_budget_mb,
-        max_bad_fraction=data.max_bad_fraction,
-        max_pixels=data.max_image_pixels,
-        skipped_file=workdir.skipped,
-    )
-    where = "in memory" if store.pixels is not None else "read as they are needed"
-    print(
-        f"{store.format}: {len(store)} images of {store.size} px, {where}; "
-        f"{len(store.skipped)} skipped",
-        flush=True,
-    )
-    return store
+                nets[1].copy_weights(nets[0])
+            row = view.training(number, trained)
+        session.finish(number, row)
+    session.close()
+    return session
 
 
 if __name__ == "__main__":

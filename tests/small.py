@@ -1,7 +1,7 @@
 """The smallest run with all stages, which the tests of commands share."""
 
 from mgta_tf import config as config_lib
-from mgta_tf import train
+from mgta_tf.training.config import TrainConfig
 
 FLAGS = {
     "data_source": "shapes",
@@ -23,4 +23,4 @@ FLAGS = {
 
 
 def config_of(workdir, **flags):
-    return config_lib.from_dict(train.TrainConfig, {**FLAGS, "workdir": str(workdir), **flags})
+    return config_lib.from_dict(TrainConfig, {**FLAGS, "workdir": str(workdir), **flags})

@@ -10,7 +10,7 @@ from mgta_tf import config as config_lib
 from mgta_tf import export, supervised
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import checkpoints
-from mgta_tf.supervised import SupervisedConfig
+from mgta_tf.training.config import SupervisedConfig
 
 FLAGS = {
     "data_source": "shapes",

@@ -20,7 +20,7 @@ from mgta_tf.detection.config import DetectConfig
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import checkpoints
 from mgta_tf.runtime.workdir import Workdir, load_config
-from mgta_tf.supervised import SupervisedConfig
+from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
 
 def weights(workdir, index):
@@ -73,7 +73,7 @@ def test_labels_are_those_of_the_halves(finished):
 
 
 def test_the_flagfile_it_leaves_is_the_run(finished):
-    assert load_config(str(finished / "flags.flagfile"), train.TrainConfig) == config_of(finished)
+    assert load_config(str(finished / "flags.flagfile"), TrainConfig) == config_of(finished)
 
 
 def test_tensorboard_shows_both_nets(finished):
@@ -379,7 +379,7 @@ def test_one_line_for_bad_input(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(glob.glob("flags/*.flagfile")))
 def test_every_flagfile_resolves_and_says_what_it_is(path):
-    config_class = train.TrainConfig
+    config_class = TrainConfig
     for word, other in (("supervised", SupervisedConfig), ("_c4", DetectConfig)):
         config_class = other if word in path else config_class
     assert dataclasses.is_dataclass(load_config(path, config_class))

@@ -4,19 +4,51 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mgta_tf.clustering.clusters import Clusters, clusters_of
+from mgta_tf.clustering.choose import Choice, choose_k, parse_candidates
+from mgta_tf.clustering.clusters import NOISE, Clusters, clusters_of
+from mgta_tf.clustering.config import ClusterConfig
+from mgta_tf.clustering.features import prepare
+from mgta_tf.clustering.journal import Journal
 from mgta_tf.clustering.lloyd import Start, kmeans
 from mgta_tf.errors import UserError
 
-if TYPE_CHECKING:
-    from mgta_tf.clustering import ClusterConfig
-    from mgta_tf.clustering.journal import Journal
+Clusterer = Callable[[np.ndarray, int, int, ClusterConfig], Clusters]
 
-Clusterer = Callable[[np.ndarray, int, int, "ClusterConfig"], Clusters]
+
+def cluster(
+    features: np.ndarray,
+    config: ClusterConfig,
+    seed: int,
+    chosen: int | None = None,
+    journal: Journal | None = None,
+) -> tuple[Clusters, Choice | None]:
+    """Groups features into clusters: the pseudo labels of GLP, and how K was chosen, if it was.
+
+    Args:
+      features: float32 [N, D], in memory or memory-mapped.
+      config: K, and what is done to the features first: PCA (whitened), then length 1.
+      seed: Of the start.
+      chosen: The K that `--num_clusters=auto` took before.
+      journal: Keeps the steps of k-means, so that a kill does not cost them.
+
+    Raises:
+      UserError: values that are not finite, features that are all equal, or K above the number of
+        distinct points.
+    """
+    features = prepare(features, config)
+    k, choice = config.num_clusters, None
+    if config.clusterer == "hdbscan":
+        k = 0
+    elif k == "auto" and chosen:
+        k = chosen
+    elif isinstance(k, str):
+        choice = choose_k(features, parse_candidates(config.k_candidates), config.k_criterion, seed)
+        k = choice.best_k
+    start = choice.start if choice else None
+    return run_clusterer(features, int(k), seed, config, start, journal), choice
 
 
 def run_clusterer(
@@ -86,3 +118,20 @@ CLUSTERERS: dict[str, Clusterer] = {
     "minibatch_kmeans": _minibatch,
     "hdbscan": _hdbscan,
 }
+
+
+def core(labels: np.ndarray, distances: np.ndarray, fraction: float) -> np.ndarray:
+    """The labels of the share of every cluster that is nearest to its centroid, NOISE elsewhere.
+
+    labels: int32 [n]. distances: [n], to the own centroid. A cluster of m keeps ⌈fraction · m⌉.
+    """
+    kept = np.full(len(labels), NOISE, np.int32)
+    known = np.flatnonzero(labels >= 0)
+    own = labels[known]
+    order = np.lexsort((distances[known], own))
+    sizes = np.bincount(own)
+    rank = np.empty(len(known), np.int64)
+    rank[order] = np.arange(len(known)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    near = rank < np.ceil(fraction * sizes)[own]
+    kept[known[near]] = own[near]
+    return kept

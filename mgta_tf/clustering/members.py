@@ -1,4 +1,4 @@
-"""Which images show what a clustering is like: of four telling clusters, and of every cluster."""
+"""Images that show what a clustering is like: of four representative clusters, and of all."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from mgta_tf.clustering.clusters import NOISE
 
-SHOWN = 8  # images at either end of a telling cluster
+SHOWN = 8  # images at either end of a representative cluster
 
 
 @dataclasses.dataclass(frozen=True)
-class Telling:
+class RepresentativeCluster:
     """A cluster worth a look. kind: why. rows: [≤ SHOWN] nearest to the centroid first, then
     [≤ SHOWN] farthest last; a small cluster has no farthest that are not among the nearest.
     """
@@ -23,6 +23,15 @@ class Telling:
     mean_distance: float
     nearest: np.ndarray
     farthest: np.ndarray
+
+    def about(self) -> dict[str, str | int | float]:
+        """What the history keeps of it."""
+        return {
+            "kind": self.kind,
+            "cluster": self.cluster,
+            "images": self.images,
+            "mean_distance": self.mean_distance,
+        }
 
 
 def ranked(labels: np.ndarray, distances: np.ndarray) -> list[np.ndarray]:
@@ -36,7 +45,7 @@ def ranked(labels: np.ndarray, distances: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.cumsum(sizes)[:-1])
 
 
-def telling(labels: np.ndarray, distances: np.ndarray) -> list[Telling]:
+def representative(labels: np.ndarray, distances: np.ndarray) -> list[RepresentativeCluster]:
     """The largest cluster, that of median size, the smallest, and the tightest: the one of two
     images or more whose mean distance to the centroid is smallest.
     """
@@ -52,7 +61,7 @@ def telling(labels: np.ndarray, distances: np.ndarray) -> list[Telling]:
         "tightest": int(np.argmin(mean)) if np.isfinite(mean).any() else held[-1],
     }
     return [
-        Telling(
+        RepresentativeCluster(
             kind,
             int(cluster),
             int(sizes[cluster]),

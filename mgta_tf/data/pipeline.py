@@ -191,6 +191,7 @@ class Feed:
     def __init__(self, store, batch_size: int, strategy: tf.distribute.Strategy):
         """store: an `ImageStore`, or what else has `size` and `batch`."""
         self._store = store
+        self.batch_size = batch_size
         self._rows: Iterator[Any] = iter(())
         self._error: Exception | None = None
         self._part = batch_size // strategy.num_replicas_in_sync

@@ -12,7 +12,7 @@ import numpy as np
 
 from mgta_tf.data import images
 from mgta_tf.data.images import BadImage
-from mgta_tf.data.sources import Source
+from mgta_tf.data.sources import DataConfig, Source, open_source
 from mgta_tf.errors import UserError, printable
 
 ALIGNMENT = 64  # bytes, of the memory that TensorFlow takes as its own
@@ -68,6 +68,35 @@ class ImageStore:
                 f"{self.names[index]}: was readable when the run began and is not now ({error}); "
                 "restore it and give the same command again"
             ) from None
+
+
+def open_images(data: DataConfig, size: int, skipped_file: str = "") -> ImageStore:
+    """Finds the images, checks each of them once, says what was found.
+
+    Args:
+      data: Where they are; `--load_size`, where given, is the size to store.
+      size: Pixels per side to store otherwise.
+      skipped_file: Written with a line "name<TAB>reason" for every image that cannot be used.
+
+    Raises:
+      UserError: there are none, or too many are bad.
+    """
+    store = load_store(
+        open_source(data),
+        size=data.load_size or size,
+        policy=data.resize_policy,
+        cache_budget_mb=data.cache_budget_mb,
+        max_bad_fraction=data.max_bad_fraction,
+        max_pixels=data.max_image_pixels,
+        skipped_file=skipped_file,
+    )
+    where = "in memory" if store.pixels is not None else "read as they are needed"
+    print(
+        f"{store.format}: {len(store)} images of {store.size} px, {where}; "
+        f"{len(store.skipped)} skipped",
+        flush=True,
+    )
+    return store
 
 
 def load_store(

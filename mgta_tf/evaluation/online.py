@@ -1,4 +1,4 @@
-"""A quick judgement while a run trains: the probe's judges on the run's own labelled images."""
+"""A quick evaluation while a run trains: the probe's, on the run's own labelled images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def choose(labels: np.ndarray, limit: int) -> np.ndarray:
     return np.sort(first).astype(np.int32)
 
 
-def judge(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def evaluate(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Trains on every other image of each class, tests on the rest.
 
     Args:

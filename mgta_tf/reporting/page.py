@@ -198,15 +198,15 @@ def reconstructions(run: Record) -> list[dict[str, Any]]:
 
 
 def galleries(run: Record) -> list[dict[str, Any]]:
-    """The telling clusters of the labellings: `name`, and a row with a `picture` for each."""
+    """Representative clusters by labelling: `name`, and a row with a `picture` for each."""
     found = []
     for row in thinned(run.labellings):
         path = run.workdir.gallery(row["round"], row["net"] - 1)
-        if os.path.exists(path) and "telling" in row:
+        if os.path.exists(path) and row["representative"]:
             with Image.open(path) as sheet:
                 rows = [
-                    {**one, "picture": _strip(sheet, number, len(row["telling"]))}
-                    for number, one in enumerate(row["telling"])
+                    {**one, "picture": _strip(sheet, number, len(row["representative"]))}
+                    for number, one in enumerate(row["representative"])
                 ]
             found.append({"name": figures.labelling_name(row), "rows": rows, "shown": SHOWN})
     return found

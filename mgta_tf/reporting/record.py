@@ -16,8 +16,7 @@ from mgta_tf import config as config_lib
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 from mgta_tf.runtime.workdir import Workdir, load_config
-from mgta_tf.supervised import SupervisedConfig
-from mgta_tf.train import TrainConfig
+from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
 CURVES = (
     "reconstruction_loss",
@@ -89,8 +88,12 @@ class Record:
 
     @property
     def labellings(self) -> list[dict[str, Any]]:
-        """The GLPs that are done."""
-        return self.summary.get("labellings", [])
+        """The GLPs that are done. Runs before version 0.2 say `telling` for `representative`."""
+        rows = self.summary.get("labellings", [])
+        return [
+            {"representative": row["representative"], **row} if "telling" in row else row
+            for row in rows
+        ]
 
 
 def read(path: str) -> Record:

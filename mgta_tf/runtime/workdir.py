@@ -74,7 +74,7 @@ class Workdir:
         return self._picture(round_number, net, "reconstruction")
 
     def gallery(self, round_number: int, net: int) -> str:
-        """Where the picture of the telling clusters that net `net` made in a round is kept."""
+        """Where the picture of representative clusters of net `net` in a round is kept."""
         return self._picture(round_number, net, "clusters")
 
     def _picture(self, round_number: int, net: int, what: str) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,16 @@ class Turn:
     half: int | None
     epochs: int = 0
     lambda1: float = 0.0
+
+    def about(self) -> dict[str, Any]:
+        """What a row of the history says of its turn; net counts from 1, as in the paper."""
+        return {
+            "process": self.process,
+            "stage": self.stage,
+            "round": self.round,
+            "net": self.net + 1,
+            "half": self.half,
+        }
 
     def __str__(self) -> str:
         where = {"iae": "IAE", "final": "final"}.get(self.stage, f"round {self.round}")
@@ -138,6 +149,13 @@ def halves(num_images: int, round_number: int, config: GuidanceConfig, seed: int
     order = np.random.default_rng([seed, 0x5B117, split]).permutation(num_images).astype(np.int32)
     middle = num_images // 2
     return [np.sort(order[:middle]), np.sort(order[middle:])]
+
+
+def count_images(turn: Turn, num_images: int) -> int:
+    """How many images a turn is about: all, or a half."""
+    if turn.half is ALL:
+        return num_images
+    return num_images // 2 if turn.half == 0 else num_images - num_images // 2
 
 
 def images_of(turn: Turn, num_images: int, config: GuidanceConfig, seed: int) -> np.ndarray:

@@ -100,25 +100,26 @@ class Learner:
         outputs = self.model(seen, training=True)
         return losses.total_loss(targets, outputs, labels, lambda1, self._loss, draws)
 
-    def encode(
-        self, feed: Feed, images: np.ndarray, endpoint: str, batch_size: int
-    ) -> Iterator[np.ndarray]:
+    def copy_weights(self, other: Learner) -> None:
+        """Takes the weights of another net: both nets "copy the parameters of IAE" (§3.4)."""
+        self.model.set_weights(other.model.get_weights())
+
+    def encode(self, feed: Feed, images: np.ndarray, endpoint: str) -> Iterator[np.ndarray]:
         """The encoding half of GLP, §3.2: features of images without augmentation.
 
         Args:
           feed: Where the images come from.
           images: [n] their indices.
           endpoint: 'embedding', or 'res2' … 'res5', averaged over their pixels.
-          batch_size: The feed's.
 
         Yields:
-          float32 [b, D], in the order of `images`; b is the batch size but for the last.
+          float32 [b, D], in the order of `images`; b is the feed's batch size but for the last.
         """
-        plan = np.resize(images, (-(-len(images) // batch_size), batch_size))
+        size = feed.batch_size
+        plan = np.resize(images, (-(-len(images) // size), size))
         no_labels = np.full(int(images.max()) + 1, -1, np.int32)
-        for first, batch in zip(
-            range(0, len(images), batch_size), feed.batches(plan, no_labels, seed=[0])
-        ):
+        batches = feed.batches(plan, no_labels, seed=[0])
+        for first, batch in zip(range(0, len(images), size), batches):
             features = self._encode_step(batch[0], endpoint)
             yield features.numpy()[: len(images) - first]
 

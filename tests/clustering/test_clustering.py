@@ -8,9 +8,12 @@ from sklearn.datasets import make_blobs
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from mgta_tf import clustering
-from mgta_tf.clustering import ClusterConfig, clusters
+from mgta_tf.clustering import clusters
+from mgta_tf.clustering.clusterers import cluster, core
 from mgta_tf.clustering.clusters import clusters_of
+from mgta_tf.clustering.config import ClusterConfig, check
+from mgta_tf.clustering.diagnostics import of_clusters
+from mgta_tf.clustering.features import collect, prepare
 from mgta_tf.errors import UserError
 
 CONFIG = ClusterConfig()
@@ -28,37 +31,37 @@ def batches_of(array, size):
 
 def test_features_are_collected_in_order_in_memory_or_in_a_file(features, tmp_path):
     path = str(tmp_path / "features" / "f.npy")
-    small = clustering.collect(batches_of(features, 64), 300, budget_mb=1, path=path)
+    small = collect(batches_of(features, 64), 300, budget_mb=1, path=path)
     np.testing.assert_array_equal(small, features)
     assert not isinstance(small, np.memmap)
     wide = np.tile(features, (1, 30))  # 1.4 MiB
-    large = clustering.collect(batches_of(wide, 64), 300, budget_mb=1, path=path)
+    large = collect(batches_of(wide, 64), 300, budget_mb=1, path=path)
     assert isinstance(large, np.memmap)
     np.testing.assert_array_equal(large, wide)
 
 
 def test_pca_whitened_is_scikit_learns(features):
     config = dataclasses.replace(CONFIG, cluster_pca_dim=5)
-    ours = clustering.prepare(features, config)
+    ours = prepare(features, config)
     exact = PCA(5, whiten=True, svd_solver="full").fit_transform(features.astype(np.float64))
     np.testing.assert_allclose(np.abs(ours), np.abs(exact), rtol=1e-2, atol=1e-2)
     np.testing.assert_allclose(ours.std(0), 1, rtol=1e-2)
-    plain = clustering.prepare(features, dataclasses.replace(config, cluster_pca_whiten=False))
+    plain = prepare(features, dataclasses.replace(config, cluster_pca_whiten=False))
     assert plain.std(0)[0] > 2
 
 
 def test_length_one_comes_last(features):
     config = dataclasses.replace(CONFIG, cluster_pca_dim=5, cluster_l2_normalize=True)
-    lengths = np.linalg.norm(clustering.prepare(features, config), axis=1)
+    lengths = np.linalg.norm(prepare(features, config), axis=1)
     np.testing.assert_allclose(lengths, 1, rtol=1e-5)
 
 
 def test_a_collapsed_or_diverged_net_is_named(features):
     with pytest.raises(UserError, match="all features are equal"):
-        clustering.prepare(np.ones((9, 3), np.float32), CONFIG)
+        prepare(np.ones((9, 3), np.float32), CONFIG)
     features[7, 3] = np.nan
     with pytest.raises(UserError, match="NaN"):
-        clustering.prepare(features, CONFIG)
+        prepare(features, CONFIG)
 
 
 def found_of(labels, features=None):
@@ -71,7 +74,7 @@ def test_diagnostics():
     found = found_of([0, 0, 0, 0, 1, 1, 2, 2])
     truth = np.array([0, 0, 0, 1, 1, 1, 0, 0])
     previous = np.array([5, 5, 5, 5, 3, 3, -1, -1])
-    said = clustering.diagnostics(found, truth, previous)
+    said = of_clusters(found, truth, previous)
     assert (said["largest"], said["median"], said["smallest"]) == (4, 2.0, 2)
     assert (said["num_clusters"], said["noise"], said["largest_fraction"]) == (3, 0, 0.5)
     assert said["nmi_previous"] == pytest.approx(1)  # among the six that had a label
@@ -79,17 +82,17 @@ def test_diagnostics():
     assert said["nmi_truth"] == pytest.approx(normalized_mutual_info_score(truth, found.labels))
     assert said["ari_truth"] == pytest.approx(adjusted_rand_score(truth, found.labels))
     assert said["purity"] == pytest.approx(7 / 8)  # 3 of 4, 2 of 2, 2 of 2
-    alone = clustering.diagnostics(found)
+    alone = of_clusters(found)
     assert [alone[k] for k in ("nmi_truth", "ari_truth", "purity", "nmi_previous")] == [None] * 4
 
 
 def test_noise_counts_for_nothing():
-    said = clustering.diagnostics(found_of([0, 0, 1, 1, -1, -1]), np.array([3, 3, 4, 4, 3, 4]))
+    said = of_clusters(found_of([0, 0, 1, 1, -1, -1]), np.array([3, 3, 4, 4, 3, 4]))
     assert (said["noise"], said["num_clusters"], said["smallest"]) == (2, 2, 2)
     assert said["nmi_truth"] == said["ari_truth"] == said["purity"] == pytest.approx(1)
     labels = np.array([1, -1, 1, 0], np.int32)
     distances = np.array([2.0, np.inf, 1.0, 5.0])
-    np.testing.assert_array_equal(clustering.core(labels, distances, 0.5), [-1, -1, 1, 0])
+    np.testing.assert_array_equal(core(labels, distances, 0.5), [-1, -1, 1, 0])
 
 
 def test_clusters_of_labels_are_hand_worked():
@@ -122,7 +125,7 @@ def blobs(count=7, each=60):
 def test_every_clusterer_finds_blobs(flags):
     points, truth = blobs()
     config = dataclasses.replace(CONFIG, **flags)
-    found, choice = clustering.cluster(points.astype(np.float32), config, seed=1)
+    found, choice = cluster(points.astype(np.float32), config, seed=1)
     known = found.labels >= 0
     assert known.mean() > 0.9
     assert adjusted_rand_score(truth[known], found.labels[known]) > 0.99
@@ -134,17 +137,17 @@ def test_hdbscan_leaves_what_lies_between_out():
     far = np.random.default_rng(1).uniform(-200, 200, (40, 6))
     config = dataclasses.replace(CONFIG, clusterer="hdbscan")
     both = np.concatenate([points, far]).astype(np.float32)
-    found, _ = clustering.cluster(both, config, seed=1)
-    assert (found.labels[len(points) :] == clustering.NOISE).mean() > 0.9
+    found, _ = cluster(both, config, seed=1)
+    assert (found.labels[len(points) :] == clusters.NOISE).mean() > 0.9
 
 
 def test_auto_is_chosen_once_adaptive_each_time():
     points = blobs()[0].astype(np.float32)
     config = dataclasses.replace(CONFIG, num_clusters="auto", k_candidates="3:12:10")
-    found, choice = clustering.cluster(points, config, seed=1, chosen=4)
+    found, choice = cluster(points, config, seed=1, chosen=4)
     assert (len(found.centroids), choice) == (4, None)
     config = dataclasses.replace(config, num_clusters="adaptive")
-    found, choice = clustering.cluster(points, config, seed=1, chosen=4)
+    found, choice = cluster(points, config, seed=1, chosen=4)
     assert len(found.centroids) == choice.best_k == 7
 
 
@@ -158,29 +161,29 @@ def test_auto_is_chosen_once_adaptive_each_time():
 )
 def test_too_many_clusters_are_refused_before_training(flags, message):
     with pytest.raises(UserError, match=message):
-        clustering.check(dataclasses.replace(CONFIG, **flags), 50)
+        check(dataclasses.replace(CONFIG, **flags), 50)
 
 
 def test_features_on_disk_are_prepared_on_disk_and_give_the_same_clusters(tmp_path, monkeypatch):
     monkeypatch.setattr(clusters, "CHUNK_VALUES", 100 * 64)  # 100 points a chunk
     rng = np.random.default_rng(0)
     wide = (blobs()[0] @ rng.normal(size=(6, 64))).astype(np.float32)
-    mapped = clustering.collect(batches_of(wide, 64), len(wide), 0, str(tmp_path / "f" / "x.npy"))
+    mapped = collect(batches_of(wide, 64), len(wide), 0, str(tmp_path / "f" / "x.npy"))
     assert isinstance(mapped, np.memmap)
     config = dataclasses.replace(
         CONFIG, num_clusters=7, cluster_pca_dim=5, cluster_l2_normalize=True
     )
-    prepared = clustering.prepare(mapped, config)
+    prepared = prepare(mapped, config)
     assert isinstance(prepared, np.memmap)
     assert prepared.shape == (len(wide), 5)
     np.testing.assert_allclose(np.linalg.norm(prepared, axis=1), 1, rtol=1e-5)
-    here, there = (clustering.cluster(x, config, seed=1)[0].labels for x in (wide, mapped))
+    here, there = (cluster(x, config, seed=1)[0].labels for x in (wide, mapped))
     assert adjusted_rand_score(here, there) > 0.99
 
 
 def test_the_core_of_a_cluster_is_its_nearest_share():
     labels = np.array([0, 1, 0, 1, 0, 1, 0, 2], np.int32)
     distances = np.array([4.0, 1.0, 1.0, 3.0, 2.0, 2.0, 3.0, 9.0])
-    half = clustering.core(labels, distances, 0.5)  # 2 of 4, 2 of 3, 1 of 1
+    half = core(labels, distances, 0.5)  # 2 of 4, 2 of 3, 1 of 1
     np.testing.assert_array_equal(half, [-1, 1, 0, -1, 0, 1, -1, 2])
-    np.testing.assert_array_equal(clustering.core(labels, distances, 1.0), labels)
+    np.testing.assert_array_equal(core(labels, distances, 1.0), labels)

@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from mgta_tf import clustering
-from mgta_tf.clustering import ClusterConfig
+from mgta_tf.clustering.clusterers import cluster
+from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.clustering.journal import Journal
 from mgta_tf.runtime import preemption
 
@@ -36,13 +36,13 @@ class Mortal(Journal):
 @pytest.mark.parametrize("k", [40, "auto"])
 def test_killed_again_and_again_it_gives_the_same_clusters(tmp_path, k):
     config = CONFIG if k == 40 else ClusterConfig(num_clusters="auto", k_candidates="30,40,50")
-    expected, _ = clustering.cluster(POINTS, config, seed=3)
+    expected, _ = cluster(POINTS, config, seed=3)
     assert expected.steps > 6
     path, seen = str(tmp_path / "kmeans.npz"), []
     for life in (1, 2, 3, 1000):
         journal = Mortal(path, life)
         try:
-            found, _ = clustering.cluster(POINTS, config, 3, journal=journal)
+            found, _ = cluster(POINTS, config, 3, journal=journal)
         except Killed:
             assert os.path.exists(path)
         seen += journal.steps
@@ -57,14 +57,14 @@ def test_killed_again_and_again_it_gives_the_same_clusters(tmp_path, k):
 def test_what_belongs_to_another_clustering_is_not_used(tmp_path, what):
     path = str(tmp_path / "kmeans.npz")
     with pytest.raises(Killed):
-        clustering.cluster(POINTS, CONFIG, 3, journal=Mortal(path, 2))
+        cluster(POINTS, CONFIG, 3, journal=Mortal(path, 2))
     if what == "damage":
         with open(path, "r+b") as file:
             file.truncate(os.path.getsize(path) // 2)
     points, seed = POINTS + (what == "points"), 3 + (what == "seed")
     journal = Mortal(path, 1000)
-    found, _ = clustering.cluster(points, CONFIG, seed, journal=journal)
-    expected, _ = clustering.cluster(points, CONFIG, seed)
+    found, _ = cluster(points, CONFIG, seed, journal=journal)
+    expected, _ = cluster(points, CONFIG, seed)
     assert journal.steps[0] == 1
     np.testing.assert_array_equal(found.labels, expected.labels)
 
@@ -73,5 +73,5 @@ def test_it_saves_and_leaves_when_it_must(tmp_path, monkeypatch):
     path = str(tmp_path / "kmeans.npz")
     monkeypatch.setattr(preemption, "_received", 15)
     with pytest.raises(preemption.Stopped):
-        clustering.cluster(POINTS, CONFIG, 3, journal=Journal(path, every_secs=1e9))
+        cluster(POINTS, CONFIG, 3, journal=Journal(path, every_secs=1e9))
     assert os.path.exists(path)

@@ -13,8 +13,8 @@ def test_members_are_ranked_by_distance():
     assert [list(rows) for rows in members.ranked(LABELS, DISTANCES)] == [[3, 5, 0], [2, 1], [4]]
 
 
-def test_the_telling_clusters():
-    found = {one.kind: one for one in members.telling(LABELS, DISTANCES)}
+def test_the_representative_clusters():
+    found = {one.kind: one for one in members.representative(LABELS, DISTANCES)}
     assert {kind: one.cluster for kind, one in found.items()} == {
         "largest": 0,
         "median": 1,
@@ -29,14 +29,14 @@ def test_the_telling_clusters():
 
 def test_the_two_ends_do_not_overlap():
     labels, distances = np.zeros(12, np.int32), np.arange(12, dtype=np.float32)
-    (one, *_) = members.telling(labels, distances)
+    (one, *_) = members.representative(labels, distances)
     assert list(one.nearest) == list(range(8))
     assert list(one.farthest) == [8, 9, 10, 11]
 
 
 def test_numbers_without_an_image_are_passed_over():
     labels = np.array([5, 5, 2], np.int32)
-    found = {one.kind: one for one in members.telling(labels, np.ones(3, np.float32))}
+    found = {one.kind: one for one in members.representative(labels, np.ones(3, np.float32))}
     assert {one.cluster for one in found.values()} == {2, 5}
 
 

@@ -17,9 +17,9 @@ def test_features_that_tell_all_and_features_that_tell_nothing():
     labels = np.repeat(np.arange(5), 40)
     clear = np.eye(5, dtype=np.float32)[labels] + rng.normal(0, 0.05, (200, 5)).astype(np.float32)
     noise = rng.normal(size=(200, 5)).astype(np.float32)
-    assert online.judge(clear, labels) == {
+    assert online.evaluate(clear, labels) == {
         "probe_map": pytest.approx(100),
         "probe_top1": 100.0,
         "probe_knn": 100.0,
     }
-    assert all(value < 45 for value in online.judge(noise, labels).values())
+    assert all(value < 45 for value in online.evaluate(noise, labels).values())

@@ -12,7 +12,7 @@ import tensorflow as tf
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import hosts
 from mgta_tf.runtime.workdir import open_workdir
-from mgta_tf.supervised import SupervisedConfig
+from mgta_tf.training.config import SupervisedConfig
 from tools.faults import run as faults
 
 
@@ -70,7 +70,7 @@ def test_only_the_chief_takes_the_lock(monkeypatch, tmp_path):
     program = (
         "import sys, time\n"
         "from mgta_tf.runtime.workdir import open_workdir\n"
-        "from mgta_tf.supervised import SupervisedConfig\n"
+        "from mgta_tf.training.config import SupervisedConfig\n"
         "open_workdir(sys.argv[1], SupervisedConfig())\n"
         "print('has it', flush=True)\n"
         "time.sleep(600)\n"

@@ -5,7 +5,7 @@ import pytest
 from mgta_tf import config as config_lib
 from mgta_tf.errors import UserError, one_line
 from mgta_tf.runtime.workdir import Workdir, load_config, open_workdir
-from mgta_tf.train import TrainConfig
+from mgta_tf.training.config import TrainConfig
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_in_16_bits_the_losses_are_those_of_float32(kind, exact):
         if not row["skipped"]:
             assert 0.5 < row["gradient_norm"] / expected["gradient_norm"] < 2  # not times a scale
     assert net.optimizer.iterations == sum(not row["skipped"] for row in rows)
-    features = next(net.encode(Feed(Store(), 8, strategy), np.arange(8), "res4", 8))
+    features = next(net.encode(Feed(Store(), 8, strategy), np.arange(8), "res4"))
     assert features.dtype == np.float32
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
@@ -199,7 +199,7 @@ def test_encode_is_the_encoder_on_plain_images_in_order(replicas, endpoint, two_
     strategy = two_replicas if replicas == 2 else tf.distribute.get_strategy()
     net, store = learner(strategy), Store()
     images = np.array([7, 3, 30, 31, 2, 9, 11, 13, 39, 0, 1], np.int32)
-    batches = list(net.encode(Feed(store, 4, strategy), images, endpoint, 4))
+    batches = list(net.encode(Feed(store, 4, strategy), images, endpoint))
     assert [len(b) for b in batches] == [4, 4, 3]
     prepared = store.batch(images).astype(np.float32) / 255
     expected = net.model.encoder(prepared, training=False)[endpoint].numpy()
@@ -223,6 +223,6 @@ def test_graphs_are_built_once():
         plan = np.random.default_rng(turn).permutation(40)[:16].astype(np.int32).reshape(2, 8)
         for _ in net.fit(feed.batches(plan, labels, [turn]), turn / 4, lambda step: 1e-3):
             pass
-        list(net.encode(feed, np.arange(40, dtype=np.int32), "embedding", 8))
+        list(net.encode(feed, np.arange(40, dtype=np.int32), "embedding"))
     assert net._train_step.experimental_get_tracing_count() == 1
     assert net._encode_step.experimental_get_tracing_count() == 1

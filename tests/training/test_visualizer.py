@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from mgta_tf.runtime.workdir import Workdir
-from mgta_tf.training.visualizer import principal_coordinates
+from mgta_tf.training.galleries import principal_coordinates
 
 
 def test_pictures_of_every_turn_are_kept(finished):
@@ -57,10 +57,10 @@ def test_summary_says_which_clusters_the_galleries_show_and_what_showing_cost(fi
         (2, 1),
     ]
     for row in summary["labellings"]:
-        kinds = [one["kind"] for one in row["telling"]]
+        kinds = [one["kind"] for one in row["representative"]]
         assert kinds == ["largest", "median", "smallest", "tightest"]
-        assert row["telling"][0]["images"] == row["largest"]
-        assert row["telling"][2]["images"] == row["smallest"]
+        assert row["representative"][0]["images"] == row["largest"]
+        assert row["representative"][2]["images"] == row["smallest"]
         assert 0 < row["show_seconds"] < 60
 
 

@@ -21,8 +21,9 @@ import time
 import numpy as np
 
 from mgta_tf import cli
-from mgta_tf.clustering import ClusterConfig, collect
 from mgta_tf.clustering.choose import choose_k
+from mgta_tf.clustering.config import ClusterConfig
+from mgta_tf.clustering.features import collect
 from mgta_tf.clustering.lloyd import kmeans, lloyd_step, plus_plus
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError

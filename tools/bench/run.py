@@ -149,7 +149,7 @@ def spread(values: list[float]) -> float:
 
 def measured(row: dict, seconds: dict[str, list[float]], peer_versions: Any = None) -> dict:
     """A row with how it was found: medians, spreads, versions, threads."""
-    from mgta_tf.run import versions
+    from mgta_tf.training.summary import versions
 
     return {
         **row,
@@ -360,7 +360,7 @@ def encode(config: BenchConfig) -> list[dict]:
 
 
 def encode_all(net, feed, images: np.ndarray, endpoint: str) -> list[np.ndarray]:
-    return list(net.encode(feed, images, endpoint, 64))
+    return list(net.encode(feed, images, endpoint))
 
 
 def sample(config: BenchConfig) -> list[dict]:
@@ -595,6 +595,7 @@ def seconds_of_round(count: int) -> float:
     """One round of the laptop twin at 32 px, an epoch on each half, in a run of its own."""
     from mgta_tf import config as config_lib
     from mgta_tf import train
+    from mgta_tf.training.config import TrainConfig
 
     flags = dict(
         data_source="shapes", shapes_count=count, image_size=32, width=0.25, blocks=(2, 2, 2, 2),
@@ -602,7 +603,7 @@ def seconds_of_round(count: int) -> float:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         workdir = os.path.join(folder, "run")
-        train.main(config_lib.from_dict(train.TrainConfig, {**flags, "workdir": workdir}))
+        train.main(config_lib.from_dict(TrainConfig, {**flags, "workdir": workdir}))
         with open(os.path.join(workdir, "summary.json"), encoding="utf-8") as file:
             stages = json.load(file)["stages"]
     return sum(stage["seconds"] + stage["label_seconds"] for stage in stages)

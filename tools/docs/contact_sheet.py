@@ -18,7 +18,7 @@ from mgta_tf.data.sources import open_source
 from mgta_tf.errors import UserError
 from mgta_tf.models.artifact import load_reconstruct
 from mgta_tf.runtime.workdir import Workdir, load_config
-from mgta_tf.train import TrainConfig
+from mgta_tf.training.config import TrainConfig
 
 SCALE = 2  # pixels of the sheet for a pixel of an image
 

@@ -42,12 +42,12 @@ def main(config: PictureConfig) -> None:
         raise UserError(f"--workdir={config.workdir}: a round must have ended first")
     trained, labelled = run.stages[-1], run.labellings[-1]
     gallery = opened(run.workdir.gallery(labelled["round"], labelled["net"] - 1))
-    height = gallery.shape[0] // len(labelled["telling"])
+    height = gallery.shape[0] // len(labelled["representative"])
     images = opened(run.workdir.originals)
     seen = opened(run.workdir.reconstruction(trained["round"], trained["net"] - 1))
     gap = np.full((images.shape[0], GAP, 3), 255, np.uint8)
     rows = [("reconstruction", np.concatenate([images, gap, seen], axis=1))]
-    for number, one in enumerate(labelled["telling"]):
+    for number, one in enumerate(labelled["representative"]):
         strip = gallery[number * height : (number + 1) * height]
         count = "1 image" if one["images"] == 1 else f"{one['images']} images"
         rows.append((f"{one['kind']} cluster,\n{count}", strip))

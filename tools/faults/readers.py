@@ -36,7 +36,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.models import artifact
 from mgta_tf.runtime.checkpoints import Checkpoints, Position
 from mgta_tf.runtime.workdir import load_config
-from mgta_tf.train import TrainConfig
+from mgta_tf.training.config import TrainConfig
 
 HANG_SECONDS = 30.0  # nothing that is read here takes a hundredth of it
 MEMORY = 2 * 2**30

@@ -40,6 +40,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 from mgta_tf.runtime.files import write_json
 from mgta_tf.training import guidance
+from mgta_tf.training.config import TrainConfig
 from tools.faults import readers as fuzz_readers
 from tools.faults import two_workers
 
@@ -187,7 +188,7 @@ def _in_fork(workdir: str, flags: dict[str, Any]) -> None:
     if "epochs" in flags:
         supervised.main(config_lib.from_dict(supervised.SupervisedConfig, values))
     else:
-        train.main(config_lib.from_dict(train.TrainConfig, values))
+        train.main(config_lib.from_dict(TrainConfig, values))
 
 
 def positions(workdir: str) -> list[tuple[int, int, int]]:

@@ -19,16 +19,16 @@ from typing import Any
 from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
-from mgta_tf.run import versions
 from mgta_tf.runtime.files import write_json, write_text
 from mgta_tf.training.losses import LossConfig, looks_collapsed
+from mgta_tf.training.summary import versions
 from tools.docs import marked
 from tools.study import experiment
 from tools.study import report as study_report
 
 KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "turns", "at_rest", "voc_map")
-GUIDED = ("mgta", "told")  # methods with rounds
-TRAINERS = {"supervised": "mgta_tf.supervised", "told": "tools.study.told"}
+GUIDED = ("mgta", "oracle")  # methods with rounds
+TRAINERS = {"supervised": "mgta_tf.supervised", "oracle": "tools.study.oracle_labels"}
 OF_A_TURN = (
     *("stage", "round", "net", "half", "num_clusters", "purity", "ari_truth"),
     *("triplet_loss", "triplet_active", "embedding_norm"),
@@ -127,7 +127,7 @@ def flags_of(plan: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
         "random": {"iae_epochs": 0, "rounds": 0, "final_epochs": 0},
         "iae": {**plan["iae"], "rounds": 0, "final_epochs": 0},
         "mgta": rounds,
-        "told": rounds,
+        "oracle": rounds,
         "supervised": {},
     }
     return {**plan["twin"], **stages[method["kind"]], **method["flags"]}

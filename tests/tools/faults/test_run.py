@@ -11,6 +11,7 @@ from mgta_tf import config as config_lib
 from mgta_tf import train
 from mgta_tf.data.images import BadImage
 from mgta_tf.errors import UserError
+from mgta_tf.training.config import TrainConfig
 from tools.faults import readers as fuzz_readers
 from tools.faults import run as faults
 
@@ -20,7 +21,7 @@ SHORT = {**faults.RUN, "iae_epochs": 4, "rounds": 0, "final_epochs": 0, "determi
 def test_a_run_that_is_killed_and_terminated_ends_as_one_that_was_not(tmp_path):
     """SIGKILL while it trains, SIGTERM when it has resumed."""
     quiet, workdir = str(tmp_path / "quiet"), str(tmp_path / "w")
-    train.main(config_lib.from_dict(train.TrainConfig, {**SHORT, "workdir": quiet}))
+    train.main(config_lib.from_dict(TrainConfig, {**SHORT, "workdir": quiet}))
     process = faults.begin(workdir, SHORT)
     assert faults.wait_for_checkpoints(workdir, 3, process)
     process.kill()
@@ -32,7 +33,7 @@ def test_a_run_that_is_killed_and_terminated_ends_as_one_that_was_not(tmp_path):
     process.send_signal(signal.SIGTERM)
     status, said = faults.end(process)
     assert (status, "stopped by SIGTERM" in said) == (143, True)
-    train.main(config_lib.from_dict(train.TrainConfig, {**SHORT, "workdir": workdir}))
+    train.main(config_lib.from_dict(TrainConfig, {**SHORT, "workdir": workdir}))
     expected, found = faults.ending(quiet), faults.ending(workdir)
     assert faults.bytes_lost(expected, found) == 0
     assert len(expected) > 100

@@ -1,0 +1,53 @@
+"""What can be said of a clustering: sizes, and agreement with other labels."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+
+from mgta_tf.clustering.clusters import NOISE, Clusters
+
+
+def of_clusters(
+    found: Clusters, truth: np.ndarray | None = None, previous: np.ndarray | None = None
+) -> dict[str, float | int | None]:
+    """What can be said of a clustering: sizes, and agreement with other labels of the images.
+
+    truth, previous: int [n] or None. NMI, ARI and purity are at most 1; noise, and an image that
+    has NOISE in `previous`, do not count.
+    """
+    labels = found.labels
+    sizes = np.bincount(labels[labels != NOISE])
+    said: dict[str, float | int | None] = {
+        "num_clusters": len(sizes),
+        "empty_clusters": found.reseeded,
+        "noise": int((labels == NOISE).sum()),
+        "inertia": found.inertia,
+        "largest": int(sizes.max()),
+        "median": float(np.median(sizes)),
+        "smallest": int(sizes.min()),
+        "largest_fraction": float(sizes.max() / len(labels)),
+    }
+    for name, other in (("previous", previous), ("truth", truth)):
+        said[f"nmi_{name}"], said[f"ari_{name}"] = agreement(other, labels)
+    said["purity"] = None if truth is None else purity(truth, labels)
+    return said
+
+
+def agreement(one: np.ndarray | None, other: np.ndarray) -> tuple[float | None, float | None]:
+    """NMI and ARI of two labellings [n] of the same images, where both have one."""
+    if one is None:
+        return None, None
+    known = (one != NOISE) & (other != NOISE)
+    if not known.any():
+        return None, None
+    nmi = normalized_mutual_info_score(one[known], other[known])
+    return float(nmi), float(adjusted_rand_score(one[known], other[known]))
+
+
+def purity(truth: np.ndarray, labels: np.ndarray) -> float:
+    """The share of the images whose class is the most frequent of their cluster, 0 to 1."""
+    known = labels != NOISE
+    table = contingency_matrix(truth[known], labels[known])
+    return float(table.max(0).sum() / known.sum())

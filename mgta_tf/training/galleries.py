@@ -1,0 +1,97 @@
+"""Clusters in pictures: representative clusters, and members of all for report and projector."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import scipy.linalg
+
+from mgta_tf.clustering import members
+from mgta_tf.clustering.clusters import NOISE, Clusters
+from mgta_tf.clustering.members import RepresentativeCluster
+from mgta_tf.data.store import ImageStore
+from mgta_tf.runtime import files, pictures, projector
+from mgta_tf.runtime.workdir import Workdir
+from mgta_tf.training.guidance import Turn
+
+MEMBERS = 2000  # images in `members.npz` and in the projector
+COORDINATES = 50  # principal components of their features: what t-SNE wants at most
+
+
+def rows_of(
+    store: ImageStore, images: np.ndarray, shown: list[RepresentativeCluster]
+) -> list[np.ndarray]:
+    """For each cluster its images nearest to the centroid, a gap, and the farthest: uint8 rows.
+
+    images: int32 [n], the indices that were clustered.
+    """
+
+    def tiles(index: np.ndarray) -> np.ndarray:
+        if not len(index):
+            return np.zeros((0, 1, 1, 3), np.uint8)
+        return pictures.shrink(store.batch(index), pictures.TILE)
+
+    return [
+        pictures.two_ends(tiles(images[one.nearest]), tiles(images[one.farthest]), members.SHOWN)
+        for one in shown
+    ]
+
+
+def save_members(
+    turn: Turn,
+    store: ImageStore,
+    workdir: Workdir,
+    images: np.ndarray,
+    features: np.ndarray,
+    found: Clusters,
+) -> None:
+    """Writes `members.npz`, of the newest labels only, and the same for TensorBoard's projector.
+
+    images: int32 [n] indices. features: float32 [n, D]. found: their clusters.
+    """
+    rows = members.sample(found.labels, found.distances, MEMBERS)
+    index = images[rows]
+    thumbnails = pictures.shrink(store.batch(index), pictures.THUMBNAIL)
+    sprites = pictures.jpeg(pictures.sheet(thumbnails), quality=80)
+    coordinates = principal_coordinates(features[rows], COORDINATES)
+    kept = {
+        "round": turn.round,
+        "net": turn.net + 1,
+        "index": index.astype(np.int32),
+        "label": found.labels[rows],
+        "distance": found.distances[rows],
+        "coordinates": coordinates.astype(np.float16),
+        "name": np.array([store.names[i] for i in index], dtype=np.str_),
+        "size": np.bincount(found.labels[found.labels != NOISE]),
+        "thumbnail": thumbnails.shape[1],
+        "sprites": np.frombuffer(sprites, np.uint8),
+    }
+    columns = {"name": kept["name"], "cluster": kept["label"]}
+    if store.labels is not None:
+        truth = store.labels[index]
+        kept.update(truth=truth, class_names=np.array(store.class_names, dtype=np.str_))
+        columns["class"] = [store.class_names[number] for number in truth]
+    with files.replacing(workdir.members) as file:
+        np.savez(file, **kept)
+    projector.write(
+        os.path.join(workdir.tensorboard, "run"),
+        f"round_{turn.round:02d}_net{turn.net + 1}",
+        coordinates,
+        columns,
+        sprites,
+        thumbnails.shape[1],
+    )
+
+
+def principal_coordinates(features: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` principal components of features, or as many as there are.
+
+    float32 [n, D] → float32 [n, ≤ count], by only so many eigenvectors of the covariance: this runs
+    after every GLP, and scikit-learn's PCA takes seconds.
+    """
+    points = features.astype(np.float32) - features.mean(0, dtype=np.float64).astype(np.float32)
+    last = points.shape[1] - 1
+    count = min(count, *points.shape)
+    _, axes = scipy.linalg.eigh(points.T @ points, subset_by_index=[last - count + 1, last])
+    return points @ axes[:, ::-1]

@@ -1,0 +1,99 @@
+"""What a run says of itself in words and numbers: `summary.json` and the closing lines."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+import tensorflow as tf
+
+import mgta_tf
+from mgta_tf.data.store import ImageStore
+from mgta_tf.runtime.progress import duration
+from mgta_tf.runtime.workdir import Workdir
+
+History = list[dict[str, Any]]
+
+
+def of_run(
+    history: History, turns: int, store: ImageStore, model: tf.keras.Model
+) -> dict[str, Any]:
+    """The content of `summary.json`: a row for every TMP, with what is known of its labels.
+
+    Args:
+      history: a row for every turn that is done.
+      turns: how many turns the run has.
+      store: its images.
+      model: one of its two nets.
+    """
+    labelled = {(r["round"], r["half"]): r for r in history if r["process"] == "GLP"}
+    stages = []
+    for row in history:
+        if row["process"] == "TMP":
+            labels = labelled.get((row["round"], row["half"]), {}) if row["round"] else {}
+            stages.append({**labels, "label_seconds": labels.get("seconds"), **row})
+    keys = ("num_clusters", "empty_clusters", "nmi_previous", "nmi_truth")
+    return {
+        "stages": [{**dict.fromkeys(keys), **stage} for stage in stages],
+        "labellings": list(labelled.values()),
+        "turns": turns,
+        "turns_done": len(history),
+        "data": store.format,
+        "num_images": len(store),
+        "num_skipped": len(store.skipped),
+        "class_names": store.class_names if store.labels is not None else None,
+        "num_parameters": model.count_params(),
+        "versions": versions(),
+        "saved_model": None,
+    }
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """What a row of the history found, in a line."""
+    if row["process"] == "GLP":
+        truth = "" if row["nmi_truth"] is None else f", NMI with the classes {row['nmi_truth']:.3f}"
+        return (
+            f"{row['num_clusters']} clusters of {row['smallest']} to {row['largest']} images, "
+            f"{row['empty_clusters']} re-seeded{truth}"
+        )
+    first = row["first"]
+    probe = f", 20-NN {row['probe_knn']:.1f}" if "probe_knn" in row else ""
+    return (
+        f"reconstruction {first['reconstruction_loss']:.4g} → {row['reconstruction_loss']:.4g}, "
+        f"triplet {first['triplet_loss']:.4g} → {row['triplet_loss']:.4g}{probe}"
+    )
+
+
+def closing_lines(history: History, workdir: Workdir) -> str:
+    """The last lines on the terminal: the result, and where it lies."""
+    path, last = workdir.path, {row["process"]: row for row in history}
+    total = sum(row["seconds"] for row in history)
+    shown = sum(row.get("show_seconds", 0.0) for row in history)
+    return "\n".join(
+        [
+            f"done: {len(history)} turns in {duration(total)}, {shown / max(total, 1e-9):.1%} of "
+            "it for pictures",
+            *([f"  last training:     {in_words(last['TMP'])}"] if "TMP" in last else []),
+            *([f"  last labels:       {in_words(last['GLP'])}"] if "GLP" in last else []),
+            f"  losses, clusters:  {workdir.summary}",
+            f"  pictures:          {os.path.dirname(workdir.originals)}",
+            f"  pseudo labels:     {os.path.join(path, 'labels')}",
+            f"  curves:            tensorboard --logdir={workdir.tensorboard}",
+            f"  report:            python -m mgta_tf.report --workdir={path}",
+            f"  encoder:           python -m mgta_tf.export --workdir={path} "
+            f"--output={os.path.join(path, 'saved_model')}",
+        ]
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """The versions of everything that decides a result."""
+    return {
+        "mgta_tf": mgta_tf.__version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
+    }

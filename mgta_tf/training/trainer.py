@@ -1,0 +1,98 @@
+"""Training models (TMP, §3.3): a net trains on images, with the other net's labels if there are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mgta_tf.data import sampler
+from mgta_tf.runtime import hosts, preemption
+from mgta_tf.runtime.checkpoints import Cadence
+from mgta_tf.runtime.step_log import StepLog
+from mgta_tf.runtime.tensorboard import profiled
+from mgta_tf.training.session import Session
+
+# Called with a turn's number, its steps so far, and the mean metrics of the newest window.
+ShowPoint = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The result of a TMP: what the history keeps of it, and what the net was trained on.
+
+    plan: int32 [steps, P*K], image indices. label_of: int32 [N], by image; -1 is no label.
+    """
+
+    row: dict[str, Any]
+    plan: np.ndarray
+    label_of: np.ndarray
+
+
+def train(
+    session: Session,
+    number: int,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    show: ShowPoint,
+) -> Training:
+    """The net of turn `number` trains, from the step at which the turn was interrupted.
+
+    Args:
+      session: The run.
+      number: Of the turn.
+      images: int32 [n] indices.
+      labels: int32 [n] pseudo labels, or None in stage 1, which has none yet.
+      show: Is given the curves, point by point.
+
+    Raises:
+      UserError: too many steps in a row were not finite, or the labels cannot fill a P×K batch.
+    """
+    config, turn = session.config, session.timeline.turns[number]
+    plan, label_of = _plan(session, number, images, labels)
+    start, log_state = session.resume_point(number)
+    log = StepLog(
+        str(turn),
+        len(plan),
+        turn.epochs,
+        config.run.log_every_steps,
+        config.run.max_skipped_steps,
+        log_state,
+    )
+    cadence = Cadence(config.run.checkpoint_every_steps, config.run.checkpoint_every_secs)
+    batches = session.feed.batches(plan, label_of, session.seed_of(turn), start)
+    rate = session.timeline.rate(number)
+    steps = session.nets[turn.net].fit(batches, turn.lambda1, rate, start)
+    traced = session.steps_to_trace(number)
+    preemption.defer()  # until `Session.finish` has saved the end of the turn
+    for step, metrics in profiled(steps, traced, session.workdir.tensorboard):
+        log.add(metrics)
+        if step == start:
+            session.progress.advance_to(step + 1)  # builds the graph, and is counted alone
+        if log.full() or step + 1 == len(plan):
+            show(number, step + 1, log.point(step + 1))
+        if hosts.any_of(session.strategy, cadence.due(step + 1)):
+            session.save_step(number, step + 1, log.state(step + 1))
+            cadence.saved()
+            hosts.leave(session.strategy)
+    row = {
+        **turn.about(),
+        "images": len(images),
+        "steps": len(plan),
+        "lambda": turn.lambda1,
+        **log.summary(),
+    }
+    return Training(row, plan, label_of)
+
+
+def _plan(session: Session, number: int, images: np.ndarray, labels: np.ndarray | None):
+    """The turn's batches: [steps, P*K] image indices, and the label of every image, [N]."""
+    turn, batch = session.timeline.turns[number], session.config.batch
+    label_of = np.full(len(session.store), sampler.NO_CLUSTER, np.int32)
+    seed = session.seed_of(turn)
+    if labels is None:
+        return sampler.shuffled_plan(images, batch.size, turn.epochs, seed), label_of
+    label_of[images] = sampler.labels_for_triplets(labels, batch.smallest_cluster)
+    return sampler.pk_plan(images, labels, batch, turn.epochs, seed), label_of
