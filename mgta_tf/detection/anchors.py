@@ -12,7 +12,7 @@ LEVEL = 4  # 2⁴ = STRIDE
 RATIOS = (0.5, 1.0, 2.0)  # width / height
 
 
-class OctaveAnchor(anchor.Anchor):
+class OctaveAnchor:
     """Anchors of the given sizes and of RATIOS, centred on every cell of res4.
 
     boxes: float32 [h·w·A, 4], (ymin, xmin, ymax, xmax) in pixels; the A = 3 · len(sizes) anchors of
@@ -20,17 +20,23 @@ class OctaveAnchor(anchor.Anchor):
     """
 
     def __init__(self, sizes: tuple[int, ...], image_size: tuple[int, int]):
-        self.sizes = sizes
-        super().__init__(LEVEL, LEVEL, len(sizes), list(RATIOS), None, image_size)
-
-    def _generate_boxes(self) -> tf.Tensor:
         sides = np.array(
-            [(size * ratio**-0.5, size * ratio**0.5) for size in self.sizes for ratio in RATIOS]
+            [(size * ratio**-0.5, size * ratio**0.5) for size in sizes for ratio in RATIOS]
         )
-        y, x = (np.arange(STRIDE / 2, side, STRIDE) for side in self.image_size)
+        y, x = (np.arange(STRIDE / 2, side, STRIDE) for side in image_size)
         centres = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 1, 2)
         corners = np.concatenate([centres - sides / 2, centres + sides / 2], axis=-1)
-        return tf.constant(corners.reshape(-1, 4), tf.float32)
+        self._cells = [len(y), len(x)]
+        self.boxes = tf.constant(corners.reshape(-1, 4), tf.float32)
+
+    @property
+    def multilevel_boxes(self) -> dict[str, tf.Tensor]:
+        """{'4': [h, w, 4·A]}, as Model Garden's `Anchor` has its boxes."""
+        return self.of_level(self.boxes)
+
+    def of_level(self, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Boxes [h·w·A, 4] in that form."""
+        return {str(LEVEL): tf.reshape(boxes, [*self._cells, -1])}
 
 
 class InsideLabeler(anchor.RpnAnchorLabeler):
@@ -59,7 +65,7 @@ class InsideLabeler(anchor.RpnAnchorLabeler):
         # An anchor outside is moved to where no object is, lest it be an object's best one.
         moved = tf.where(self._inside[:, None], self._anchors.boxes, [[-2.0, -2.0, -1.0, -1.0]])
         classes = tf.ones([tf.shape(objects)[0], 1])
-        scores, boxes = self.label_anchors(self._anchors.unpack_labels(moved), objects, classes)
+        scores, boxes = self.label_anchors(self._anchors.of_level(moved), objects, classes)
         chosen = {k: tf.repeat(score == 1, 4, axis=-1) for k, score in scores.items()}
         return scores, {k: tf.where(chosen[k], box, 0.0) for k, box in boxes.items()}
 

@@ -92,8 +92,9 @@ def closing_lines(history: History, workdir: Workdir) -> str:
 @functools.lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """The versions of everything that decides a result."""
+    keras = tf.keras.Model.__module__.partition(".")[0]  # tf_keras where Keras 3 is installed
     return {
         "mgta_tf": mgta_tf.__version__,
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
+        **{name: metadata.version(name) for name in ("tensorflow", keras, "numpy")},
     }

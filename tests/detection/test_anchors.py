@@ -21,7 +21,6 @@ def test_anchors_of_two_cells_are_those_worked_out_by_hand():
     ]
     second = [(top, left + 16, bottom, right + 16) for top, left, bottom, right in first]
     assert anchors.boxes.numpy() == pytest.approx(np.array([*first, *second]), abs=1e-4)
-    assert anchors.anchors_per_location == 6
     assert anchors.multilevel_boxes["4"].shape == (1, 2, 24)
 
 

@@ -142,6 +142,7 @@ def test_half_precision_is_measured_in_float32():
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_native_equals_tensorflow_addons(soft, normalize):
+    pytest.importorskip("tensorflow_addons")
     rng = np.random.default_rng(5)
     for _ in range(5):
         x = tf.constant(rng.normal(size=(16, 8)).astype(np.float32))
