@@ -1,10 +1,15 @@
 """What is installed, and what is said about it."""
 
+import os
 import pathlib
 import re
+import subprocess
 import sys
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -22,12 +27,69 @@ def test_the_package_depends_on_what_requirements_names():
     assert set(project["dependencies"]) == requirements()
 
 
-def test_every_requirement_is_pinned_and_in_the_constraints():
-    constraints = "\n" + (ROOT / "constraints.txt").read_text().lower()
-    for requirement in requirements():
-        name, operator = re.match(r"([\w.-]+)(==|<)", requirement).groups()
-        assert f"\n{name}==" in constraints
-        assert operator == "==" or name == "tensorflow-metadata"
+def pins(name, python):
+    """The specifier of each package that a file of requirements names for a Python version."""
+    found = {}
+    for line in (ROOT / name).read_text().splitlines():
+        if line and not line.startswith(("#", "-c")):
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate(
+                {"python_version": python}
+            ):
+                assert canonicalize_name(requirement.name) not in found, line
+                found[canonicalize_name(requirement.name)] = requirement.specifier
+    return found
+
+
+@pytest.mark.parametrize("python", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_each_python_has_one_version_of_every_requirement(python):
+    direct, constraints = pins("requirements.txt", python), pins("constraints.txt", python)
+    tensorflow = "2.15.1" if python in ("3.9", "3.10", "3.11") else "2.20.0"
+    assert str(direct["tensorflow"]) == f"=={tensorflow}"
+    assert ("tensorflow-addons" in direct) == (tensorflow == "2.15.1")
+    for name, specifier in direct.items():
+        (pin,) = constraints[name]
+        assert pin.operator == "=="
+        assert specifier.contains(pin.version)
+        assert str(specifier).startswith("==") or name == "tensorflow-metadata"
+
+
+KERAS_3 = metadata.version("keras").startswith("3.")
+
+
+def imported(before, **environment):
+    """A process that runs `before`, imports mgta_tf and prints where `tf.keras` comes from."""
+    script = f"{before}\nimport mgta_tf, tensorflow as tf\nprint(tf.keras.Model.__module__)"
+    kept = {n: v for n, v in os.environ.items() if n != "TF_USE_LEGACY_KERAS"}
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("before", ["", "import tensorflow"])
+def test_the_package_runs_on_keras_2(before):
+    assert imported(before).stdout.startswith("tf_keras.src" if KERAS_3 else "keras.src")
+
+
+@pytest.mark.skipif(not KERAS_3, reason="tf.keras is Keras 2 whatever the environment says")
+def test_keras_3_is_refused_in_one_line():
+    touched = imported("import tensorflow as tf; tf.keras.Model")
+    assert "ImportError: tf.keras is Keras 3, for it was used before mgta_tf" in touched.stderr
+    assert "set TF_USE_LEGACY_KERAS=1" in touched.stderr
+    command = subprocess.run(
+        [sys.executable, "-m", "mgta_tf.train", "--help"],
+        env={**os.environ, "TF_USE_LEGACY_KERAS": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert command.returncode == 1
+    assert command.stderr.count("\n") == 1
+    assert "TF_USE_LEGACY_KERAS=0: mgta_tf needs Keras 2; unset it" in command.stderr
 
 
 def test_model_garden_and_addons_are_imported_in_one_place_each():

@@ -6,7 +6,24 @@ it is loaded when `--triplet_impl=tfa` asks for it and at no other time.
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
+
+from mgta_tf.errors import UserError
+
+
+def require() -> None:
+    """Checks that tensorflow-addons is installed.
+
+    Raises:
+      UserError: it is not.
+    """
+    if importlib.util.find_spec("tensorflow_addons") is None:
+        raise UserError(
+            "--triplet_impl=tfa: tensorflow-addons is not installed, and has no release for Python "
+            "3.12 or later; remove the flag (the default computes the same loss), or use Python "
+            "3.11 with requirements.txt"
+        )
 
 
 def triplet_hard_loss(labels, embeddings, margin: float, soft_margin: bool):

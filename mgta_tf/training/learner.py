@@ -13,7 +13,7 @@ from mgta_tf.data.pipeline import AugmentConfig, Feed
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.runtime.strategy import precision
-from mgta_tf.training import losses
+from mgta_tf.training import addons, losses
 from mgta_tf.training.losses import LossConfig
 from mgta_tf.training.optimization import OptimizerConfig, build_optimizer, descend
 
@@ -46,6 +46,8 @@ class Learner:
             loss,
             optimizer.clip_norm,
         )
+        if loss.triplet_impl == "tfa":
+            addons.require()
         with strategy.scope(), precision(mixed_precision):
             keras.utils.set_random_seed(seed)
             self.model = build_autoencoder(model)

@@ -1,10 +1,13 @@
 """A learner on one replica and on two, and its two graphs."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from mgta_tf.data.pipeline import AugmentConfig, Feed
+from mgta_tf.errors import UserError
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.runtime.checkpoints import Checkpoints, Position, load_net, save_net
@@ -159,6 +162,16 @@ def test_what_xla_compiles_takes_the_same_step():
         assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b), mine.name
     a, b = gradient_of_first_step(compiled), gradient_of_first_step(plain)
     assert np.linalg.norm(a - b) <= 1e-3 * np.linalg.norm(b)  # sums in another order, in float32
+
+
+def test_a_missing_tensorflow_addons_is_named_before_the_first_step(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_addons", None)  # as if it were not installed
+    loss = LossConfig(triplet_impl="tfa", triplet_positive="hardest", triplet_negative="hardest")
+    with pytest.raises(
+        UserError,
+        match="tfa: tensorflow-addons is not installed, and has no release for Python",
+    ):
+        Learner(tf.distribute.get_strategy(), TINY, AUGMENT, loss, OptimizerConfig(), 3)
 
 
 def test_training_lowers_the_loss():
