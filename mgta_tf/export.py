@@ -67,7 +67,8 @@ def main(config: ExportConfig) -> None:
         with open(workdir.summary, encoding="utf-8") as file:
             summary = json.load(file)
         write_json(workdir.summary, {**summary, "saved_model": config.output})
-    print(f"{config.output}: {net}, signatures encode and reconstruct")
+    signatures = "signatures encode and reconstruct" if autoencoder.decoder else "signature encode"
+    print(f"{config.output}: {net}, {signatures}")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def train(config: TrainConfig, label: Labeller = labeller.label) -> Session:
             session.keep_labels(turn, images, found.labels, found.clusters)
             row = view.labelling(number, images, found)
         else:
-            trained = trainer.train(session, number, images, labels.get(turn.half), view.point)
+            targets = guidance.labels_of(turn, images, labels, config.guidance)
+            trained = trainer.train(session, number, images, targets, view.point)
             if turn.stage == "iae":
                 nets[1].copy_weights(nets[0])
             row = view.training(number, trained)

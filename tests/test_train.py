@@ -218,6 +218,99 @@ def test_a_diverged_loss_names_the_step_and_keeps_the_last_checkpoint(tmp_path):
     assert not tf.train.latest_checkpoint(tmp_path / "w" / "checkpoints")
 
 
+# -------------------------------------------------------------- Without labels, without a decoder
+
+VIEWS = dict(
+    labels="none",
+    decoder="none",
+    iae_epochs=0,
+    rounds=0,
+    final_epochs=2,
+    clusters_per_batch=8,
+    images_per_cluster=2,
+    views_per_image=2,
+    checkpoint_every_steps=1,
+)
+
+
+@pytest.fixture(scope="module")
+def views_alone(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("views") / "w"
+    train.main(config_of(workdir, **VIEWS))
+    return workdir
+
+
+def test_two_views_alone_train_one_net_without_a_decoder(views_alone):
+    summary = json.loads((views_alone / "summary.json").read_text())
+    [stage] = summary["stages"]
+    assert summary["labellings"] == []
+    assert (stage["stage"], stage["net"], stage["images"]) == ("final", 2, 96)
+    assert stage["steps"] == 96 * 2 // 16  # epochs count every view
+    assert stage["reconstruction_loss"] is None
+    assert stage["triplet_loss"] > 0
+    path = tf.train.latest_checkpoint(views_alone / "checkpoints")
+    names = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    assert not [name for name in names if "decoder" in name]
+    once = [name for name in names if "conv1_conv" in name or name.startswith("nets/1")]
+    assert not [name for name in once if name.startswith("nets/1")]  # N2 is N1, saved once
+
+
+def test_two_views_alone_resume_with_the_same_weights(views_alone, tmp_path, monkeypatch):
+    saves = checkpoints.Checkpoints.save
+
+    def save_and_die(self, position):
+        saves(self, position)
+        if position.step == 5:
+            raise KeyboardInterrupt
+
+    config = config_of(tmp_path / "w", **VIEWS)
+    with monkeypatch.context() as killing:
+        killing.setattr(checkpoints.Checkpoints, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(config)
+    train.main(config)
+    one, other = weights(views_alone, 0), weights(tmp_path / "w", 0)
+    assert len(one) > 30
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path):
+    from mgta_tf import report
+    from mgta_tf.models.artifact import load_reconstruct
+
+    images = tf.constant(np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8))
+    seen = {}
+    for net in ("n1", "n2"):
+        output = str(tmp_path / net)
+        export.main(export.ExportConfig(workdir=str(views_alone), output=output, net=net))
+        signatures = tf.saved_model.load(output).signatures
+        assert list(signatures) == ["encode"]
+        seen[net] = signatures["encode"](images)["res4"].numpy()
+    np.testing.assert_array_equal(seen["n1"], seen["n2"])
+    with pytest.raises(UserError, match="run that has a decoder"):
+        load_reconstruct(output)
+    report.main(report.ReportConfig(workdir=str(views_alone)))
+    page = (views_alone / "report.html").read_text()
+    assert "triplet loss" in page
+    assert "reconstruction loss" not in page
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"rounds": 2}, "--labels=none with --rounds=2.*set --rounds=0"),
+        ({"views_per_image": 1}, "--views_per_image=1.*set it to --images_per_cluster=2"),
+        ({"iae_epochs": 3}, "--decoder=none with --iae_epochs=3.*set --iae_epochs=0"),
+        ({"clusters_per_batch": 97}, "--clusters_per_batch=97: larger than the data"),
+        ({"iae_checkpoint": "a,b"}, "2 folders, but 1 net"),
+    ],
+)
+def test_flags_that_two_views_alone_cannot_have(flags, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        train.main(config_of(tmp_path / "w", **{**VIEWS, **flags}))
+
+
 # ----------------------------------------------------------------------------------------- Export
 
 

@@ -89,6 +89,20 @@ def shuffled_plan(images: np.ndarray, batch_size: int, epochs: int, seed: list[i
     return images[deal(len(images), batch_size, steps_of(len(images), epochs, batch_size), rng)]
 
 
+def views_plan(images: np.ndarray, config: BatchConfig, epochs: int, seed: list[int]) -> np.ndarray:
+    """Batches where each image is its own cluster: P images, K times each, [steps, P*K] int32.
+
+    Raises:
+      UserError: there are fewer than P images.
+    """
+    P, K = config.clusters_per_batch, config.images_per_cluster
+    if len(images) < P:
+        raise UserError(f"--clusters_per_batch={P}: larger than the data ({len(images)} images)")
+    steps = steps_of(len(images), epochs, P * K)
+    chosen = deal(len(images), P, steps, np.random.default_rng(seed))
+    return np.repeat(images[chosen], K, axis=1)
+
+
 def pk_plan(
     images: np.ndarray, labels: np.ndarray, config: BatchConfig, epochs: int, seed: list[int]
 ) -> np.ndarray:

@@ -27,8 +27,8 @@ FACTS = "mgta_tf.json"
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 
 
-class SavedAutoencoder(tf.Module):
-    """What is exported: encoder and decoder with the normalisation of their training inside."""
+class SavedEncoder(tf.Module):
+    """What is exported of a net without a decoder: the encoder with its normalisation inside."""
 
     def __init__(self, autoencoder: tf.keras.Model, normalization: str):
         super().__init__()
@@ -40,6 +40,10 @@ class SavedAutoencoder(tf.Module):
         """uint8 [N, H, W, 3] → every endpoint by name: 'res2' … 'res5', 'embedding'."""
         images = pipeline.normalize(images, self._normalization)
         return self.encoder(images, training=False)
+
+
+class SavedAutoencoder(SavedEncoder):
+    """What is exported of an auto-encoder."""
 
     @tf.function(input_signature=[IMAGES])
     def reconstruct(self, images):
@@ -67,9 +71,12 @@ class Facts:
 
 
 def save(autoencoder: tf.keras.Model, facts: Facts, directory: str) -> None:
-    """Writes the SavedModel with signatures `encode` and `reconstruct`."""
-    module = SavedAutoencoder(autoencoder, facts.normalization)
-    signatures = {"encode": module.encode, "reconstruct": module.reconstruct}
+    """Writes the SavedModel: signature `encode` and, where there is a decoder, `reconstruct`."""
+    kind = SavedAutoencoder if autoencoder.decoder else SavedEncoder
+    module = kind(autoencoder, facts.normalization)
+    signatures = {"encode": module.encode}
+    if autoencoder.decoder:
+        signatures["reconstruct"] = module.reconstruct
     tf.saved_model.save(module, directory, signatures=signatures)
     values = {
         "mgta_tf": mgta_tf.__version__,
@@ -113,7 +120,8 @@ def load_reconstruct(directory: str) -> Callable[[np.ndarray], np.ndarray]:
         reconstruct = tf.saved_model.load(directory).signatures["reconstruct"]
     except (OSError, ValueError, KeyError, tf.errors.OpError):
         raise UserError(
-            f"{directory}: no SavedModel with a signature 'reconstruct'; run mgta_tf.export first"
+            f"{directory}: no SavedModel with a signature 'reconstruct'; run mgta_tf.export on a "
+            "run that has a decoder (--decoder other than none)"
         ) from None
     return lambda images: reconstruct(images=tf.constant(images))["reconstruction"].numpy()
 

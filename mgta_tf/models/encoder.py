@@ -30,8 +30,9 @@ class ModelConfig:
         "mirror",
         "Table 1's mirror of the encoder in transposed convolutions; resize_conv: the same with "
         "every pixel repeated before a plain convolution, which leaves no checkerboard; light: the "
-        "mirror with one block a stage (future work, §5, second point).",
-        choices=("mirror", "resize_conv", "light"),
+        "mirror with one block a stage (future work, §5, second point); none: no decoder and no "
+        "reconstruction, which halves the cost of a step.",
+        choices=("mirror", "resize_conv", "light", "none"),
     )
     sync_batch_norm: bool = flag(
         True, "Batch norm statistics over all replicas; without effect on one device."

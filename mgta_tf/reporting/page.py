@@ -116,7 +116,7 @@ def facts(run: Record) -> list[tuple[str, str]]:
     if seconds:
         found.append(("time", duration(seconds)))
     for row in run.stages[-1:]:
-        if "reconstruction_loss" in row:
+        if row.get("reconstruction_loss") is not None:
             found.append(("reconstruction loss", number(row["reconstruction_loss"])))
         if row.get("triplet_loss"):
             found.append(("triplet loss", number(row["triplet_loss"])))
@@ -185,7 +185,7 @@ def thinned(rows: list[Any]) -> list[Any]:
 
 def reconstructions(run: Record) -> list[dict[str, Any]]:
     """The same images, reconstructed after the turns: `name`, `picture`, `loss`."""
-    rows = [row for row in run.stages if "reconstruction_loss" in row]
+    rows = [row for row in run.stages if row.get("reconstruction_loss") is not None]
     found = [
         {
             "name": figures.turn_name(row),

@@ -339,8 +339,7 @@ def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
     paths = _paths(directory) or list(filter(None, [tf.train.latest_checkpoint(directory)]))
     if not paths:
         raise UserError(f"{directory}: no checkpoint in it yet; has the run trained?")
-    nets = [tf.train.Checkpoint(), tf.train.Checkpoint()]
-    nets[index] = model
+    nets = tf.train.Checkpoint(**{str(index): model})  # a list's items by name; N1 may be N2
     for path in paths:
         try:
             _read(tf.train.Checkpoint(nets=nets), path)

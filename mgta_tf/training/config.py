@@ -9,6 +9,7 @@ from mgta_tf.config import flag, group
 from mgta_tf.data.pipeline import AugmentConfig
 from mgta_tf.data.sampler import BatchConfig
 from mgta_tf.data.sources import DataConfig
+from mgta_tf.errors import UserError
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.runtime.strategy import DeviceConfig
 from mgta_tf.training.guidance import GuidanceConfig
@@ -71,6 +72,20 @@ class TrainConfig:
     cluster: ClusterConfig = group(ClusterConfig)
     optimizer: OptimizerConfig = group(OptimizerConfig)
     device: DeviceConfig = group(DeviceConfig)
+
+    def __post_init__(self):
+        stages, batch = self.guidance, self.batch
+        if stages.labels == "none" and batch.views_per_image != batch.images_per_cluster:
+            raise UserError(
+                f"--labels=none with --views_per_image={batch.views_per_image}: all images of a "
+                f"cluster are views of one; set it to --images_per_cluster="
+                f"{batch.images_per_cluster}"
+            )
+        if self.model.decoder == "none" and stages.iae_epochs and not self.run.iae_checkpoint:
+            raise UserError(
+                f"--decoder=none with --iae_epochs={stages.iae_epochs}: stage 1 trains by "
+                "reconstruction; set --iae_epochs=0, or choose another --decoder"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,13 @@ resumed run enters where the last one stopped.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from mgta_tf.config import flag
+from mgta_tf.errors import UserError
 
 ALL = None  # in place of a half: all images
 
@@ -53,6 +54,20 @@ class GuidanceConfig:
         "A net learns from the other's labels, or (the ablation) from its own.",
         choices=("mutual", "self"),
     )
+    labels: str = flag(
+        "clusters",
+        "Pseudo labels: clusters of a net's features; or none, which makes each image its own "
+        "cluster (K = N), so that a single net learns in stage 3 to match the views of an image. "
+        "Needs --rounds=0.",
+        choices=("clusters", "none"),
+    )
+
+    def __post_init__(self):
+        if self.labels == "none" and self.rounds:
+            raise UserError(
+                f"--labels=none with --rounds={self.rounds}: stage 2 alternates between two nets "
+                "and needs clusters; set --rounds=0"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +122,9 @@ def turns(config: GuidanceConfig) -> Iterator[Turn]:
         yield from _round(config, round_number)
     if config.final_epochs:
         stage = ("final", config.rounds + 1)
-        labeller = 0 if config.guidance == "mutual" else 1
-        yield Turn("GLP", *stage, net=labeller, half=ALL)
+        if config.labels == "clusters":
+            labeller = 0 if config.guidance == "mutual" else 1
+            yield Turn("GLP", *stage, net=labeller, half=ALL)
         yield Turn(
             "TMP", *stage, net=1, half=ALL, epochs=config.final_epochs, lambda1=config.lambda_end
         )
@@ -138,6 +154,26 @@ def _round(config: GuidanceConfig, round_number: int) -> Iterator[Turn]:
         for glp, tmp in zip(labelling, training):
             yield glp
             yield tmp
+
+
+def nets_of(schedule: Sequence[Turn]) -> int:
+    """How many nets a run needs: without a GLP nobody guides, and N1 and N2 are one."""
+    return 2 if any(turn.process == "GLP" for turn in schedule) else 1
+
+
+def labels_of(
+    turn: Turn,
+    images: np.ndarray,
+    clusters: dict[int | None, np.ndarray],
+    config: GuidanceConfig,
+) -> np.ndarray | None:
+    """The labels that a TMP trains with: int32 [n], or None in stage 1, which has none.
+
+    images: int32 [n], those of the turn. clusters: the newest clusters of each half, int32 [n].
+    """
+    if turn.stage == "iae":
+        return None
+    return clusters[turn.half] if config.labels == "clusters" else images
 
 
 def halves(num_images: int, round_number: int, config: GuidanceConfig, seed: int):

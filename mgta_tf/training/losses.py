@@ -268,7 +268,8 @@ def total_loss(targets, outputs, labels, lambda1, config: LossConfig, draws=None
 
     Args:
       targets: [N, H, W, 3], normalised images: what the reconstructions should be.
-      outputs: what `build_autoencoder`'s model returned for the images that it saw.
+      outputs: what `build_autoencoder`'s model returned for the images that it saw; without a
+        'reconstruction' L_re is 0 and has no monitors.
       labels: [N] clusters, -1 for images without one; all -1 leaves the reconstruction alone.
       lambda1: λ₁, a scalar.
       config: The losses' settings.
@@ -277,16 +278,19 @@ def total_loss(targets, outputs, labels, lambda1, config: LossConfig, draws=None
     Returns:
       (L_all [], monitors of both losses with `reconstruction_loss` and `triplet_loss`).
     """
-    reconstruction, reconstruction_monitors = reconstruction_loss(
-        targets, outputs["reconstruction"], config.reconstruction_reduction
-    )
+    reconstruction, reconstruction_monitors = tf.zeros([]), {}
+    if "reconstruction" in outputs:
+        reconstruction, reconstruction_monitors = reconstruction_loss(
+            targets, outputs["reconstruction"], config.reconstruction_reduction
+        )
+        reconstruction_monitors["reconstruction_loss"] = reconstruction
     embeddings = outputs["embedding"]
     if config.triplet_scope == "global":
         embeddings, labels, draws = map(_of_all_devices, (embeddings, labels, draws))
     triplet, triplet_monitors = triplet_loss(embeddings, labels, config, draws)
     weight = tf.where(lambda1 > 0, config.reconstruction_weight, 1.0)  # stage 1 has λ₁ = 0
     loss = weight * reconstruction + lambda1 * triplet
-    losses = {"loss": loss, "reconstruction_loss": reconstruction, "triplet_loss": triplet}
+    losses = {"loss": loss, "triplet_loss": triplet}
     return loss, {**losses, **reconstruction_monitors, **triplet_monitors}
 
 

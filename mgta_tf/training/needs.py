@@ -11,9 +11,9 @@ import sys
 from mgta_tf.models.encoder import ModelConfig
 
 # Bytes, as resident memory showed them on a CPU: of a process that has imported TensorFlow; and of
-# a net's training step as a graph, for each residual block of the encoder with its mirror.
+# a net's training step as a graph, for each residual block of the encoder and of the decoder.
 TENSORFLOW = 600 * 2**20
-GRAPH_OF_BLOCK = 28 * 2**20
+GRAPH_OF_BLOCK = 14 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def of_run(
         {"checkpoints": (keep + 1) * weights, "labels": labels},
         {
             "TensorFlow": TENSORFLOW,
-            "graphs": len(learners) * sum(model.blocks) * GRAPH_OF_BLOCK,
+            "graphs": len(learners) * halves(model) * sum(model.blocks) * GRAPH_OF_BLOCK,
             "images": images,
             "features": features,
             "nets": weights + gradients,
@@ -67,14 +67,19 @@ def of_run(
 def activations(model: ModelConfig, batch: int, image_size: int) -> int:
     """Bytes that the forward pass of a training step keeps for the backward pass, float32.
 
-    Of every convolution its result and what batch norm and ReLU make of it; the decoder mirrors the
+    Of every convolution its result and what batch norm and ReLU make of it; a decoder mirrors the
     encoder.
     """
     values = model.channels(64) * (image_size / 2) ** 2
     for stage, blocks in enumerate(model.blocks, 2):
         width = model.channels(64 * 2 ** (stage - 2))
         values += blocks * (1 + 1 + 4) * width * (image_size / 2**stage) ** 2
-    return round(2 * 2 * 4 * batch * values)
+    return round(halves(model) * 2 * 4 * batch * values)
+
+
+def halves(model: ModelConfig) -> int:
+    """Of an auto-encoder, that a net has: encoder and decoder, or the encoder alone."""
+    return 1 if model.decoder == "none" else 2
 
 
 def said(needs: Needs, folder: str) -> str:

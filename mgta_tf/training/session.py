@@ -21,7 +21,7 @@ from mgta_tf.runtime.checkpoints import Checkpoints, Position, load_net, save_ne
 from mgta_tf.runtime.progress import Part, Progress, duration
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import Workdir
-from mgta_tf.training import needs, summary
+from mgta_tf.training import guidance, needs, summary
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.learner import Learner
@@ -32,7 +32,7 @@ from mgta_tf.training.timeline import Timeline
 class Session:
     """Everything that a turn works with, as the run's newest checkpoint has it.
 
-    nets: N1 and N2, a list of two.
+    nets: N1 and N2, a list of two; one and the same net twice where no net labels another.
     labels: the pseudo labels in use, int32 [n], by half (0, 1, or ALL).
     history: a row for every turn that is done; `summary.json` is made of them.
     position: the newest checkpoint; of a new run, its start.
@@ -69,7 +69,8 @@ class Session:
         if config.run.deterministic:
             tf.config.experimental.enable_op_determinism()
         strategy = _strategy(config)
-        nets = [_net(config, strategy) for _ in range(2)]
+        distinct = [_net(config, strategy) for _ in range(guidance.nets_of(timeline.turns))]
+        nets = [distinct[0], distinct[-1]]
         checkpoints = Checkpoints(
             workdir.checkpoints, nets, config.run.keep, workdir.own_checkpoints
         )
@@ -184,7 +185,7 @@ def _needs(session: Session) -> needs.Needs:
     outputs = session.nets[0].model.encoder.output
     dimensions = outputs[config.cluster.cluster_features].shape[-1]
     return needs.of_run(
-        session.nets,
+        list(dict.fromkeys(session.nets)),
         config.model,
         config.batch.size,
         config.augment.image_size,
@@ -231,8 +232,11 @@ def _strategy(config: TrainConfig) -> tf.distribute.Strategy:
 def _load_iaes(nets: list[Learner], folder: str, workdir: Workdir) -> None:
     """Gives both nets the IAEs of other runs, one folder or one for each net."""
     folders = folder.split(",")
-    if len(folders) > len(nets):
-        raise UserError(f"--iae_checkpoint={folder}: at most two folders, one for each net")
+    if len(folders) > len(set(nets)):
+        raise UserError(
+            f"--iae_checkpoint={folder}: {len(folders)} folders, but {len(set(nets))} net(s); name "
+            "one folder, or one for each net"
+        )
     for net, source in zip(nets, itertools.cycle(folders)):
         load_net(net.model, Workdir(source).iae)
     save_net(nets[0].model, workdir.iae)

@@ -35,7 +35,8 @@ def of_run(
         if row["process"] == "TMP":
             labels = labelled.get((row["round"], row["half"]), {}) if row["round"] else {}
             stages.append({**labels, "label_seconds": labels.get("seconds"), **row})
-    keys = ("num_clusters", "empty_clusters", "nmi_previous", "nmi_truth")
+    of_labels = ("num_clusters", "empty_clusters", "nmi_previous", "nmi_truth")
+    keys = (*of_labels, "reconstruction_loss")  # null without labels, without a decoder
     return {
         "stages": [{**dict.fromkeys(keys), **stage} for stage in stages],
         "labellings": list(labelled.values()),
@@ -59,17 +60,23 @@ def in_words(row: dict[str, Any]) -> str:
             f"{row['num_clusters']} clusters of {row['smallest']} to {row['largest']} images, "
             f"{row['empty_clusters']} re-seeded{truth}"
         )
-    first = row["first"]
     probe = f", 20-NN {row['probe_knn']:.1f}" if "probe_knn" in row else ""
-    return (
-        f"reconstruction {first['reconstruction_loss']:.4g} → {row['reconstruction_loss']:.4g}, "
-        f"triplet {first['triplet_loss']:.4g} → {row['triplet_loss']:.4g}{probe}"
+    return f"{losses_in_words(row['first'], row)}{probe}"
+
+
+def losses_in_words(*points: dict[str, float]) -> str:
+    """The losses that the points hold, as 'reconstruction 12 → 3.4, triplet 0.3 → 0.12'."""
+    return ", ".join(
+        f"{name} " + " → ".join(f"{point[f'{name}_loss']:.4g}" for point in points)
+        for name in ("reconstruction", "triplet")
+        if f"{name}_loss" in points[0]
     )
 
 
 def closing_lines(history: History, workdir: Workdir) -> str:
     """The last lines on the terminal: the result, and where it lies."""
     path, last = workdir.path, {row["process"]: row for row in history}
+    pictures, labels = os.path.dirname(workdir.originals), os.path.join(path, "labels")
     total = sum(row["seconds"] for row in history)
     shown = sum(row.get("show_seconds", 0.0) for row in history)
     return "\n".join(
@@ -79,8 +86,8 @@ def closing_lines(history: History, workdir: Workdir) -> str:
             *([f"  last training:     {in_words(last['TMP'])}"] if "TMP" in last else []),
             *([f"  last labels:       {in_words(last['GLP'])}"] if "GLP" in last else []),
             f"  losses, clusters:  {workdir.summary}",
-            f"  pictures:          {os.path.dirname(workdir.originals)}",
-            f"  pseudo labels:     {os.path.join(path, 'labels')}",
+            *([f"  pictures:          {pictures}"] if os.path.isdir(pictures) else []),
+            *([f"  pseudo labels:     {labels}"] if "GLP" in last else []),
             f"  curves:            tensorboard --logdir={workdir.tensorboard}",
             f"  report:            python -m mgta_tf.report --workdir={path}",
             f"  encoder:           python -m mgta_tf.export --workdir={path} "

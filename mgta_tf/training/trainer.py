@@ -94,5 +94,8 @@ def _plan(session: Session, number: int, images: np.ndarray, labels: np.ndarray 
     seed = session.seed_of(turn)
     if labels is None:
         return sampler.shuffled_plan(images, batch.size, turn.epochs, seed), label_of
+    if session.config.guidance.labels == "none":
+        label_of[images] = labels
+        return sampler.views_plan(images, batch, turn.epochs, seed), label_of
     label_of[images] = sampler.labels_for_triplets(labels, batch.smallest_cluster)
     return sampler.pk_plan(images, labels, batch, turn.epochs, seed), label_of

@@ -25,6 +25,7 @@ from mgta_tf.training.guidance import Turn
 from mgta_tf.training.labeller import Labelling
 from mgta_tf.training.losses import hardest_distances, looks_collapsed
 from mgta_tf.training.session import Session
+from mgta_tf.training.summary import losses_in_words
 from mgta_tf.training.trainer import Training
 
 SHOWN_IMAGES = 8  # originals and reconstructions
@@ -44,7 +45,7 @@ class Visualizer:
         config, lines = session.config, []
         self._writer.text("flags", f"```\n{to_flagfile(config)}```")
         model = session.nets[0].model
-        for net in (model.encoder, model.decoder):
+        for net in filter(None, (model.encoder, model.decoder)):
             net.summary(line_length=100, print_fn=lambda line: lines.append(line))
         self._writer.text("networks", "```\n" + "\n".join(lines) + "\n```")
         flags = {name: v for name, v in to_dict(config).items() if name not in NEUTRAL}
@@ -75,8 +76,7 @@ class Visualizer:
         epoch = min(int(step * turn.epochs / steps) + 1, turn.epochs)
         progress.show(
             f"{turn} · epoch {epoch}/{turn.epochs} · "
-            f"loss {point['loss']:.4g} (reconstruction {point['reconstruction_loss']:.4g}, "
-            f"triplet {point['triplet_loss']:.4g}) · {speed:.0f} images/s"
+            f"loss {point['loss']:.4g} ({losses_in_words(point)}) · {speed:.0f} images/s"
         )
 
     def training(self, number: int, trained: Training) -> dict[str, Any]:
@@ -87,7 +87,8 @@ class Visualizer:
         """
         session, turn = self._session, self._session.timeline.turns[number]
         step, began = session.timeline.end(number), time.monotonic()
-        self._reconstructions(turn, step)
+        if session.config.model.decoder != "none":
+            self._reconstructions(turn, step)
         if turn.round:
             self._distances(turn, step, trained)
         shown = time.monotonic() - began

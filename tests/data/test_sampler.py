@@ -179,3 +179,15 @@ def test_global_batch_sets_the_clusters_of_a_batch():
     assert (config.clusters_per_batch, config.size) == (24, 96)
     with pytest.raises(UserError, match="global_batch=30"):
         BatchConfig(global_batch=30, images_per_cluster=4)
+
+
+def test_views_plan_has_p_images_k_times_each_and_passes_over_all():
+    images = np.random.default_rng(1).permutation(100)[:30].astype(np.int32)
+    plan = sampler.views_plan(images, CONFIG, epochs=8, seed=[3])
+    assert plan.shape == (30 * 8 // (P * K), P * K)  # epochs count every view
+    groups = plan.reshape(len(plan), P, K)
+    assert (groups == groups[:, :, :1]).all()
+    assert all(len(set(row)) == P for row in groups[:, :, 0])
+    assert (np.bincount(groups[:, :, 0].ravel(), minlength=100)[images] == 2).all()
+    with pytest.raises(UserError, match="--clusters_per_batch=5: larger than the data"):
+        sampler.views_plan(images[:4], CONFIG, epochs=8, seed=[3])

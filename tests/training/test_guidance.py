@@ -83,3 +83,15 @@ def test_images_of_a_turn():
     np.testing.assert_array_equal(images[2], second)
     np.testing.assert_array_equal(images[4], first)
     np.testing.assert_array_equal(images[6], np.arange(9))
+
+
+def test_without_labels_one_net_trains_and_nobody_labels():
+    config = GuidanceConfig(labels="none", rounds=0, iae_epochs=0, final_epochs=7)
+    turns = list(guidance.turns(config))
+    assert [spoken(t) for t in turns] == [("TMP", 2, "all")]
+    assert turns[0].epochs == 7
+    assert guidance.nets_of(turns) == 1
+    assert guidance.nets_of(list(guidance.turns(GuidanceConfig()))) == 2
+    images = np.arange(5, dtype=np.int32)
+    own = guidance.labels_of(turns[0], images, {}, config)
+    assert len(set(own)) == len(own) == 5
