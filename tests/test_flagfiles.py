@@ -1,12 +1,16 @@
 """Flagfiles: includes, retired flags, and the flagfiles of this repository."""
 
+import importlib
+import inspect
 import os
 import pathlib
+import re
 
 import pytest
 
 from mgta_tf import flagfiles
 from mgta_tf.errors import UserError
+from mgta_tf.runtime.workdir import load_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -87,3 +91,19 @@ def test_retired_flags_are_dropped_at_their_old_defaults_and_refused_otherwise(
 def test_the_package_has_the_flagfiles_of_the_repository():
     package = pathlib.Path(flagfiles.PACKAGE) / "flags"
     assert sorted(os.listdir(package)) == sorted(os.listdir(ROOT / "flags"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "flags").glob("*.flagfile")), ids=lambda p: p.stem)
+def test_every_flagfile_says_what_it_is_and_resolves_for_its_command(path):
+    text = path.read_text()
+    head = " ".join(line[1:].strip() for line in text.splitlines() if line.startswith("#"))
+    what, result, cost, command = re.fullmatch(
+        r"What: (.+) Result: (.+) Cost: (.+) Command: (.+)", head
+    ).groups()
+    assert len(what) > 40
+    assert re.search(r"\d|^not run here: needs ", result)
+    assert cost
+    run = rf"python -m (mgta_tf\.\w+) \\? ?--flagfile=flags/{path.name} "
+    module = importlib.import_module(re.search(run, command)[1])
+    config_class = re.search(r"cli\.run\(main, (\w+)\)", inspect.getsource(module))[1]
+    load_config(str(path), getattr(module, config_class))

@@ -1,7 +1,5 @@
 """The training command end to end: what it leaves, how it goes on, how it stops."""
 
-import dataclasses
-import glob
 import json
 import os
 import subprocess
@@ -16,11 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mgta_tf import config as config_lib
 from mgta_tf import export, train
-from mgta_tf.detection.config import DetectConfig
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import checkpoints
 from mgta_tf.runtime.workdir import Workdir, load_config
-from mgta_tf.training.config import SupervisedConfig, TrainConfig
+from mgta_tf.training.config import TrainConfig
 
 
 def weights(workdir, index):
@@ -468,14 +465,3 @@ def test_one_line_for_bad_input(tmp_path):
             done.stderr.splitlines()[-1:]
         )
         assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("path", sorted(glob.glob("flags/*.flagfile")))
-def test_every_flagfile_resolves_and_says_what_it_is(path):
-    config_class = TrainConfig
-    for word, other in (("supervised", SupervisedConfig), ("_c4", DetectConfig)):
-        config_class = other if word in path else config_class
-    assert dataclasses.is_dataclass(load_config(path, config_class))
-    with open(path) as file:
-        head = file.read()
-    assert all(word in head for word in ("# What:", "# Cost:", "# Command:"))
