@@ -71,8 +71,22 @@ def build_optimizer(
 class FusedAdam(tf.keras.optimizers.Adam):
     """Keras' Adam, its state and its checkpoints, in one operation a variable, not fifteen."""
 
+    def build(self, var_list):
+        before = len(self.variables)
+        super().build(var_list)
+        slots = self.variables[before:]  # momentum and velocity of each variable in turn
+        if not slots:
+            return  # it was built before
+        local = tf.distribute.get_strategy().experimental_local_results
+        slots_of = {
+            variable.ref(): pair
+            for whole, *pair_of in zip(var_list, slots[::2], slots[1::2])
+            for variable, *pair in zip(*map(local, (whole, *pair_of)))
+        }
+        self._slots_of = slots_of.__getitem__  # a function, for Keras would track a dict
+
     def update_step(self, gradient, variable):
-        place = self._index_dict[self._var_key(variable)]
+        momentum, velocity = self._slots_of(variable.ref())
         step = tf.cast(self.iterations + 1, variable.dtype)
         beta_1, beta_2, rate, epsilon = (
             tf.cast(value, variable.dtype)
@@ -80,8 +94,8 @@ class FusedAdam(tf.keras.optimizers.Adam):
         )
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[place].handle,
-            v=self._velocities[place].handle,
+            m=momentum.handle,
+            v=velocity.handle,
             beta1_power=tf.pow(beta_1, step),
             beta2_power=tf.pow(beta_2, step),
             lr=rate,
@@ -120,46 +134,59 @@ def descend(
       Means of the monitors over the replicas; 'gradient_norm', before clipping; 'skipped', 1 where
       the step was left out; and for float16 'loss_scale', which the step was taken with.
     """
-    scaled = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+    gradients, statistics, finite, monitors = strategy.run(
+        lambda *args: _gradients(model, optimizer, clip_norm, loss_of, args), args=args
+    )
+    _apply_or_skip(strategy, model, optimizer, gradients, statistics, finite)
+    mean = tf.distribute.ReduceOp.MEAN
+    return {n: strategy.reduce(mean, value, axis=None) for n, value in monitors.items()}
 
-    def differentiate(*args):
-        statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
-        with tf.GradientTape() as tape:
-            loss, monitors = loss_of(*args)
-        replica = tf.distribute.get_replica_context()
-        share = tf.ones_like(loss) / replica.num_replicas_in_sync
-        weight = optimizer.get_scaled_loss(share) if scaled else share
-        gradients = tape.gradient(loss, model.trainable_variables, output_gradients=weight)
-        shares = [*gradients, tf.cast(loss * share, gradients[0].dtype)]
-        *gradients, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, shares)
-        if scaled:
-            gradients = optimizer.get_unscaled_gradients(gradients)
-            monitors = {**monitors, "loss_scale": optimizer.loss_scale}
-        norm = tf.linalg.global_norm(gradients)
-        finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
-        if clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, norm)
-        monitors = {**monitors, "gradient_norm": norm, "skipped": 1 - tf.cast(finite, tf.float32)}
-        return gradients, statistics, finite, monitors
+
+def _gradients(model, optimizer, clip_norm: float, loss_of, args: tuple):
+    """On a replica: gradients summed over all, statistics of before, is all finite?, monitors."""
+    scaled = _is_scaled(optimizer)
+    statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
+    with tf.GradientTape() as tape:
+        loss, monitors = loss_of(*args)
+    replica = tf.distribute.get_replica_context()
+    share = tf.ones_like(loss) / replica.num_replicas_in_sync
+    weight = optimizer.get_scaled_loss(share) if scaled else share
+    gradients = tape.gradient(loss, model.trainable_variables, output_gradients=weight)
+    shares = [*gradients, tf.cast(loss * share, gradients[0].dtype)]
+    *gradients, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, shares)
+    if scaled:
+        gradients = optimizer.get_unscaled_gradients(gradients)
+        monitors = {**monitors, "loss_scale": optimizer.loss_scale}
+    norm = tf.linalg.global_norm(gradients)
+    finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
+    if clip_norm:
+        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, norm)
+    monitors = {**monitors, "gradient_norm": norm, "skipped": 1 - tf.cast(finite, tf.float32)}
+    return gradients, statistics, finite, monitors
+
+
+def _apply_or_skip(strategy, model, optimizer, gradients, statistics, finite) -> None:
+    """Takes the step on all replicas, or puts the statistics of batch norm back on all."""
 
     def apply(gradients):
         pairs = zip(gradients, model.trainable_variables)
         optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
 
-    def go_back(statistics):
+    def skip(statistics):
         for variable, before in zip(model.non_trainable_variables, statistics):
             variable.assign(before)
-        if scaled:
+        if _is_scaled(optimizer):
             _lower_loss_scale(optimizer, model)
 
-    gradients, statistics, finite, monitors = strategy.run(differentiate, args=args)
     tf.cond(
         strategy.experimental_local_results(finite)[0],  # alike on all, for it is of the sums
         lambda: strategy.run(apply, args=(gradients,)),
-        lambda: strategy.run(go_back, args=(statistics,)),
+        lambda: strategy.run(skip, args=(statistics,)),
     )
-    mean = tf.distribute.ReduceOp.MEAN
-    return {n: strategy.reduce(mean, value, axis=None) for n, value in monitors.items()}
+
+
+def _is_scaled(optimizer) -> bool:
+    return isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
 
 
 def _lower_loss_scale(optimizer, model) -> None:
