@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgta_tf import cli
+from mgta_tf import cli, extras
 from mgta_tf.data import images
 from mgta_tf.detection.config import DetectConfig
 from mgta_tf.errors import UserError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 def main(config: DetectConfig) -> None:
+    extras.require("official", "TensorFlow Model Garden", "detection", "mgta_tf.detect")
     run = config.run
     if run.image or run.eval_only:
         workdir = Workdir(run.workdir)

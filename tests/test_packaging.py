@@ -1,5 +1,6 @@
 """What is installed, and what is said about it."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -11,6 +12,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mgta_tf import detect
+from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.detection.config import DetectConfig, DetectRunConfig
+from mgta_tf.errors import UserError
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -19,12 +25,52 @@ def requirements():
     return {line for line in lines if line and not line.startswith(("#", "-c"))}
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
-def test_the_package_depends_on_what_requirements_names():
-    import tomllib
+def project():
+    tomllib = pytest.importorskip("tomllib", reason="tomllib came with Python 3.11")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(project["dependencies"]) == requirements()
+
+def test_requirements_are_the_package_with_its_extra_all():
+    extras = project()["optional-dependencies"]
+    assert extras["all"] == ["mgta_tf[detection,addons]"]
+    parts = [*project()["dependencies"], *extras["detection"], *extras["addons"]]
+    assert len(set(parts)) == len(parts)
+    assert set(parts) == requirements()
+
+
+def test_the_extra_dev_is_what_the_tests_need():
+    lines = (ROOT / "requirements-dev.txt").read_text().splitlines()
+    named = [line for line in lines if line and not line.startswith(("#", "-r"))]
+    assert project()["optional-dependencies"]["dev"] == ["mgta_tf[all]", *named]
+
+
+def test_every_command_is_a_console_script():
+    commands = {
+        f"mgta-{path.stem.replace('_', '-')}": "mgta_tf.console:main"
+        for path in (ROOT / "mgta_tf").glob("*.py")
+        if re.search(r"^    cli\.run\(", path.read_text(), re.MULTILINE)
+    }
+    assert "mgta-train" in commands
+    assert project()["scripts"] == commands
+
+
+def test_a_console_script_runs_the_command_of_its_name(tmp_path):
+    script = tmp_path / "mgta-choose-k"
+    script.write_text("from mgta_tf.console import main\nmain()\n")
+    command = [sys.executable, str(script), "--output=k.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == ("mgta_tf: error: give --features, or --saved_model with --data_dir\n")
+
+
+def test_a_missing_extra_is_one_line_that_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    run = DetectRunConfig(saved_model="m", workdir=str(tmp_path / "w"))
+    with pytest.raises(UserError, match=r"mgta_tf.detect needs .*'mgta_tf\[detection\]'"):
+        detect.main(DetectConfig(run=run))
+    assert not (tmp_path / "w").exists()
+    with pytest.raises(UserError, match=r"--data_source=tfds:mnist needs TensorFlow Datasets"):
+        open_source(DataConfig(data_source="tfds:mnist"))
 
 
 def pins(name, python):

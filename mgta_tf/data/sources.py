@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mgta_tf import extras
 from mgta_tf.config import flag
 from mgta_tf.data import formats, images, minipickle, shapes, tfrecords
 from mgta_tf.errors import UserError
@@ -288,6 +289,9 @@ def _shapes(count: int, split: str) -> Source:
 
 def _tfds(name: str, split: str, folder: str) -> Source:
     """A TensorFlow Dataset that is prepared on disk, read once as encoded images."""
+    extras.require(
+        "tensorflow_datasets", "TensorFlow Datasets", "detection", f"--data_source=tfds:{name}"
+    )
     import tensorflow_datasets as tfds
 
     try:

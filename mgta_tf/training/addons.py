@@ -22,7 +22,7 @@ def require() -> None:
         raise UserError(
             "--triplet_impl=tfa: tensorflow-addons is not installed, and has no release for Python "
             "3.12 or later; remove the flag (the default computes the same loss), or use Python "
-            "3.11 with requirements.txt"
+            "3.11 and pip install 'mgta_tf[addons]'"
         )
 
 
