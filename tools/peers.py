@@ -48,6 +48,7 @@ SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers_torch.p
 
 SMALL: dict[str, Any] = dict(image_size=32, width=0.25, blocks=[2, 2, 2, 2])
 PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.01,0.1,1")
+SCREEN_PROBE: dict[str, Any] = {**PROBE, "svm_costs": "0.1"}
 MILD: dict[str, Any] = dict(crop_min_area=0.4, color_jitter=0.2, grayscale=0.0)
 STRONG: dict[str, Any] = dict(crop_min_area=0.3, color_jitter=0.4, grayscale=0.2)
 COSTS = {"_half": 36, "": 72}  # suffix of a row's method: image passes a photograph
@@ -55,17 +56,15 @@ SCREEN = 12  # image passes of a trial, a third of the half
 METHODS = ("simclr", "triplets", "vicreg", "byol", "nnclr", "swav", "supervised")
 START: dict[str, Any] = dict(batch=32, learning_rate=3e-3, **MILD)
 # What is tried, one axis after the other; the best so far keeps its place on the others.
-AXES: tuple[tuple[dict[str, Any], ...], ...] = (
-    (dict(batch=32), dict(batch=128)),
+BATCH, CROPS = (dict(batch=32), dict(batch=128)), (MILD, STRONG)
+AXES: tuple[tuple[dict[str, Any], ...], ...] = (BATCH, CROPS)
+SIMCLR_AXES: tuple[tuple[dict[str, Any], ...], ...] = (
+    BATCH,
     (dict(learning_rate=1e-3), dict(learning_rate=3e-3)),
-    (MILD, STRONG),
+    CROPS,
+    (dict(batch=64),),
+    (dict(temperature=0.1), dict(temperature=0.5)),
 )
-MORE_AXES: dict[str, tuple[tuple[dict[str, Any], ...], ...]] = {
-    "simclr": (
-        (dict(batch=64),),
-        (dict(temperature=0.1), dict(temperature=0.5)),
-    ),
-}
 DEFAULTS: dict[str, dict[str, Any]] = {"simclr": dict(temperature=0.2)}
 SAME = 1e-4  # largest difference of two endpoints, as a share of the largest value
 
@@ -114,21 +113,21 @@ def search(config: PeersConfig) -> None:
         while (tried := next_trial(known, method)) is not None:
             flags = flags_of(method, tried, SCREEN)
             folder = os.path.join(config.workdir, "search", f"{len(known):03d}")
-            found = run(config, data_dir, folder, flags, seed=1)
+            found = run(config, data_dir, folder, flags, 1, SCREEN_PROBE)
             known.append({"method": f"peer_{method}", "seed": 1, **found, "flags": flags})
             write_json(config.search, known)
             print(f"{method}: mAP {found['map']:.2f}, {json.dumps(tried)}", flush=True)
 
 
 def next_trial(known: list[dict[str, Any]], method: str) -> dict[str, Any] | None:
-    """The flags to try next: coordinate descent over AXES, from what is best for SimCLR.
+    """The flags to try next: one axis after the other, from what is best for SimCLR.
 
     A pure function of the rows `known`; None when all has been tried.
     """
     first = {} if method == "simclr" else best_flags(known, "simclr")
     first = {**START, **{name: first[name] for name in START if name in first}}
     best: tuple[float, dict[str, Any]] = (-1.0, {**first, **DEFAULTS.get(method, {})})
-    for axis in ((), *AXES, *MORE_AXES.get(method, ())):
+    for axis in ((), *(SIMCLR_AXES if method == "simclr" else AXES)):
         here = best[1]
         for change in ({}, *axis):
             tried = {**here, **change}
@@ -188,7 +187,7 @@ def add_row(config: PeersConfig, name: str, flags: dict[str, Any], seed: int) ->
                 raise UserError(f"{path}: seed {seed} was run with other flags; move it away")
             return
     folder = os.path.join(config.workdir, f"seed_{seed}", name)
-    found = run(config, config.data_dir, folder, flags, seed)
+    found = run(config, config.data_dir, folder, flags, seed, PROBE)
     row = {"method": name, "seed": seed, **found, "flags": flags, "date": time.strftime("%Y-%m-%d")}
     os.makedirs(config.results, exist_ok=True)
     write_json(path, sorted([*known, row], key=lambda row: row["seed"]))
@@ -196,9 +195,14 @@ def add_row(config: PeersConfig, name: str, flags: dict[str, Any], seed: int) ->
 
 
 def run(
-    config: PeersConfig, data_dir: str, folder: str, flags: dict[str, Any], seed: int
+    config: PeersConfig,
+    data_dir: str,
+    folder: str,
+    flags: dict[str, Any],
+    seed: int,
+    evaluation: dict[str, Any],
 ) -> dict[str, Any]:
-    """Trains in PyTorch, exports to `folder`/saved_model, evaluates.
+    """Trains in PyTorch, exports to `folder`/saved_model, evaluates by the probe's flags.
 
     Returns:
       What a row keeps: the probe's findings, `passes` (image passes a photograph, as trained),
@@ -223,7 +227,7 @@ def run(
     saved_model, output = (os.path.join(folder, name) for name in ("saved_model", "probe.json"))
     export(keras_encoder, saved_model)
     probe.main(
-        probe.ProbeConfig(data_dir=data_dir, saved_model=saved_model, output=output, **PROBE)
+        probe.ProbeConfig(data_dir=data_dir, saved_model=saved_model, output=output, **evaluation)
     )
     with open(output, encoding="utf-8") as file:
         found = json.load(file)
@@ -406,10 +410,11 @@ cores at the same time, which makes a CPU second worth less: compare passes.
 
 ## Tuning
 
-On a third of the training photographs, held out, {screen} passes a photograph, one seed. SimCLR is
-tuned first: batch, learning rate, crops, then a batch of 64 and the temperature; one axis at a
-time, and the best of an axis is kept. The other methods start from SimCLR's best and have the first
-three axes. Mild crops: area ≥ 0.4, jitter 0.2, no grey. Strong: 0.3, 0.4, a fifth grey.
+On a third of the training photographs, held out, {screen} passes a photograph, one seed, SVMs with
+C = 0.1. SimCLR is tuned first: batch, learning rate, crops, then a batch of 64 and the temperature;
+one axis at a time, and the best of an axis is kept. The other methods start from SimCLR's best and
+have the batch and the crops. Mild crops: area ≥ 0.4, jitter 0.2, no grey. Strong: 0.3, 0.4, a fifth
+grey.
 
 {trials}
 """
