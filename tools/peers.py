@@ -220,7 +220,7 @@ def run(
     np.savez(initial, **to_torch(keras_encoder))
     weights = os.path.join(folder, "weights.npz")
     job = dict(images=images, initial=initial, weights=weights, flags=flags, seed=seed)
-    report = in_torch(config.torch_python, "train", job, folder)
+    report = trained(folder, job) or in_torch(config.torch_python, "train", job, folder)
     os.remove(images)
     with np.load(weights) as arrays:
         from_torch(keras_encoder, dict(arrays))
@@ -235,6 +235,17 @@ def run(
     found["cpu_seconds"] = report["train_cpu_seconds"] + time.process_time() - cpu
     kept = {key: {**found, **report}[key] for key in KEPT}
     return {**kept, "versions": {**versions(), **report["versions"]}}
+
+
+def trained(folder: str, job: dict[str, Any]) -> dict[str, Any] | None:
+    """The report of a training with this job that an interrupted run has left, else None."""
+    try:
+        with open(os.path.join(folder, "train.json"), encoding="utf-8") as file:
+            known = json.load(file)
+        with open(known.pop("report"), encoding="utf-8") as file:
+            return json.load(file) if known == job else None
+    except FileNotFoundError:
+        return None
 
 
 def in_torch(python: str, what: str, job: dict[str, Any], folder: str) -> dict[str, Any]:
