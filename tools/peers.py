@@ -255,6 +255,8 @@ def in_torch(python: str, what: str, job: dict[str, Any], folder: str) -> dict[s
       UserError: it failed; the message is its last line.
     """
     path, report, log = (os.path.join(folder, f"{what}.{end}") for end in ("json", "out", "log"))
+    if os.path.exists(report):
+        os.remove(report)  # of another job
     write_json(path, {**job, "report": report})
     with open(log, "a", encoding="utf-8") as file:
         try:
