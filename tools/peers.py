@@ -215,7 +215,12 @@ def run(
     store = load_store(
         open_source(DataConfig(data_dir=data_dir), "train"), size=SMALL["image_size"]
     )
-    np.savez(images, pixels=store.batch(np.arange(len(store))), labels=np.int64(store.labels))
+    if store.labels is None:
+        raise UserError(
+            f"--data_dir={data_dir}: no class labels found; use one sub-folder per class"
+        )
+    labels = store.labels.astype(np.int64)
+    np.savez(images, pixels=store.batch(np.arange(len(store))), labels=labels)
     np.savez(initial, **to_torch(keras_encoder))
     weights = os.path.join(folder, "weights.npz")
     job = dict(images=images, initial=initial, weights=weights, flags=flags, seed=seed)
