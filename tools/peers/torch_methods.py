@@ -1,7 +1,7 @@
 """The PyTorch side of tools/peers.py: the same encoder, and the methods that a user would pick.
 
-  PYTHON_OF_PYTORCH tools/peers_torch.py train JOB.json
-  PYTHON_OF_PYTORCH tools/peers_torch.py endpoints JOB.json
+  PYTHON_OF_PYTORCH tools/peers/torch_methods.py train JOB.json
+  PYTHON_OF_PYTORCH tools/peers/torch_methods.py endpoints JOB.json
 
 Losses and projection heads are lightly's. The encoder pads as TensorFlow does and starts from
 weights that TensorFlow drew; images are cropped and coloured as `mgta_tf.data.pipeline` does it.
@@ -331,7 +331,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     The job names `images` (.npz: uint8 `pixels` [N, S, S, 3], int64 `labels` [N]), the `initial`
     weights, `weights` to write, `flags` and `seed`.
     """
-    began, flags = time.process_time(), job["flags"]
+    began, cpu, flags = time.monotonic(), time.process_time(), job["flags"]
     torch.manual_seed(job["seed"])
     generator = torch.Generator().manual_seed(job["seed"])
     with np.load(job["images"]) as arrays:
@@ -369,7 +369,8 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
         "passes": steps * flags["batch"] * method.passes / len(pixels),
         "steps": steps,
         "loss": [float(np.mean(part)) for part in (losses[:50], losses[-200:])],
-        "train_cpu_seconds": time.process_time() - began,
+        "train_seconds": time.monotonic() - began,
+        "train_cpu_seconds": time.process_time() - cpu,
     }
 
 

@@ -1,0 +1,1 @@
+"""The peers: what a user would pick instead, in PyTorch, on the study's terms."""

@@ -1,0 +1,325 @@
+"""Peers: what a user would pick instead, trained in PyTorch and evaluated like the study's rows.
+
+  python tools/peers.py --do=check --torch_python=PY [--data_dir=tiny-imagenet-100]
+  python tools/peers.py --do=search --torch_python=PY --data_dir=tiny-imagenet-100 --workdir=W
+  python tools/peers.py --do=rows --torch_python=PY --data_dir=tiny-imagenet-100 --workdir=W
+  python tools/peers.py --do=page
+
+`check` shows that both frameworks have one encoder: the same weights give the same endpoints.
+`search` tunes each method on a held-out third of the training images; validation images are never
+read. `rows` trains each method with the best flags that the search has found, at the cost of the
+study's defaults and at half of it. Every run becomes a row of --results as soon as it is
+evaluated, and is not run again: rerun the same command to resume. requirements-peers.txt says how
+to make PyTorch's environment, whose interpreter is --torch_python.
+
+Cost is counted in image passes a photograph. The encoder forward and backward over one image is
+one pass, a forward alone a third; heads and losses are not counted, but `cpu_seconds` has them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+
+from mgta_tf import cli, probe
+from mgta_tf.config import flag
+from mgta_tf.data import pipeline
+from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.data.store import load_store
+from mgta_tf.errors import UserError
+from mgta_tf.evaluation import features
+from mgta_tf.runtime.files import write_json, write_text
+from mgta_tf.training.summary import versions
+from tools.peers import bridge
+from tools.study import experiment
+
+PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.01,0.1,1")
+SCREEN_PROBE: dict[str, Any] = {**PROBE, "svm_costs": "0.1"}
+COSTS = {"_half": 36, "": 72}  # suffix of a row's method: image passes a photograph
+SCREEN = 12  # image passes of a trial, a third of the half
+METHODS = ("simclr", "triplets", "vicreg", "byol", "nnclr", "swav", "supervised")
+START: dict[str, Any] = dict(batch=32, learning_rate=3e-3, **bridge.MILD)
+# What is tried, one axis after the other; the best so far keeps its place on the others.
+BATCH, CROPS = (dict(batch=32), dict(batch=128)), (bridge.MILD, bridge.STRONG)
+AXES: tuple[tuple[dict[str, Any], ...], ...] = (CROPS, BATCH)
+SIMCLR_AXES: tuple[tuple[dict[str, Any], ...], ...] = (
+    BATCH,
+    (dict(learning_rate=1e-3), dict(learning_rate=3e-3)),
+    CROPS,
+    (dict(temperature=0.1), dict(temperature=0.5)),
+)
+DEFAULTS: dict[str, dict[str, Any]] = {"simclr": dict(temperature=0.2)}
+KEPT = ("map", "top1", "knn", "passes", "seconds", "cpu_seconds", "train_cpu_seconds", "loss")
+
+
+@dataclasses.dataclass(frozen=True)
+class PeersConfig:
+    """The peers."""
+
+    do: str = flag("rows", "What is done.", choices=("check", "search", "rows", "page"))
+    torch_python: str = flag("", "Python interpreter of the environment that has PyTorch.")
+    data_dir: str = flag("", "Tiny ImageNet's layout; the labels only evaluate.")
+    workdir: str = flag("", "Folder for the runs.")
+    results: str = flag("docs/results", "Folder of the rows and of the page.")
+    search: str = flag("docs/results/peer_search.json", "JSON of all trials.")
+    methods: str = flag(",".join(METHODS), "Methods, separated by commas.")
+    passes: str = flag("36,72", "Costs of the rows, separated by commas.")
+    seeds: str = flag("1", "Seeds of the rows, separated by commas.")
+
+
+def main(config: PeersConfig) -> None:
+    needed = {"check": ("torch_python",), "page": ()}
+    for name in needed.get(config.do, ("torch_python", "data_dir", "workdir")):
+        if not getattr(config, name):
+            raise UserError(f"--{name} is required for --do={config.do}")
+    unknown = set(config.methods.split(",")) - set(METHODS)
+    if unknown:
+        raise UserError(f"--methods={config.methods}: unknown {', '.join(sorted(unknown))}")
+    {"check": check, "search": search, "rows": rows, "page": write_page}[config.do](config)
+
+
+def search(config: PeersConfig) -> None:
+    """Tunes each method by screens on the held-out third, SimCLR first."""
+    data_dir = os.path.join(config.workdir, "held_out")
+    experiment.hold_out(config.data_dir, data_dir, share=1 / 3)
+    known = experiment.load_rows(config.search)
+    for method in config.methods.split(","):
+        while (tried := next_trial(known, method)) is not None:
+            flags = flags_of(method, tried, SCREEN)
+            folder = os.path.join(config.workdir, "search", f"{len(known):03d}")
+            found = run(config, data_dir, folder, flags, 1, SCREEN_PROBE)
+            known.append({"method": f"peer_{method}", "seed": 1, **found, "flags": flags})
+            write_json(config.search, known)
+            print(f"{method}: mAP {found['map']:.2f}, {json.dumps(tried)}", flush=True)
+
+
+def next_trial(known: list[dict[str, Any]], method: str) -> dict[str, Any] | None:
+    """The flags to try next: one axis after the other, from what is best for SimCLR.
+
+    A pure function of the rows `known`; None when all has been tried.
+    """
+    first = {} if method == "simclr" else best_flags(known, "simclr")
+    first = {**START, **{name: first[name] for name in START if name in first}}
+    best: tuple[float, dict[str, Any]] = (-1.0, {**first, **DEFAULTS.get(method, {})})
+    for axis in ((), *(SIMCLR_AXES if method == "simclr" else AXES)):
+        here = best[1]
+        for change in ({}, *axis):
+            tried = {**here, **change}
+            flags = flags_of(method, tried, SCREEN)
+            row = next((row for row in known if row["flags"] == flags), None)
+            if row is None:
+                return tried
+            best = max(best, (row["map"], tried), key=lambda pair: pair[0])
+    return None
+
+
+def best_flags(known: list[dict[str, Any]], method: str) -> dict[str, Any]:
+    """The flags of the best trial of a method.
+
+    Raises:
+      UserError: it has none.
+    """
+    trials = [row for row in known if row["method"] == f"peer_{method}"]
+    if not trials:
+        raise UserError(f"no trial of {method}; run --do=search with --methods={method} first")
+    return max(trials, key=lambda row: row["map"])["flags"]
+
+
+def flags_of(method: str, tried: dict[str, Any], passes: int) -> dict[str, Any]:
+    """What decides a peer's encoder; neither seed nor paths."""
+    return {"method": method, "passes": passes, **bridge.SMALL, **tried}
+
+
+def rows(config: PeersConfig) -> None:
+    """Trains and evaluates each method with its best flags; a row for each cost and seed."""
+    known = experiment.load_rows(config.search)
+    for seed in map(int, config.seeds.split(",")):
+        for passes in map(int, config.passes.split(",")):
+            for method in config.methods.split(","):
+                flags = {**best_flags(known, method), "passes": passes}
+                add_row(config, row_name(method, passes), flags, seed)
+
+
+def row_name(method: str, passes: int) -> str:
+    for suffix, cost in COSTS.items():
+        if cost == passes:
+            return f"peer_{method}{suffix}"
+    raise UserError(f"--passes={passes}: must be one of {', '.join(map(str, COSTS.values()))}")
+
+
+def add_row(config: PeersConfig, name: str, flags: dict[str, Any], seed: int) -> None:
+    """Makes a row unless it is there.
+
+    Raises:
+      UserError: the row that is there was made with other flags.
+    """
+    path = os.path.join(config.results, f"{name}.json")
+    known = experiment.load_rows(path)
+    for row in known:
+        if row["seed"] == seed:
+            if row["flags"] != flags:
+                raise UserError(f"{path}: seed {seed} was run with other flags; move it away")
+            return
+    folder = os.path.join(config.workdir, f"seed_{seed}", name)
+    found = run(config, config.data_dir, folder, flags, seed, PROBE)
+    row = {"method": name, "seed": seed, **found, "flags": flags, "date": time.strftime("%Y-%m-%d")}
+    os.makedirs(config.results, exist_ok=True)
+    write_json(path, sorted([*known, row], key=lambda row: row["seed"]))
+    print(f"{name}, seed {seed}: mAP {found['map']:.2f}", flush=True)
+
+
+def run(
+    config: PeersConfig,
+    data_dir: str,
+    folder: str,
+    flags: dict[str, Any],
+    seed: int,
+    evaluation: dict[str, Any],
+) -> dict[str, Any]:
+    """Trains in PyTorch, exports to `folder`/saved_model, evaluates by the probe's flags.
+
+    Returns:
+      What a row keeps: the probe's findings, `passes` (image passes a photograph, as trained),
+      `cpu_seconds` of training and evaluation, `train_cpu_seconds`, `seconds`, `loss` (first, last)
+      and `versions`.
+    """
+    os.makedirs(folder, exist_ok=True)
+    source = open_source(DataConfig(data_dir=data_dir), "train")
+    store = load_store(source, size=bridge.SMALL["image_size"])
+    if store.labels is None:
+        raise UserError(
+            f"--data_dir={data_dir}: no class labels found; use one sub-folder per class"
+        )
+    encoder, pixels = bridge.untrained_encoder(seed), store.batch(np.arange(len(store)))
+    labels = store.labels.astype(np.int64)
+    report = bridge.train(config.torch_python, folder, encoder, pixels, labels, flags, seed)
+    began, cpu = time.monotonic(), time.process_time()
+    saved_model, output = (os.path.join(folder, name) for name in ("saved_model", "probe.json"))
+    bridge.export(encoder, saved_model)
+    probe.main(
+        probe.ProbeConfig(data_dir=data_dir, saved_model=saved_model, output=output, **evaluation)
+    )
+    with open(output, encoding="utf-8") as file:
+        found = json.load(file)
+    shutil.rmtree(os.path.join(folder, "probe_features"))  # every encoder is evaluated once
+    found["seconds"] = report["train_seconds"] + time.monotonic() - began
+    found["cpu_seconds"] = report["train_cpu_seconds"] + time.process_time() - cpu
+    kept = {key: {**found, **report}[key] for key in KEPT}
+    return {**kept, "versions": {**versions(), **report["versions"]}}
+
+
+def check(config: PeersConfig) -> None:
+    """Compares both frameworks: endpoints, augmentation, weights both ways, the untrained score.
+
+    Raises:
+      UserError: they differ by more than SAME.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        worst = dict(bridge.differences(config.torch_python, folder))
+        for what, difference in worst.items():
+            print(f"{what}: largest difference {difference:.1e} of the largest value", flush=True)
+        if config.data_dir:
+            ours, theirs = untrained_scores(config, folder)
+            print(f"untrained encoder, SVM mAP: {ours:.4f} in TensorFlow, {theirs:.4f} in PyTorch")
+    if max(worst.values()) > bridge.SAME:
+        raise UserError(f"the two encoders differ by more than {bridge.SAME}; see above")
+    print(f"both frameworks have one encoder, to {bridge.SAME}")
+
+
+def untrained_scores(config: PeersConfig, folder: str) -> tuple[float, float]:
+    """SVM mAP of one untrained encoder by TensorFlow's features and by PyTorch's."""
+    encoder = bridge.untrained_encoder(1)
+    asked = probe.ProbeConfig(data_dir=config.data_dir, output=folder, **PROBE)
+    sets = probe.folder_sets(asked)
+    values: list[list[np.ndarray]] = [[], []]
+    for part in sets:
+        pixels = part.load(np.arange(len(part.targets)))
+        draws = np.zeros((len(pixels), pipeline.UNIFORMS), np.float32)
+        ours = encoder.predict(pixels / np.float32(255), batch_size=256, verbose=0)
+        theirs = bridge.torch_endpoints(config.torch_python, folder, encoder, pixels, draws)
+        for known, found in zip(values, (ours, theirs)):
+            known.append(features.normalize(features.pool(found["res4"], "res4")))
+    costs = probe.parse_costs(asked.svm_costs)
+    ours_found, theirs_found = (probe.judge(asked, costs, sets, v)["map"] for v in values)
+    return ours_found, theirs_found
+
+
+def write_page(config: PeersConfig) -> None:
+    """peers.md beside the rows: all rows, then all trials."""
+    names = [row_name(method, cost) for method in METHODS for cost in COSTS.values()]
+    found = [
+        row
+        for name in names
+        for row in experiment.load_rows(os.path.join(config.results, f"{name}.json"))
+    ]
+    write_text(
+        os.path.join(config.results, "peers.md"), page(found, experiment.load_rows(config.search))
+    )
+
+
+PAGE = """# Peers
+
+Written by `tools/peers.py`. Methods that a user would pick instead, in PyTorch with lightly's
+losses and heads: the same encoder from the same first weights, the same images and augmentation,
+AdamW, warm-up and cosine decay, one thread. Features of res4 are evaluated like every row of the
+study.
+
+An image pass is the encoder forward and backward over one image; a forward alone is a third. The
+defaults of `mgta_tf.train` cost 72 passes a photograph when these were run, so the peers get 72
+and 36. CPU s: training and evaluation; in brackets training alone. Other work ran on the machine's
+cores at the same time, which makes a CPU second worth less: compare passes.
+
+## Rows
+
+{rows}
+
+## Tuning
+
+On a third of the training photographs, held out, {screen} passes a photograph, one seed, SVMs with
+C = 0.1. SimCLR is tuned first: batch, learning rate, crops and temperature, one axis at a time; the
+best of an axis is kept. The other methods start from SimCLR's best and have the crops and the
+batch. Mild crops: area ≥ 0.4, jitter 0.2, no grey. Strong: 0.3, 0.4, a fifth grey.
+
+{trials}
+"""
+
+
+def page(found: list[dict[str, Any]], trials: list[dict[str, Any]]) -> str:
+    header = ["method", "batch", "rate", "crops", "temperature", "passes", "CPU s", "seed"]
+    header += ["SVM mAP", "top-1", "20-NN"]
+    return PAGE.format(
+        screen=SCREEN,
+        rows=table(header, found),
+        trials=table(header, trials),
+    )
+
+
+def table(header: list[str], found: list[dict[str, Any]]) -> str:
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    for row in found:
+        flags = row["flags"]
+        mild = flags["crop_min_area"] == bridge.MILD["crop_min_area"]
+        cells = [
+            f"`{row['method']}`",
+            flags["batch"],
+            f"{flags['learning_rate']:g}",
+            "mild" if mild else "strong",
+            flags.get("temperature", ""),
+            f"{row['passes']:.0f}",
+            f"{row['cpu_seconds']:.0f} ({row['train_cpu_seconds']:.0f})",
+            row["seed"],
+            *(f"{value:.2f}" for value in (row["map"], row["top1"], row["knn"]["20"])),
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(main, PeersConfig)
