@@ -45,7 +45,7 @@ def test_a_python_without_pytorch_is_named(tmp_path):
     missing = str(tmp_path / "python")
     with pytest.raises(UserError, match=f"--torch_python={missing}: No such file"):
         bridge.in_torch(missing, "train", {}, str(tmp_path))
-    with pytest.raises(UserError, match="torch_methods.py failed: ModuleNotFound"):
+    with pytest.raises(UserError, match=r"torch_methods\.py failed: ModuleNotFound"):
         bridge.in_torch(sys.executable, "train", {}, str(tmp_path))
 
 
