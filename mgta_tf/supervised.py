@@ -78,7 +78,7 @@ class Classifier:
 def main(config: SupervisedConfig) -> None:
     run = config.run
     workdir = open_workdir(run.workdir, config)
-    store = open_images(config.data, config.augment.image_size, workdir.skipped)
+    store = open_images(config.data, config.augment.image_size, workdir.skipped, labelled=True)
     if store.labels is None:
         raise UserError(
             f"--data_dir={config.data.data_dir}: no class labels found; "
@@ -90,7 +90,7 @@ def main(config: SupervisedConfig) -> None:
     net = Classifier(strategy, config, len(store.class_names))
     feed = Feed(store, run.batch_size, strategy)
     checkpoints = Checkpoints(workdir.checkpoints, [net], run.keep, workdir.own_checkpoints)
-    position = checkpoints.restore(store.fingerprint())
+    position = checkpoints.restore(store.fingerprint(labels=True), store.fingerprint_of_names())
     images = 0 if store.pixels is None else store.pixels.nbytes
     size = config.augment.image_size
     needed = needs.of_run([net], config.model, run.batch_size, size, run.keep, images)

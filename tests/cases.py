@@ -19,6 +19,7 @@ def encode(picture, kind, **options):
 
 
 JPEG = encode(BASE, "JPEG", quality=90)
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"  # its beginning
 
 
 # ------------------------------------------------------------------------------------ Image files
@@ -172,3 +173,74 @@ def replace_contents(folder):
         for name in names:
             noise = rng.integers(0, 255, (40, 40, 3)).astype(np.uint8)
             Image.fromarray(noise).save(os.path.join(where, name))
+
+
+def layouts(out):
+    """Name → a folder as people have it; of images, N in each folder that is named."""
+    many, split = range(12), ("train", "val")
+
+    def images(folder, suffix=".jpg"):
+        for i in many:
+            put(f"{out}/{folder}/{i}{suffix}")
+
+    for name in ("cats", "dogs", "birds"):
+        images(f"stray_picture/{name}")
+    put(f"{out}/stray_picture/preview.png")
+    for month in ("01", "02", "03"):
+        images(f"date_tree/2024/{month}", ".JPG")
+    for name in ("cats", "dogs"):
+        images(f"deeper/{name}")
+        images(f"deeper/{name}/more")
+        for part in split:
+            images(f"imagefolder_splits/{part}/{name}")
+            images(f"images_split/images/{part}/{name}")
+            images(f"parent/set/{part.title()}/{name}")
+            images(f"splits_in_classes/{name}/{part}")
+            images(f"roboflow/{ {'val': 'valid'}.get(part, part) }/images")
+        images(f"parent_of_classes/archive/{name}")
+        images(f"classes_and_csv/{name}")
+        images(f"class_train/{name}")
+        images(f"test_beside_classes/{name}")
+        images(f"mac_classes/{name}")
+        images(f"service_folders/{name}")
+        for i in many:
+            text(f"{out}/mac_classes/__MACOSX/{name}/._{i}.jpg", b"\0\5\x16\7")
+    images("class_train/train")
+    images("test_beside_classes/test")
+    for part in ("train", "val"):
+        images(f"flat_splits/{part}")
+    for i in many:
+        put(f"{out}/mostly_webp/{i}.jpg")
+        put(f"{out}/mostly_webp/w{i}.webp")
+        text(f"{out}/mostly_webp/IMG_{i}.HEIC", b"\0\0\0\x18ftypheic")
+        text(f"{out}/mac/._{i}.jpg", b"\0\5\x16\7")
+        text(f"{out}/mac/__MACOSX/._{i}.jpg", b"\0\5\x16\7")
+        text(f"{out}/yolo/labels/{i}.txt", "0 0.5 0.5 1 1")
+        put(f"{out}/no_suffix/{i}.png")
+        os.rename(f"{out}/no_suffix/{i}.png", f"{out}/no_suffix/{i}")
+    images("mac")
+    images("yolo/images")
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        text(f"{out}/mac/{name}", "x")
+    for name in (".ipynb_checkpoints", "@eaDir", "$RECYCLE.BIN", "lost+found", ".git"):
+        images(f"service_folders/{name}")
+    images("single_class/all")
+    images("kaggle/images")
+    images("kaggle_train/train")
+    images("kaggle_train/test")
+    text(f"{out}/kaggle/train.csv", "id,label\n1.jpg,cat\n")
+    text(f"{out}/kaggle_train/train.csv", "image_id,label\n1.jpg,cat\n")
+    text(f"{out}/classes_and_csv/train.csv", "id,species\n1,a\n")
+    for wnid in ("n1", "n2"):
+        for part in split:
+            images(f"tiny_restructured/{part}/{wnid}/images", ".JPEG")
+        images(f"tiny_noimages/train/{wnid}", ".JPEG")
+        images(f"tiny_missing/train/{wnid}/images", ".JPEG")
+        images(f"tiny_parent/tiny-imagenet-200/train/{wnid}/images", ".JPEG")
+    for name in ("tiny_restructured", "tiny_noimages", "tiny_parent/tiny-imagenet-200"):
+        text(f"{out}/{name}/wnids.txt", "n1\nn2\n")
+    text(f"{out}/tiny_missing/wnids.txt", "n1\nn2\nn3\nn4\nn5\n")
+    images("images_masks/images")
+    images("images_masks/masks", ".png")
+    images("voc/VOC2007/JPEGImages")
+    images("voc/VOC2007/SegmentationClass", ".png")

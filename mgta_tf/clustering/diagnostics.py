@@ -31,7 +31,9 @@ def of_clusters(
     }
     for name, other in (("previous", previous), ("truth", truth)):
         said[f"nmi_{name}"], said[f"ari_{name}"] = agreement(other, labels)
-    said["purity"] = None if truth is None else purity(truth, labels)
+    said["purity"] = None
+    if truth is not None and (known := (truth != NOISE) & (labels != NOISE)).any():
+        said["purity"] = purity(truth[known], labels[known])
     return said
 
 
@@ -48,6 +50,5 @@ def agreement(one: np.ndarray | None, other: np.ndarray) -> tuple[float | None, 
 
 def purity(truth: np.ndarray, labels: np.ndarray) -> float:
     """The share of the images whose class is the most frequent of their cluster, 0 to 1."""
-    known = labels != NOISE
-    table = contingency_matrix(truth[known], labels[known])
-    return float(table.max(0).sum() / known.sum())
+    table = contingency_matrix(truth, labels)
+    return float(table.max(0).sum() / len(labels))

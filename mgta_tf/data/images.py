@@ -269,14 +269,20 @@ def resize(image: np.ndarray, size: int, policy: str) -> np.ndarray:
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
-def load_square(source: bytes | np.ndarray, size: int, policy: str, max_pixels: int) -> np.ndarray:
+def load_square(
+    source: bytes | np.ndarray,
+    size: int,
+    policy: str,
+    max_pixels: int,
+    remarks: list[str] | None = None,
+) -> np.ndarray:
     """An image of a source, encoded or as pixels → uint8 [size, size, 3].
 
     Raises:
       BadImage: it cannot be used.
     """
     if isinstance(source, bytes):
-        source = decode(source, max_pixels=max_pixels, draft_size=size)
+        source = decode(source, max_pixels=max_pixels, draft_size=size, remarks=remarks)
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
         raise BadImage(f"pixels are {source.dtype} {list(source.shape)}, not uint8 [H, W, 3]")
     return resize(source, size, policy)

@@ -6,18 +6,15 @@ is decoded here: `mgta_tf.data.store` does that, once, for all formats alike.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import functools
-import glob
 import os
-from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mgta_tf import extras
 from mgta_tf.config import flag
-from mgta_tf.data import formats, images, minipickle, shapes, tfrecords
+from mgta_tf.data import formats, images, layouts, shapes, tree
+from mgta_tf.data.layouts import Source
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 
@@ -28,9 +25,10 @@ class DataConfig:
 
     data_dir: str = flag(
         "",
-        "Folder of images (flat, or one folder a class), Tiny ImageNet, miniImageNet (CSV splits "
-        "or mini-imagenet-cache-*.pkl), or TFRecords of mgta_tf.make_tfrecord; which of them is "
-        "found out and printed.",
+        "Folder of images, at any depth (the first folder below is the class), Tiny ImageNet, "
+        "miniImageNet (CSV splits or mini-imagenet-cache-*.pkl), or TFRecords of "
+        "mgta_tf.make_tfrecord; which of them is found out and printed. Several, separated by "
+        "commas; @FILE is a list of image files, one a line.",
     )
     data_source: str = flag(
         "",
@@ -39,7 +37,8 @@ class DataConfig:
     )
     data_split: str = flag(
         "train",
-        "Of data that have splits: train, val or test; of tfds its own, as train[:50%].",
+        "Split of the images: train, val or test, as folders or the data set name them (valid and "
+        "validation are val); data without splits are all train. Of tfds its own, as train[:50%].",
     )
     shapes_count: int = flag(2000, "Images that 'shapes' generates.", minimum=1)
     load_size: int = flag(
@@ -66,209 +65,134 @@ class DataConfig:
             raise UserError(f"--data_source={self.data_source}: must be 'shapes' or 'tfds:NAME'")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Source:
-    """Images that can be read by number.
-
-    format: what it is, in words. names: [N], what messages call an image.
-    labels: int32 [N] into class_names, for monitoring only, or None.
-    read: number → encoded bytes, or uint8 [H, W, 3]; raises OSError or `images.BadImage`.
-    """
-
-    format: str
-    names: Sequence[str]
-    labels: np.ndarray | None
-    class_names: tuple[str, ...]
-    read: Callable[[int], bytes | np.ndarray]
-
-
 def open_source(config: DataConfig, split: str = "") -> Source:
     """The source that the flags name; `split` stands in for `--data_split`.
 
     Raises:
-      UserError: nothing there, or nothing that is known.
+      UserError: nothing there, nothing that is known, or no such split.
     """
     split, folder = split or config.data_split, config.data_dir
     if config.data_source == "shapes":
         return _shapes(config.shapes_count, split)
     if config.data_source:
         return _tfds(config.data_source.partition(":")[2], split, folder)
-    if not folder:
-        raise UserError("no images: give --data_dir=FOLDER, or --data_source=shapes")
-    if not os.path.isdir(folder):
-        raise UserError(f"--data_dir={folder}: no such folder")
-    try:
-        source = _recognised(folder, split, config.follow_links)
-    except OSError as error:
-        raise UserError(f"{error.filename or folder}: {error.strerror}") from None
-    if source is None or not len(source.names):
+    parts = _parts(folder)
+    opened = [_open_part(part, split, config.follow_links) for part in parts]
+    source = opened[0][1] if len(opened) == 1 else _joined(opened)
+    if not len(source.names):
+        beside = tree.by_reason(one.reason for one in source.unread)
         raise UserError(
             f"--data_dir={folder}: no images in it ({formats.WORDS}), nor Tiny ImageNet's, "
             "miniImageNet's or make_tfrecord.py's files"
+            + (f"; not read: {beside}" if beside else "")
         )
     return source
 
 
-def _recognised(folder: str, split: str, follow_links: bool) -> Source | None:
-    for recognise in (_tiny_imagenet, _mini_imagenet_pickles, _mini_imagenet_csv, _tfrecords):
-        source = recognise(folder, split, follow_links)
-        if source is not None:
-            return source
-    return _image_folder(folder, follow_links)
+def splits_of(config: DataConfig) -> tuple[str, ...]:
+    """The splits that every folder of --data_dir has: some of train, val, test."""
+    found = [
+        () if part.startswith("@") else layouts.splits(part, config.follow_links)
+        for part in _parts(config.data_dir)
+    ]
+    return tuple(split for split in found[0] if all(split in other for other in found))
 
 
-def _files(format_: str, folder: str, names: list[str], labels, class_names, links: bool) -> Source:
-    """A source of files, named by their path below `folder`."""
+def _parts(data_dir: str) -> list[str]:
+    """The folders and lists that --data_dir names.
 
-    @functools.cache
-    def stays(path: str) -> bool:
-        return files.is_inside(folder, path, links)
-
-    def read(number: int) -> bytes:
-        path = os.path.join(folder, names[number])
-        if not stays(os.path.dirname(path)) or (os.path.islink(path) and not stays(path)):
-            raise images.BadImage("a link that leads out of --data_dir; see --follow_links")
-        return files.read(path, images.MAX_BYTES)
-
-    labels = None if labels is None else np.asarray(labels, np.int32)
-    return Source(format_, names, labels, tuple(class_names), read)
-
-
-def _listed_images(folder: str) -> list[str]:
-    return sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if os.path.splitext(entry.name)[1].lower() in formats.SUFFIXES
-        and not entry.name.startswith(".")
-        and entry.is_file()
-    )
-
-
-def _image_folder(folder: str, links: bool) -> Source | None:
-    """Images lying flat, or in one folder for each class."""
-    flat = _listed_images(folder)
-    if flat:
-        return _files("image folder, no classes", folder, flat, None, (), links)
-    classes: list[str] = []
-    names: list[str] = []
-    labels: list[int] = []
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        if not entry.is_dir() or entry.name.startswith("."):
-            continue
-        found = _listed_images(entry.path)
-        if found:
-            names += [os.path.join(entry.name, name) for name in found]
-            labels += [len(classes)] * len(found)
-            classes.append(entry.name)
-    if not names:
-        return None
-    return _files(f"image folder, {len(classes)} classes", folder, names, labels, classes, links)
-
-
-def _tiny_imagenet(folder: str, split: str, links: bool) -> Source | None:
-    """Stanford CS231n's layout: train/<wnid>/images/*.JPEG, val/images and val_annotations.txt."""
-    wnids_file = os.path.join(folder, "wnids.txt")
-    if not os.path.isfile(wnids_file):
-        return None
-    wnids = files.lines(wnids_file)
-    number_of = {wnid: number for number, wnid in enumerate(wnids)}
-    words = {}
-    if os.path.isfile(os.path.join(folder, "words.txt")):
-        for line in files.lines(os.path.join(folder, "words.txt")):
-            wnid, _, words[wnid] = line.partition("\t")
-    names, labels = [], []
-    if split == "train":
-        for wnid in wnids:
-            files.inside(folder, os.path.join("train", wnid), links, wnids_file)
-            part = os.path.join("train", wnid, "images")
-            if os.path.isdir(os.path.join(folder, part)):
-                found = _listed_images(os.path.join(folder, part))
-                names += [os.path.join(part, name) for name in found]
-                labels += [number_of[wnid]] * len(found)
-    elif split == "val":
-        table = os.path.join(folder, "val", "val_annotations.txt")
-        for number, line in enumerate(files.lines(table), 1):
-            name, _, rest = line.partition("\t")
-            wnid = rest.partition("\t")[0]
-            if wnid not in number_of:
-                raise UserError(f"{table}:{number}: class {wnid!r} is not in wnids.txt")
-            path = os.path.join("val", "images", name)
-            names.append(files.inside(folder, path, links, f"{table}:{number}"))
-            labels.append(number_of[wnid])
-    else:
-        raise UserError(f"{folder}: Tiny ImageNet has labels for train and val, not for {split!r}")
-    classes = [words.get(wnid) or wnid for wnid in wnids]
-    return _files(f"Tiny ImageNet, {split}", folder, names, labels, classes, links)
-
-
-def _mini_imagenet_csv(folder: str, split: str, links: bool) -> Source | None:
-    """Ravi & Larochelle's split: train.csv, val.csv, test.csv of filename,label, beside images/.
-
-    All that are there count as one set, the paper's 60,000 images: the split is one of classes for
-    few-shot learning, and pre-training uses no classes.
+    Raises:
+      UserError: there is none, or one is missing.
     """
-    del split
-    tables = [os.path.join(folder, f"{part}.csv") for part in ("train", "val", "test")]
-    tables = [table for table in tables if os.path.isfile(table)]
-    if not tables:
-        return None
-    names, classes = [], []
-    for table in tables:
-        rows = csv.reader(files.lines(table))
-        try:
-            if next(rows, None) != ["filename", "label"]:
-                raise UserError(f"{table}: its first line is not 'filename,label'")
-            for row in rows:
-                where = f"{table}:{rows.line_num}"
-                if len(row) != 2:
-                    raise UserError(f"{where}: not 'filename,label' but {row}")
-                names.append(files.inside(folder, os.path.join("images", row[0]), links, where))
-                classes.append(row[1])
-        except csv.Error as error:
-            raise UserError(f"{table}:{rows.line_num}: {error}") from None
-    kinds = sorted(set(classes))
+    if not data_dir:
+        raise UserError("no images: give --data_dir=FOLDER, or --data_source=shapes")
+    parts = [data_dir]
+    if not os.path.isdir(data_dir):
+        parts = [part.strip() for part in data_dir.split(",") if part.strip()]
+    for part in parts:
+        if os.path.isdir(part) or (part.startswith("@") and os.path.isfile(part[1:])):
+            continue
+        if os.path.isfile(part):
+            raise UserError(f"--data_dir={part}: a file; name a folder, or @{part} if it is a list")
+        raise UserError(f"--data_dir={part}: no such {'list' if part[0] == '@' else 'folder'}")
+    return parts
+
+
+def _open_part(part: str, split: str, links: bool) -> tuple[str, Source]:
+    """A folder or a list: (where its names begin, its images)."""
+    if os.path.isdir(part):
+        return part, layouts.open_folder(part, split, links)
+    if split != layouts.ALL:
+        raise layouts.refuse_split(part, split, ())
+    return _listed_files(part[1:])
+
+
+def _listed_files(path: str) -> tuple[str, Source]:
+    """The files that a list names, one a line; names are relative to the list's folder.
+
+    Whoever gives the list names what is to be read, so absolute paths and links are followed.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    listed = [
+        os.path.normpath(os.path.join(folder, os.path.expanduser(line.strip())))
+        for line in files.lines(path)
+    ]
+    if not listed:
+        raise UserError(f"--data_dir=@{path}: an empty list")
+    root = os.path.commonpath([os.path.dirname(name) for name in listed])
+    names = [os.path.relpath(name, root) for name in dict.fromkeys(listed)]
+    classes = tree.classes_of(names, [place for _, place in tree.splits_of(names)])
+    kinds, labels = layouts.numbered(classes)
+    twice = len(listed) - len(names)
+    source = layouts.from_files(
+        f"list of files, {layouts.in_words(len(kinds))}",
+        tree.Listing(root, names, []),
+        names,
+        labels,
+        kinds,
+        links=True,
+        notes=(f"{twice} lines name a file that is listed before",) if twice else (),
+    )
+    return root, source
+
+
+def _joined(parts: list[tuple[str, Source]]) -> Source:
+    """Several sources as one, named from the folder that holds them all; classes join by name.
+
+    Raises:
+      UserError: one lies within another.
+    """
+    roots = [os.path.abspath(root) for root, _ in parts]
+    for i, root in enumerate(roots):
+        for other in roots[:i]:
+            if os.path.commonpath([root, other]) in (root, other):
+                raise UserError(f"--data_dir: {root} and {other} overlap; name each image once")
+    common = os.path.commonpath(roots)
+    sources = [source for _, source in parts]
+    kinds = sorted({kind for source in sources for kind in source.class_names})
     number_of = {kind: number for number, kind in enumerate(kinds)}
-    labels = [number_of[kind] for kind in classes]
-    parts = ", ".join(os.path.basename(table) for table in tables)
-    return _files(f"miniImageNet ({parts})", folder, names, labels, kinds, links)
+    names, labels, unread = [], [], []
+    for root, source in zip(roots, sources):
+        prefix = os.path.relpath(root, common)
+        names += [os.path.join(prefix, name) for name in source.names]
+        unread += [one._replace(name=os.path.join(prefix, one.name)) for one in source.unread]
+        own = [number_of[kind] for kind in source.class_names]
+        truth = [-1] * len(source.names) if source.labels is None else source.labels
+        labels += [own[label] if label >= 0 else -1 for label in truth]
+    starts = np.cumsum([0] + [len(source.names) for source in sources])
 
-
-def _mini_imagenet_pickles(folder: str, split: str, links: bool) -> Source | None:
-    """mini-imagenet-cache-{train,val,test}.pkl: uint8 [n, 84, 84, 3] and a dict of classes."""
-    del split
-    caches = _shards(folder, "mini-imagenet-cache-*.pkl", links)
-    if not caches:
-        return None
-    parts, names, classes = [], [], []
-    for path in caches:
-        pixels, class_of = minipickle.read_cache(path)
-        parts.append(pixels)
-        names += [f"{os.path.basename(path)}[{i}]" for i in range(len(pixels))]
-        classes += class_of
-    kinds = sorted(set(classes))
-    number_of = {kind: number for number, kind in enumerate(kinds)}
-    starts = np.cumsum([0] + [len(part) for part in parts])
-
-    def read(number: int) -> np.ndarray:
+    def read(number: int) -> bytes | np.ndarray:
         part = int(np.searchsorted(starts, number, side="right")) - 1
-        return parts[part][number - starts[part]]
+        return sources[part].read(number - int(starts[part]))
 
-    labels = np.array([number_of[kind] for kind in classes], np.int32)
-    return Source(f"miniImageNet cache, {len(caches)} files", names, labels, tuple(kinds), read)
-
-
-def _tfrecords(folder: str, split: str, links: bool) -> Source | None:
-    del split
-    records = _shards(folder, "*.tfrecord", links)
-    if not records:
-        return None
-    shards = tfrecords.Shards(records)
     return Source(
-        f"TFRecords, {len(records)} files",
-        shards.names,
-        shards.labels,
-        shards.class_names,
-        shards.read,
+        " + ".join(dict.fromkeys(source.format for source in sources)),
+        names,
+        np.array(labels, np.int32) if kinds else None,
+        tuple(kinds),
+        read,
+        tuple(unread),
+        tuple(note for source in sources for note in source.notes),
     )
 
 
@@ -315,11 +239,3 @@ def _tfds(name: str, split: str, folder: str) -> Source:
     names = [f"{name}[{number}]" for number in range(len(encoded))]
     truth = np.array(labels, np.int32) if classes else None
     return Source(f"tfds:{name}, {split}", names, truth, classes, encoded.__getitem__)
-
-
-def _shards(folder: str, pattern: str, links: bool) -> list[str]:
-    """The files of a data set that consists of a few large ones."""
-    found = sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
-    for path in found:
-        files.inside(folder, os.path.basename(path), links, folder)
-    return found

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
-from mgta_tf.data import images
-from mgta_tf.data.images import BadImage
+from mgta_tf.data import images, tree
+from mgta_tf.data.images import BadImage, NotRead
 from mgta_tf.data.sources import DataConfig, Source, open_source
 from mgta_tf.errors import UserError, printable
+from mgta_tf.runtime import files
 
+DIGEST = 16  # bytes that stand for what an image holds
 ALIGNMENT = 64  # bytes, of the memory that TensorFlow takes as its own
 CHECKED_AT_ONCE = 1024  # images in flight while all are checked
 
@@ -25,7 +29,8 @@ class ImageStore:
 
     size: pixels per side. format: what the source is, in words.
     names: [N], for messages. labels: int32 [N] or None. class_names: of the labels.
-    skipped: (name, reason) of every image that was left out.
+    skipped: (name, reason) of every image that is damaged. unread: of every other file.
+    notes: what should be said of the images.
     pixels: uint8 [N, size, size, 3] when they are held in memory, else None.
     """
 
@@ -35,8 +40,11 @@ class ImageStore:
     labels: np.ndarray | None
     class_names: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
+    unread: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
     pixels: np.ndarray | None
     _source: Source
+    _digests: np.ndarray  # uint8 [N, 16] of what the source gives
     _index: np.ndarray  # [N] numbers of the kept images in the source
     _policy: str
     _max_pixels: int
@@ -55,13 +63,30 @@ class ImageStore:
             return self.pixels[indices]
         return np.stack(list(self._pool.map(self._load, indices)))
 
-    def fingerprint(self) -> str:
-        """SHA-256 of the names in their order: a run goes on with the images it began with."""
+    def fingerprint(self, labels: bool = False) -> str:
+        """SHA-256 of the images, by which a run knows those that it began with.
+
+        Of their names in order and of what the files hold; not of where they lie.
+
+        Args:
+          labels: Whether their classes count, too.
+        """
+        digest = hashlib.sha256(str(len(self)).encode())
+        for name, content in zip(self.names, self._digests):
+            digest.update(name.encode("utf-8", "surrogatepass") + b"\0" + content.tobytes())
+        if labels and self.labels is not None:
+            digest.update(self.labels.tobytes() + repr(self.class_names).encode("ascii", "replace"))
+        return digest.hexdigest()
+
+    def fingerprint_of_names(self) -> str:
+        """How earlier versions knew the images: SHA-256 of the names alone."""
         return hashlib.sha256("\n".join(self.names).encode(errors="replace")).hexdigest()
 
     def _load(self, index: int) -> np.ndarray:
         try:
             source = self._source.read(int(self._index[index]))
+            if _digest(source) != self._digests[index].tobytes():
+                raise BadImage("its content has changed")
             return images.load_square(source, self.size, self._policy, self._max_pixels)
         except (BadImage, OSError) as error:
             raise UserError(
@@ -70,33 +95,54 @@ class ImageStore:
             ) from None
 
 
-def open_images(data: DataConfig, size: int, skipped_file: str = "") -> ImageStore:
+def open_images(
+    data: DataConfig,
+    size: int,
+    skipped_file: str = "",
+    *,
+    labelled: bool = False,
+    check: Callable[[int, np.ndarray | None], None] | None = None,
+) -> ImageStore:
     """Finds the images, checks each of them once, says what was found.
 
     Args:
       data: Where they are; `--load_size`, where given, is the size to store.
       size: Pixels per side to store otherwise.
-      skipped_file: Written with a line "name<TAB>reason" for every image that cannot be used.
+      skipped_file: Written with a line "name<TAB>reason" for every file that is not used.
+      labelled: Whether images without a class are left out.
+      check: Raises `UserError` where so many images, with these labels, do not fit the flags. It is
+        asked as soon as they are found, and again where some could not be read.
 
     Raises:
-      UserError: there are none, or too many are bad.
+      UserError: there are none, too many are bad, or more than half cannot be read.
     """
+    source = open_source(data)
+    if check:
+        check(len(source.names), source.labels)
     store = load_store(
-        open_source(data),
+        source,
         size=data.load_size or size,
         policy=data.resize_policy,
         cache_budget_mb=data.cache_budget_mb,
         max_bad_fraction=data.max_bad_fraction,
         max_pixels=data.max_image_pixels,
         skipped_file=skipped_file,
+        labelled=labelled,
     )
-    where = "in memory" if store.pixels is not None else "read as they are needed"
-    print(
-        f"{store.format}: {len(store)} images of {store.size} px, {where}; "
-        f"{len(store.skipped)} skipped",
-        flush=True,
-    )
+    if check and len(store) < len(source.names):
+        check(len(store), store.labels)
+    print("\n".join(describe(store)), flush=True)
     return store
+
+
+def describe(store: ImageStore) -> list[str]:
+    """What was found, in a line that counts every file, and what should be said of it."""
+    where = "in memory" if store.pixels is not None else "read as they are needed"
+    line = f"{store.format}: {len(store)} images of {store.size} px, {where}"
+    for what, found in (("skipped", store.skipped), ("not read", store.unread)):
+        reasons = f" ({tree.by_reason(reason for _, reason in found)})" if found else ""
+        line += f"; {len(found)} {what}{reasons}" if found or what == "skipped" else ""
+    return [line, *(f"  {note}" for note in store.notes)]
 
 
 def load_store(
@@ -108,6 +154,7 @@ def load_store(
     max_bad_fraction: float = 0.01,
     max_pixels: int = images.MAX_PIXELS,
     skipped_file: str = "",
+    labelled: bool = False,
 ) -> ImageStore:
     """Decodes every image once: to check it, and to keep it where all fit the budget.
 
@@ -118,39 +165,37 @@ def load_store(
       cache_budget_mb: Decoded images are kept in memory up to this many MiB in all.
       max_bad_fraction: Largest share of images that may be unusable.
       max_pixels: Larger images are refused.
-      skipped_file: Written with a line "name<TAB>reason" for every image left out.
+      skipped_file: Written with a line "name<TAB>reason" for every file that is not used.
+      labelled: Whether images without a class are left out.
 
     Raises:
-      UserError: no image is left, or more are bad than allowed.
+      UserError: no image is left, more are bad than allowed, or more than half cannot be read.
     """
     total = len(source.names)
     fits = total * size * size * 3 <= cache_budget_mb * 2**20
     pixels = aligned((total, size, size, 3)) if fits else None
+    digests = np.empty((total, DIGEST), np.uint8)
     pool = ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1)))
+    remarks: list[str] = []
 
-    def check(number: int) -> str | None:
+    def check(number: int) -> BadImage | OSError | None:
         try:
-            image = images.load_square(source.read(number), size, policy, max_pixels)
+            if labelled and source.labels is not None and source.labels[number] < 0:
+                raise NotRead("no class")
+            content = source.read(number)
+            digests[number] = np.frombuffer(_digest(content), np.uint8)
+            image = images.load_square(content, size, policy, max_pixels, remarks)
         except (BadImage, OSError) as error:
-            return str(error)
+            return error
         if pixels is not None:
             pixels[number] = image
         return None
 
-    reasons = dict(enumerate(_map_in_blocks(pool, check, total)))
-    bad = {number: reason for number, reason in reasons.items() if reason is not None}
-    skipped = tuple((source.names[number], reason) for number, reason in bad.items())
-    if skipped_file:
-        with open(skipped_file, "w", encoding="utf-8") as file:
-            file.writelines(f"{printable(name)}\t{printable(why)}\n" for name, why in skipped)
-    if len(bad) > max_bad_fraction * total or len(bad) == total:
-        name, reason = skipped[0]
-        raise UserError(
-            f"{len(bad)} of {total} images cannot be used, more than --max_bad_fraction="
-            f"{max_bad_fraction} allows; the first is {name}: {reason}"
-            + (f"; all are listed in {skipped_file}" if skipped_file else "")
-        )
+    found = enumerate(_map_in_blocks(pool, check, total))
+    bad = {number: error for number, error in found if error is not None}
+    skipped, unread = _left_out(source, bad, skipped_file, max_bad_fraction)
     good = np.array([number for number in range(total) if number not in bad], np.int64)
+    counted = collections.Counter(remarks)
     return ImageStore(
         size=size,
         format=source.format,
@@ -158,13 +203,56 @@ def load_store(
         labels=None if source.labels is None else source.labels[good],
         class_names=source.class_names,
         skipped=skipped,
+        unread=unread,
+        notes=(*source.notes, *(f"{count} {remark}" for remark, count in counted.items())),
         pixels=_without(pixels, bad, good),
         _source=source,
+        _digests=digests[good],
         _index=good,
         _policy=policy,
         _max_pixels=max_pixels,
         _pool=pool,
     )
+
+
+def _left_out(
+    source: Source, bad: dict[int, BadImage | OSError], skipped_file: str, max_bad_fraction: float
+):
+    """(skipped, unread) of an `ImageStore`, both listed in the file.
+
+    Raises:
+      UserError: they are too many.
+    """
+    unknown = {n: error for n, error in bad.items() if isinstance(error, NotRead)}
+    skipped = tuple((source.names[n], str(e)) for n, e in bad.items() if n not in unknown)
+    kinds = [(source.names[number], str(error)) for number, error in unknown.items()]
+    unread = (*kinds, *((one.name, one.reason) for one in source.unread))
+    if skipped_file:
+        lines = (f"{printable(n)}\t{printable(why)}\n" for n, why in (*skipped, *unread))
+        files.write_text(skipped_file, "".join(lines))
+    listed = f"; all are listed in {skipped_file}" if skipped_file else ""
+    total = len(source.names)
+    lost = [reason for _, reason in kinds] + [one.reason for one in source.unread if one.lost]
+    if len(lost) > (total - len(kinds) + len(lost)) / 2:
+        raise UserError(
+            f"{len(lost)} of {total - len(kinds) + len(lost)} images are not read, more than half: "
+            f"{tree.by_reason(lost)}. Mend that, or give --data_dir=@FILE, a list of the images to "
+            f"use{listed}"
+        )
+    if len(skipped) > max_bad_fraction * total or len(bad) == total:
+        name, reason = (skipped or kinds)[0]
+        raise UserError(
+            f"{len(skipped) or total} of {total} images cannot be used, more than "
+            f"--max_bad_fraction={max_bad_fraction} allows; the first is {name}: {reason}{listed}"
+        )
+    return skipped, unread
+
+
+def _digest(content: bytes | np.ndarray) -> bytes:
+    """16 bytes that stand for what an image holds."""
+    if isinstance(content, np.ndarray):
+        content = repr((content.shape, content.dtype.str)).encode() + content.tobytes()
+    return hashlib.blake2b(content, digest_size=DIGEST).digest()
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:
@@ -175,13 +263,13 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
     return memory[first : first + length].reshape(shape)
 
 
-def _map_in_blocks(pool: ThreadPoolExecutor, function, total: int) -> Iterator[str | None]:
+def _map_in_blocks(pool: ThreadPoolExecutor, function, total: int) -> Iterator[Any]:
     """`pool.map`, which would queue a future for every image of a large set at once."""
     for start in range(0, total, CHECKED_AT_ONCE):
         yield from pool.map(function, range(start, min(start + CHECKED_AT_ONCE, total)))
 
 
-def _without(pixels: np.ndarray | None, bad: dict[int, str], good: np.ndarray):
+def _without(pixels: np.ndarray | None, bad: dict, good: np.ndarray):
     """The good images moved together in place: a copy would double the memory."""
     if pixels is None or not bad:
         return pixels

@@ -26,7 +26,7 @@ class Shards:
     """The records of some files as one list.
 
     Opening reads every file once with TensorFlow's own reader, which checks all CRCs.
-    names, labels (int32 [N], or None), class_names: as in `mgta_tf.data.sources.Source`.
+    names, labels (int32 [N], or None), class_names: as in `mgta_tf.data.layouts.Source`.
     """
 
     def __init__(self, paths: Sequence[str]):
@@ -41,7 +41,7 @@ class Shards:
                 names.append(name or f"{path}[{len(names)}]")
                 labels.append(label)
                 text_of.setdefault(label, text)
-        labelled = bool(labels) and min(labels) >= 0
+        labelled = max(labels, default=-1) >= 0
         if labelled and max(labels) >= MAX_CLASSES:
             raise UserError(f"{paths[0]}: a label is {max(labels)}, over {MAX_CLASSES} classes")
         self.names = names
@@ -116,10 +116,10 @@ def _describe(example: tf.train.Example) -> tuple[str, int, str]:
 
     def text(key: str) -> str:
         values = features[key].bytes_list.value
-        return values[0].decode("utf-8", "replace") if values else ""
+        return values[0].decode("utf-8", "surrogateescape") if values else ""
 
     labels = features["image/class/label"].int64_list.value
-    return text("image/filename"), labels[0] if labels else -1, text("image/class/text")
+    return text("image/filename"), max(labels[0], -1) if labels else -1, text("image/class/text")
 
 
 def make_example(encoded: bytes, name: str, label: int, text: str) -> tf.train.Example:

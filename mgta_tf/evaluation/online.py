@@ -13,9 +13,9 @@ COSTS = (0.01, 0.1, 1.0)
 
 def choose(labels: np.ndarray, limit: int) -> np.ndarray:
     """Up to `limit` images, all classes alike: their indices, sorted, int32."""
-    order = np.argsort(labels, kind="stable")
-    sizes = np.bincount(labels)
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    order = np.argsort(labels, kind="stable")[np.count_nonzero(labels < 0) :]  # -1 is no class
+    sizes = np.bincount(labels[order])
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     first = order[np.argsort(rank, kind="stable")][:limit]
     return np.sort(first).astype(np.int32)
 

@@ -231,7 +231,9 @@ def members_json(run: Record) -> dict[str, Any]:
     """What the page's script knows of the members, position by position on the sheet of sprites."""
     members = run.members
     assert members
-    classes = [members.class_names[i] for i in members.truth] if members.truth is not None else None
+    classes = None
+    if members.truth is not None:
+        classes = [members.class_names[i] if i >= 0 else "none" for i in members.truth]
     return {
         "title": labels_name(run, members),
         "label": members.label.tolist(),

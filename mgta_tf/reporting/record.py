@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf import config as config_lib
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, printable
 from mgta_tf.runtime import files
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
@@ -171,9 +171,9 @@ def _members(path: str) -> Members:
             net=int(arrays["net"]),
             label=arrays["label"],
             distance=arrays["distance"],
-            name=[str(name) for name in arrays["name"]],
+            name=[printable(str(name)) for name in arrays["name"]],
             truth=truth,
-            class_names=[] if truth is None else [str(n) for n in arrays["class_names"]],
+            class_names=[] if truth is None else [printable(str(n)) for n in arrays["class_names"]],
             coordinates=arrays["coordinates"].astype(np.float32),
             sizes=arrays["size"],
             sprites=arrays["sprites"].tobytes(),

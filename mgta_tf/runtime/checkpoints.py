@@ -150,13 +150,14 @@ class Checkpoints:
             if match and os.path.join(self._own, match.group()) not in kept:
                 _remove(os.path.join(self._own, match.group()))
 
-    def restore(self, data: str) -> Position:
+    def restore(self, data: str, names: str = "") -> Position:
         """Restores the newest checkpoint that is whole; without any, the beginning.
 
         One that is damaged is named, and the one before it is taken.
 
         Args:
           data: `ImageStore.fingerprint` of the images that the run has now.
+          names: `ImageStore.fingerprint_of_names`, by which runs of earlier versions know them.
 
         Raises:
           UserError: all are damaged, or the run began with other images.
@@ -172,12 +173,13 @@ class Checkpoints:
                 self._damaged.add(path)
             else:
                 position = Position(**{**json.loads(self._position.numpy()), "labels": labels})
-                if position.data != data:
+                if position.data not in (data, names):
                     raise UserError(
                         f"the images are not those that the run in {os.path.dirname(path)} began "
-                        "with; restore them, or begin under another --workdir"
+                        "with: names, contents or order differ; restore them, or begin under "
+                        "another --workdir"
                     )
-                return position
+                return dataclasses.replace(position, data=data)
         if exist(self._directory):
             raise UserError(
                 f"{self._directory}: every checkpoint in it is damaged, or of another version of "

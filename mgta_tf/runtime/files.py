@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import json
@@ -43,13 +44,19 @@ def read(path: str, limit: int) -> bytes:
 def lines(path: str) -> list[str]:
     """The lines of a text file that are not empty, without their ends and a byte order mark.
 
+    UTF-8, or UTF-16 by its mark; bytes of another encoding stay as Python has them in file names.
+
     Raises:
       UserError: it cannot be read.
     """
     try:
-        text = read(path, MAX_LIST_BYTES).decode("utf-8-sig", "replace")
+        content = read(path, MAX_LIST_BYTES)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", "replace")
+    else:
+        text = content.decode("utf-8-sig", "surrogateescape")
     return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
 
 

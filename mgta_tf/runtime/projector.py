@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from tensorboard.plugins.projector import ProjectorConfig
 from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 
+from mgta_tf.errors import printable
 from mgta_tf.runtime import files
 
 
@@ -40,7 +41,7 @@ def write(
     embedding.sprite.image_path = "projector.jpg"
     embedding.sprite.single_image_dim.extend([sprite_size, sprite_size])
     rows = [list(columns), *zip(*columns.values())]
-    lines = ["\t".join(" ".join(str(value).split()) for value in row) for row in rows]
+    lines = ["\t".join(printable(" ".join(str(v).split())) for v in row) for row in rows]
     paths = {
         name: os.path.join(directory, name)
         for name in ("projector.bytes", "projector.tsv", "projector.jpg")

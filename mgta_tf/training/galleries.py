@@ -71,7 +71,7 @@ def save_members(
     if store.labels is not None:
         truth = store.labels[index]
         kept.update(truth=truth, class_names=np.array(store.class_names, dtype=np.str_))
-        columns["class"] = [store.class_names[number] for number in truth]
+        columns["class"] = [store.class_names[n] if n >= 0 else "none" for n in truth]
     with files.replacing(workdir.members) as file:
         np.savez(file, **kept)
     projector.write(

@@ -74,7 +74,7 @@ class Session:
         checkpoints = Checkpoints(
             workdir.checkpoints, nets, config.run.keep, workdir.own_checkpoints
         )
-        position = checkpoints.restore(store.fingerprint())
+        position = checkpoints.restore(store.fingerprint(), store.fingerprint_of_names())
         if not position.history and config.run.iae_checkpoint:
             _load_iaes(nets, config.run.iae_checkpoint, workdir)
             position.turn = sum(turn.stage == "iae" for turn in timeline.turns)

@@ -378,13 +378,10 @@ def test_previews_in_raw_files_are_no_photographs():
         images.decode(b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 99)
 
 
-HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
-
-
 @pytest.mark.skipif(images.has_heif(), reason="pillow-heif is installed here")
 def test_heic_without_its_library_says_so():
     with pytest.raises(NotRead, match="pillow-heif is not installed"):
-        images.decode(HEIC)
+        images.decode(cases.HEIC)
 
 
 @pytest.mark.skipif(not images.has_heif(), reason="pillow-heif, an extra, is not installed")

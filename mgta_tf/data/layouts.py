@@ -1,0 +1,404 @@
+"""What a folder holds, found out from its files: a data set's own layout, or images in folders."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgta_tf.data import images, minipickle, tfrecords, tree
+from mgta_tf.data.tree import Listing, Unread
+from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
+
+MINI_TABLES = ("train.csv", "val.csv", "test.csv")
+ALL = "train"  # the split that data without splits have: all of it
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Images that can be read by number.
+
+    format: what it is, in words. names: [N], what messages call an image.
+    labels: int32 [N] into class_names, -1 where an image has no class, for monitoring only; or
+    None. read: number → encoded bytes, or uint8 [H, W, 3]; raises OSError or `images.BadImage`.
+    unread: the files beside them. notes: what should be said of the data.
+    """
+
+    format: str
+    names: Sequence[str]
+    labels: np.ndarray | None
+    class_names: tuple[str, ...]
+    read: Callable[[int], bytes | np.ndarray]
+    unread: tuple[Unread, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def open_folder(folder: str, split: str, links: bool) -> Source:
+    """The images of a split of a folder.
+
+    Raises:
+      UserError: it has no such split, or a file of its layout is damaged.
+    """
+    listing = _listed(folder, links)
+    found = _special(listing, split)
+    if found:
+        place, opener, _ = found
+        return opener(listing, place, split, links)
+    return _image_folders(listing, split, links)
+
+
+def splits(folder: str, links: bool) -> tuple[str, ...]:
+    """The splits that a folder has: some of train, val, test; none where it is all one set."""
+    listing = _listed(folder, links)
+    special = _special(listing, ALL)
+    if special:
+        place, opener, has = special
+        val = os.path.join(place, "val", "")
+        if opener is _tiny_imagenet and any(name.startswith(val) for name in listing.images):
+            return ("train", "val")
+        return has
+    photographs, _ = tree.photographs(listing.images)
+    found = {split for split, _ in tree.splits_of(photographs)}
+    if found <= {""}:
+        return ()
+    return tuple(s for s in ("train", "val", "test") if s in found or (s == ALL and "" in found))
+
+
+def _listed(folder: str, links: bool) -> Listing:
+    try:
+        return tree.walk(folder, links)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: {error.strerror}") from None
+
+
+def from_files(
+    format_: str,
+    listing: Listing,
+    names: list[str],
+    labels: Sequence[int] | None,
+    class_names: Sequence[str],
+    links: bool,
+    **said,
+) -> Source:
+    """A source of files, named by their path below the listing's root."""
+    root = listing.root
+
+    @functools.cache
+    def stays(path: str) -> bool:
+        return files.is_inside(root, path, links)
+
+    def read(number: int) -> bytes:
+        path = os.path.join(root, names[number])
+        if not stays(os.path.dirname(path)) or (os.path.islink(path) and not stays(path)):
+            raise images.BadImage(tree.OUT)
+        return files.read(path, images.MAX_BYTES)
+
+    truth = None if labels is None else np.asarray(labels, np.int32)
+    return Source(format_, names, truth, tuple(class_names), read, **said)
+
+
+def refuse_split(folder: str, split: str, has: Sequence[str]) -> UserError:
+    """What is said of a split that the data does not have."""
+    known = f"it has {', '.join(has)}" if has else "it has no splits"
+    return UserError(
+        f"--data_dir={folder}: no split {split!r}; {known} (--data_split, or the probe's "
+        "--train_split and --test_split)"
+    )
+
+
+# ----------------------------------------------------------------------------- Images in folders
+
+
+def _image_folders(listing: Listing, split: str, links: bool) -> Source:
+    """Images at any depth; the class is the first folder, below the split where there is one."""
+    found, left = tree.photographs(listing.images)
+    splits_, unread = tree.splits_of(found), [*listing.others, *left]
+    present = {name for name, _ in splits_}
+    wanted = split
+    if present <= {""}:
+        if split != ALL:
+            raise refuse_split(listing.root, split, ())
+        wanted = ""
+    elif split not in present:
+        if split != ALL or "" not in present:
+            has = present - {""} | ({ALL} if "" in present else set())
+            raise refuse_split(listing.root, split, sorted(has))
+        wanted = ""  # what is in no split, where there is no train
+    chosen = [i for i, (name, _) in enumerate(splits_) if name == wanted]
+    for path, (name, _) in zip(found, splits_):
+        if name != wanted:
+            unread.append(Unread(path, f"of the split {name}" if name else "in no split"))
+    names = [found[i] for i in chosen]
+    classes = tree.classes_of(names, [splits_[i][1] for i in chosen])
+    kinds, labels = numbered(classes)
+    what = in_words(len(kinds))
+    name = f"image folder, {what}" if present <= {""} else f"image folder, {split}, {what}"
+    said = {"unread": tuple(unread), "notes": _notes_of_classes(classes)}
+    return from_files(name, listing, names, labels, kinds, links, **said)
+
+
+def numbered(classes: Sequence[str]) -> tuple[list[str], list[int] | None]:
+    """Names of classes, '' for none → (the names, sorted; the number of each, -1 for none)."""
+    kinds = sorted(set(classes) - {""})
+    number_of = {"": -1, **{kind: number for number, kind in enumerate(kinds)}}
+    return kinds, [number_of[kind] for kind in classes] if kinds else None
+
+
+def in_words(classes: int) -> str:
+    """How many classes there are."""
+    return {0: "no classes", 1: "1 class"}.get(classes, f"{classes} classes")
+
+
+def _notes_of_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    without = sum(not kind for kind in classes)
+    if not without or without == len(classes):
+        return ()
+    return (f"{without} without a class, beside the class folders",)
+
+
+# --------------------------------------------------------------------------- Data sets' own layouts
+
+Opener = Callable[[Listing, str, str, bool], Source]
+
+
+def _special(listing: Listing, split: str) -> tuple[str, Opener, tuple[str, ...]] | None:
+    """Where a data set's own layout begins, what reads it, and the splits that its folders are.
+
+    It begins in the folder itself or in one below it.
+    """
+    order = [_tiny_imagenet, _mini_imagenet_pickles, _mini_imagenet_csv, _tfrecords]
+    places: dict[str, Any] = {}
+    for name, reason, _ in listing.others:
+        place, base = os.path.split(name)
+        opener = _opener(listing, place, base) if reason.startswith(tree.NO_IMAGE) else None
+        if opener is not None:
+            places[place] = min(places.get(place, opener), opener, key=order.index)
+    if not places:
+        return None
+    least = min(_depth(place) for place in places)
+    shallow = {place: opener for place, opener in places.items() if _depth(place) == least}
+    if len(shallow) == 1:
+        return (*next(iter(shallow.items())), ())
+    named = {tree.SPLITS.get(os.path.basename(place).lower(), ""): place for place in shallow}
+    if "" in named or len(named) < len(shallow):
+        raise UserError(
+            f"--data_dir={listing.root}: several data sets ({', '.join(sorted(shallow))}); name "
+            "one of them, or several with commas between them"
+        )
+    if split not in named:
+        raise refuse_split(listing.root, split, sorted(named))
+    opener = functools.partial(_in_split, shallow[named[split]])
+    return named[split], opener, tuple(sorted(named))
+
+
+def _in_split(opener: Opener, listing: Listing, place: str, split: str, links: bool) -> Source:
+    del split  # the folder is one
+    return opener(listing, place, ALL, links)
+
+
+def _depth(place: str) -> int:
+    return len(place.split(os.sep)) if place else 0
+
+
+def _opener(listing: Listing, place: str, base: str) -> Opener | None:
+    """What reads the layout of which a file is the sign; None if it is none's."""
+    if base == "wnids.txt":
+        below = os.path.join(place, "train", "")
+        return _tiny_imagenet if any(n.startswith(below) for n in listing.images) else None
+    if base.startswith("mini-imagenet-cache-") and base.endswith(".pkl"):
+        return _mini_imagenet_pickles
+    if base in MINI_TABLES:
+        below = os.path.join(place, "images", "")
+        has_images = any(name.startswith(below) for name in listing.images)
+        own = has_images and _columns(os.path.join(listing.root, place, base))
+        return _mini_imagenet_csv if own else None
+    return _tfrecords if base.endswith(".tfrecord") else None
+
+
+def _beside(listing: Listing, used: Sequence[str], what: str) -> tuple[Unread, ...]:
+    """All other files, which `what` does not hold; those that are images should be read."""
+    taken = set(used)
+    left = [Unread(name, what, lost=True) for name in listing.images if name not in taken]
+    return (*(other for other in listing.others if other.name not in taken), *left)
+
+
+def _tiny_imagenet(listing: Listing, place: str, split: str, links: bool) -> Source:
+    """Stanford CS231n's layout: train/<wnid>/images/*.JPEG, val/images and val_annotations.txt.
+
+    Also without the folders images/, and with val/<wnid>/ as train/ has it.
+    """
+    root = os.path.join(listing.root, place)
+    wnids_file = os.path.join(root, "wnids.txt")
+    wnids = files.lines(wnids_file)
+    number_of = {wnid: number for number, wnid in enumerate(wnids)}
+    words = {}
+    if os.path.isfile(os.path.join(root, "words.txt")):
+        for line in files.lines(os.path.join(root, "words.txt")):
+            wnid, _, words[wnid] = line.partition("\t")
+    if split not in ("train", "val"):
+        raise UserError(f"{root}: Tiny ImageNet has labels for train and val, not for {split!r}")
+    table = os.path.join(root, "val", "val_annotations.txt")
+    notes: tuple[str, ...] = ()
+    if split == "val" and os.path.isfile(table):
+        names, labels = _tiny_val(listing, place, table, number_of, links)
+    else:
+        names, labels = _tiny_classes(listing, os.path.join(place, split), number_of)
+        empty = [wnid for number, wnid in enumerate(wnids) if number not in set(labels)]
+        if empty:
+            shown = ", ".join([*empty[:5], "…"] if len(empty) > 5 else empty)
+            notes = (f"{len(empty)} of {len(wnids)} classes have no images: {shown}",)
+    taken, unread = set(names), list(listing.others)
+    for name in listing.images:
+        if name not in taken:
+            mine = name.startswith(os.path.join(place, split, ""))
+            unread.append(Unread(name, f"not in the {split} of Tiny ImageNet", lost=mine))
+    classes = [words.get(wnid) or wnid for wnid in wnids]
+    said = {"unread": tuple(unread), "notes": notes}
+    return from_files(f"Tiny ImageNet, {split}", listing, names, labels, classes, links, **said)
+
+
+def _tiny_classes(listing: Listing, place: str, number_of: dict[str, int]):
+    """Names and labels of the images below <place>/<wnid>/, class by class."""
+    below = collections.defaultdict(list)
+    prefix = os.path.join(place, "")
+    for name in listing.images:
+        if name.startswith(prefix):
+            below[name[len(prefix) :].split(os.sep)[0]].append(name)
+    names = [name for wnid in number_of for name in below[wnid]]
+    return names, [number for wnid, number in number_of.items() for _ in below[wnid]]
+
+
+def _tiny_val(listing: Listing, place: str, table: str, number_of: dict[str, int], links: bool):
+    """Names and labels of the images that val_annotations.txt lists, in its order."""
+    names, labels = [], []
+    for number, line in enumerate(files.lines(table), 1):
+        name, _, rest = line.partition("\t")
+        wnid = rest.partition("\t")[0].strip()
+        if wnid not in number_of:
+            raise UserError(f"{table}:{number}: class {wnid!r} is not in wnids.txt")
+        path = os.path.join(place, "val", "images", name)
+        names.append(files.inside(listing.root, path, links, f"{table}:{number}"))
+        labels.append(number_of[wnid])
+    return names, labels
+
+
+def _columns(table: str) -> tuple[int, int, int] | None:
+    """Where filename and label stand in miniImageNet's CSV, and its width; None for another CSV."""
+    try:
+        with files.opened(table, files.MAX_LIST_BYTES) as file:
+            first = file.readline(4096).decode("utf-8-sig", "replace")
+    except OSError:
+        return None
+    cells = [cell.strip().strip('"').lower() for cell in first.split(",")]
+    if "filename" not in cells or "label" not in cells:
+        return None
+    return cells.index("filename"), cells.index("label"), len(cells)
+
+
+def _mini_imagenet_csv(listing: Listing, place: str, split: str, links: bool) -> Source:
+    """Ravi & Larochelle's split: train.csv, val.csv, test.csv of filename,label, beside images/.
+
+    All that are there count as one set, the paper's 60,000 images: the split is one of classes for
+    few-shot learning, and pre-training uses no classes. Capitals, blanks, a byte order mark and
+    columns besides do no harm.
+    """
+    root = os.path.join(listing.root, place)
+    if split != ALL:
+        raise UserError(
+            f"{root}: miniImageNet's splits have no classes in common, and are read as one set; "
+            f"there is no split {split!r}"
+        )
+    tables = [os.path.join(root, name) for name in MINI_TABLES]
+    tables = [table for table in tables if os.path.isfile(table)]
+    names, classes = [], []
+    for table in tables:
+        columns = _columns(table)
+        if columns is None:
+            raise UserError(f"{table}: its first line is not 'filename,label'")
+        for where, name, kind in _rows(table, *columns):
+            path = os.path.join(place, "images", name)
+            names.append(files.inside(listing.root, path, links, where))
+            classes.append(kind)
+    kinds, labels = numbered(classes)
+    parts = ", ".join(os.path.basename(table) for table in tables)
+    used = [*names, *(os.path.relpath(table, listing.root) for table in tables)]
+    unread = _beside(listing, used, "not in miniImageNet's tables")
+    return from_files(
+        f"miniImageNet ({parts})", listing, names, labels, kinds, links, unread=unread
+    )
+
+
+def _rows(table: str, filename: int, label: int, width: int):
+    """(where, file name, class) of every line of a table but the first."""
+    rows = csv.reader(files.lines(table))
+    try:
+        next(rows)
+        for row in rows:
+            where = f"{table}:{rows.line_num}"
+            if len(row) != width:
+                raise UserError(f"{where}: not 'filename,label' but {row}")
+            yield where, row[filename].strip(), row[label].strip()
+    except csv.Error as error:
+        raise UserError(f"{table}:{rows.line_num}: {error}") from None
+
+
+def _mini_imagenet_pickles(listing: Listing, place: str, split: str, links: bool) -> Source:
+    """mini-imagenet-cache-{train,val,test}.pkl: uint8 [n, 84, 84, 3] and a dict of classes."""
+    if split != ALL:
+        raise refuse_split(listing.root, split, ())
+    caches = _shards(listing, place, "mini-imagenet-cache-", ".pkl", links)
+    parts, names, classes = [], [], []
+    for path in caches:
+        pixels, class_of = minipickle.read_cache(os.path.join(listing.root, path))
+        parts.append(pixels)
+        names += [f"{os.path.basename(path)}[{i}]" for i in range(len(pixels))]
+        classes += class_of
+    kinds, labels = numbered(classes)
+    starts = np.cumsum([0] + [len(part) for part in parts])
+
+    def read(number: int) -> np.ndarray:
+        part = int(np.searchsorted(starts, number, side="right")) - 1
+        return parts[part][number - starts[part]]
+
+    truth = np.array(labels, np.int32) if labels is not None else None
+    unread = _beside(listing, caches, "not in miniImageNet's caches")
+    format_ = f"miniImageNet cache, {len(caches)} files"
+    return Source(format_, names, truth, tuple(kinds), read, unread)
+
+
+def _tfrecords(listing: Listing, place: str, split: str, links: bool) -> Source:
+    if split != ALL:
+        raise refuse_split(listing.root, split, ())
+    records = _shards(listing, place, "", ".tfrecord", links)
+    shards = tfrecords.Shards([os.path.join(listing.root, path) for path in records])
+    return Source(
+        f"TFRecords, {len(records)} files",
+        shards.names,
+        shards.labels,
+        shards.class_names,
+        shards.read,
+        _beside(listing, records, "beside TFRecords"),
+    )
+
+
+def _shards(listing: Listing, place: str, begin: str, end: str, links: bool) -> list[str]:
+    """The files of a data set that consists of a few large ones."""
+    found = []
+    for name, reason, _ in listing.others:
+        base = os.path.basename(name)
+        own = (
+            reason.startswith(tree.NO_IMAGE)
+            and os.path.dirname(name) == place
+            and base.startswith(begin)
+            and base.endswith(end)
+        )
+        if own:
+            found.append(files.inside(listing.root, name, links, listing.root))
+    return found

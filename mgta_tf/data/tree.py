@@ -1,0 +1,224 @@
+"""A folder as a list of files: which are images, of which split, of which class.
+
+Only names are looked at here, and the first bytes of files whose suffix says nothing. Every file
+is either among the images or among the others, with the reason, so that counts add up.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from mgta_tf.data import formats
+from mgta_tf.runtime import files
+
+# Folders that systems and programs keep for themselves; so are those whose name begins with a dot.
+SERVICE = frozenset(
+    ("__macosx", "@eadir", "$recycle.bin", "lost+found", "system volume information", "#recycle")
+)
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+# Folders of images that are no class, and what lies beside them without being photographs.
+HOLDERS = frozenset(("images", "image", "imgs", "img", "jpegimages"))
+ANNOTATIONS = frozenset(
+    (
+        *("masks", "mask", "labels", "label", "annotations", "depth", "gt", "groundtruth"),
+        *("ground_truth", "segmentation", "segmentations"),
+        *("segmentationclass", "segmentationobject"),
+    )
+)
+
+SHOWN = 8  # reasons that are counted one by one
+NO_IMAGE = "no image"  # how the reason begins of a file that is none
+OUT = "a link that leads out of --data_dir; see --follow_links"
+
+
+class Unread(NamedTuple):
+    """A file that is not among the images. lost: it is, or may be, one that should be."""
+
+    name: str
+    reason: str
+    lost: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """Every file below `root`, by its path below it; in a folder first files, then folders."""
+
+    root: str
+    images: list[str]
+    others: list[Unread]
+
+
+def walk(root: str, links: bool) -> Listing:
+    """Lists all files below a folder, at any depth.
+
+    Args:
+      root: The folder.
+      links: Whether links to folders outside of it are followed. No folder is listed twice.
+
+    Raises:
+      OSError: `root` itself cannot be listed.
+    """
+    found = Listing(root, [], [])
+    about = os.stat(root)
+    seen = {(about.st_dev, about.st_ino)}
+    pending = [("", False)]
+    while pending:
+        folder, service = pending.pop()
+        try:
+            entries = sorted(os.scandir(os.path.join(root, folder)), key=lambda e: e.name)
+        except OSError as error:
+            if not folder:
+                raise
+            found.others.append(Unread(folder, f"a folder: {error.strerror}", lost=True))
+            continue
+        below = []
+        for entry in entries:
+            path = os.path.join(folder, entry.name)
+            hidden = entry.name.startswith(".")
+            if entry.is_dir():
+                inner = service or hidden or entry.name.lower() in SERVICE
+                if _enter(found, entry, path, links, seen):
+                    below.append((path, inner))
+            elif service or hidden:
+                why = "in a service folder" if service else "hidden"
+                found.others.append(Unread(path, why))
+            else:
+                _add_file(found, entry, path, links)
+        pending += reversed(below)
+    return found
+
+
+def _enter(found: Listing, entry: os.DirEntry, path: str, links: bool, seen: set) -> bool:
+    """Whether a folder is listed; if not, what is said of it joins the others."""
+    if entry.is_symlink() and not files.is_inside(found.root, entry.path, links):
+        found.others.append(Unread(path, OUT, lost=True))
+        return False
+    about = entry.stat()
+    known = (about.st_dev, about.st_ino) in seen
+    if known:
+        found.others.append(Unread(path, "a link to a folder that is read already"))
+    seen.add((about.st_dev, about.st_ino))
+    return not known
+
+
+def _add_file(found: Listing, entry: os.DirEntry, path: str, links: bool) -> None:
+    suffix = os.path.splitext(entry.name)[1].lower()
+    is_image = suffix in formats.SUFFIXES
+    if not os.path.exists(entry.path):
+        found.others.append(Unread(path, "a broken link", lost=is_image))
+    elif not entry.is_file():
+        found.others.append(Unread(path, "not a file", lost=is_image))
+    elif is_image or (_stays(found.root, entry, links) and _looks_like_one(entry.path)):
+        found.images.append(path)
+    else:
+        found.others.append(Unread(path, f"{NO_IMAGE}: {suffix or 'no suffix'}"))
+
+
+def _stays(root: str, entry: os.DirEntry, links: bool) -> bool:
+    return not entry.is_symlink() or files.is_inside(root, entry.path, links)
+
+
+def _looks_like_one(path: str) -> bool:
+    try:
+        with files.opened(path, 2**62) as file:
+            return bool(formats.of(file.read(formats.HEAD)))
+    except OSError:
+        return False
+
+
+def by_reason(reasons: Iterable[str]) -> str:
+    """'60 no image: .txt, 2 empty file': how often each is there, the most frequent first."""
+    counts = collections.Counter(re.sub(r"^\d+×\d+ is | \(.*", "", reason) for reason in reasons)
+    shown = [f"{count} {reason}" for reason, count in counts.most_common(SHOWN)]
+    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(SHOWN))
+    return ", ".join([*shown, f"{rest} for other reasons"] if rest else shown)
+
+
+# --------------------------------------------------------------------------------- Splits, classes
+
+
+def photographs(images: Sequence[str]) -> tuple[list[str], list[Unread]]:
+    """The images less those that are annotations: masks/ beside images/, and the like."""
+    holders = {parent for path in images for parent in _parents_of_holders(path)}
+    kept, left = [], []
+    for path in images:
+        parts = path.split(os.sep)[:-1]
+        beside = next(
+            (
+                p
+                for i, p in enumerate(parts)
+                if p.lower() in ANNOTATIONS and (*parts[:i],) in holders
+            ),
+            None,
+        )
+        if beside:
+            left.append(Unread(path, f"annotations: {beside}/ beside the images"))
+        else:
+            kept.append(path)
+    return kept, left
+
+
+def _parents_of_holders(path: str) -> list[tuple[str, ...]]:
+    parts = path.split(os.sep)[:-1]
+    return [(*parts[:i],) for i, part in enumerate(parts) if part.lower() in HOLDERS]
+
+
+def splits_of(images: Sequence[str]) -> list[tuple[str, int]]:
+    """For each image its split, 'train', 'val', 'test' or '', and which folder of its path says so.
+
+    A class may be called train: where neither val nor test is there, and it lies among two or more
+    other folders of images.
+    """
+    found = []
+    for path in images:
+        parts = path.split(os.sep)[:-1]
+        named = ((SPLITS[p.lower()], i) for i, p in enumerate(parts) if p.lower() in SPLITS)
+        found.append(next(named, ("", -1)))
+    if {split for split, _ in found} == {"train", ""} and _is_class(images, found):
+        return [("", -1)] * len(found)
+    return found
+
+
+def _is_class(images: Sequence[str], found: list[tuple[str, int]]) -> bool:
+    """Whether the folder that is called train holds images itself, among others that do."""
+    depths = {i for split, i in found if split}
+    leaves = all(path.count(os.sep) == i + 1 for path, (split, i) in zip(images, found) if split)
+    if len(depths) != 1 or not leaves:
+        return False
+    depth = depths.pop()
+    siblings = {
+        (*path.split(os.sep)[: depth + 1],) for path in images if path.count(os.sep) > depth
+    }
+    return len(siblings) > 2
+
+
+def classes_of(images: Sequence[str], skip: Sequence[int]) -> list[str]:
+    """The class of each image, '' for none: the first folder of its path.
+
+    Folders that all images share are passed over, `images/` and the like, and those above folders
+    of several classes, unless they are numbers, as years are.
+
+    Args:
+      images: Paths.
+      skip: For each, the folder of its path that names the split, or -1.
+    """
+    paths = [path.split(os.sep)[:-1] for path in images]
+    for parts, place in zip(paths, skip):
+        if place >= 0:
+            del parts[place]
+    while paths and all(paths) and len({parts[0] for parts in paths}) == 1:
+        first = paths[0][0]
+        above = all(len(parts) > 1 for parts in paths) and not first.isdigit()
+        if not above and first.lower() not in HOLDERS:
+            break
+        paths = [parts[1:] for parts in paths]
+    return [parts[0] if parts else "" for parts in paths]

@@ -1,0 +1,335 @@
+"""Folders as people have them: what is read, as which classes, and what is said of the rest."""
+
+import os
+import re
+
+import cases
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from mgta_tf.data import tfrecords, tree
+from mgta_tf.data.sources import DataConfig, open_source, splits_of
+from mgta_tf.data.store import describe, load_store, open_images
+from mgta_tf.errors import UserError
+
+TWO = ("cats", "dogs")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    out = tmp_path_factory.mktemp("layouts")
+    cases.layouts(out)
+    return out
+
+
+def load(folder, split="", **flags):
+    return load_store(open_source(DataConfig(data_dir=str(folder), **flags), split), size=8)
+
+
+def count_files(folder):
+    return sum(len(names) for _, _, names in os.walk(folder))
+
+
+# Layout → images read of --data_split=train, classes, splits.
+READ = {
+    "stray_picture": (37, ("birds", "cats", "dogs"), ()),
+    "date_tree": (36, ("2024",), ()),
+    "deeper": (48, TWO, ()),
+    "imagefolder_splits": (24, TWO, ("train", "val")),
+    "images_split": (24, TWO, ("train", "val")),
+    "parent": (24, TWO, ("train", "val")),
+    "parent_of_classes": (24, TWO, ()),
+    "splits_in_classes": (24, TWO, ("train", "val")),
+    "roboflow": (12, (), ("train", "val")),
+    "classes_and_csv": (24, TWO, ()),
+    "class_train": (36, (*TWO, "train"), ()),
+    "test_beside_classes": (24, TWO, ("train", "test")),
+    "flat_splits": (12, (), ("train", "val")),
+    "mac": (12, (), ()),
+    "mac_classes": (24, TWO, ()),
+    "service_folders": (24, TWO, ()),
+    "yolo": (12, (), ()),
+    "no_suffix": (12, (), ()),
+    "single_class": (12, ("all",), ()),
+    "kaggle": (12, (), ()),
+    "kaggle_train": (12, (), ("train", "test")),
+    "tiny_restructured": (24, ("n1", "n2"), ("train", "val")),
+    "tiny_noimages": (24, ("n1", "n2"), ()),
+    "tiny_missing": (24, ("n1", "n2", "n3", "n4", "n5"), ()),
+    "tiny_parent": (24, ("n1", "n2"), ()),
+    "images_masks": (12, (), ()),
+    "voc": (12, (), ()),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_read_and_that_counts_add_up(folders, name):
+    folder, (images, classes, splits) = folders / name, READ[name]
+    store = load(folder)
+    assert len(store) == images
+    assert store.class_names == classes
+    assert splits_of(DataConfig(data_dir=str(folder))) == splits
+    assert len(store) + len(store.skipped) + len(store.unread) == count_files(folder)
+    for number, path in enumerate(store.names):
+        if classes and store.labels[number] >= 0:
+            assert classes[store.labels[number]] in path.split("/")
+    (line, *_), unread = describe(store), [why for _, why in store.unread]
+    assert f"{images} images of 8 px" in line
+    assert "; 0 skipped" in line
+    assert (f"; {len(unread)} not read" in line) == bool(unread)
+
+
+def test_mostly_webp_is_counted_whether_heic_can_be_read_or_not(folders):
+    source = open_source(DataConfig(data_dir=str(folders / "mostly_webp")))
+    store = load_store(source, size=8, max_bad_fraction=0.5)
+    assert len(store) == 24
+    assert len(store.skipped) + len(store.unread) == 12
+
+
+def test_stray_pictures_have_no_class_and_are_said(folders):
+    store = load(folders / "stray_picture")
+    assert store.labels[store.names.index("preview.png")] == -1
+    assert describe(store)[1:] == ["  1 without a class, beside the class folders"]
+    source = open_source(DataConfig(data_dir=str(folders / "stray_picture")))
+    labelled = load_store(source, size=8, labelled=True)
+    assert labelled.labels.min() == 0
+    assert labelled.unread == (("preview.png", "no class"),)
+
+
+def test_classes_without_images_are_said(folders):
+    assert describe(load(folders / "tiny_missing"))[1:] == [
+        "  3 of 5 classes have no images: n3, n4, n5"
+    ]
+
+
+def test_a_split_is_read_and_one_that_is_not_there_is_refused(folders):
+    for name in ("imagefolder_splits", "roboflow", "tiny_restructured", "flat_splits"):
+        train, val = load(folders / name), load(folders / name, "val")
+        assert not set(train.names) & set(val.names)
+        assert len(train) == len(val)
+    for name, split, has in (
+        ("imagefolder_splits", "test", "train, val"),
+        ("kaggle_train", "val", "test, train"),
+        ("test_beside_classes", "val", "test, train"),
+        ("deeper", "val", "no splits"),
+        ("kaggle", "test", "no splits"),
+    ):
+        with pytest.raises(UserError, match=f"no split '{split}'; it has {has}"):
+            load(folders / name, split)
+
+
+def test_only_val_is_not_taken_for_train(tmp_path):
+    cases.put(f"{tmp_path}/Validation/1.png")
+    with pytest.raises(UserError, match="no split 'train'; it has val"):
+        load(tmp_path)
+
+
+def test_several_folders_join_their_classes(folders):
+    where = f"{folders}/deeper , {folders}/stray_picture/"
+    store = load(where)
+    assert len(store) == 48 + 37
+    assert store.class_names == ("birds", "cats", "dogs")
+    truth = [name.split("/")[1] if name.count("/") > 1 else "" for name in store.names]
+    expected = [-1 if not kind else store.class_names.index(kind) for kind in truth]
+    assert store.labels.tolist() == expected
+    with pytest.raises(UserError, match="overlap"):
+        load(f"{folders}/deeper,{folders}/deeper/cats")
+    with pytest.raises(UserError, match="gone: no such folder"):
+        load(f"{folders}/deeper,gone")
+    with pytest.raises(UserError, match="no split 'val'"):
+        load(f"{folders}/imagefolder_splits,{folders}/deeper", "val")
+
+
+def test_a_comma_may_be_part_of_a_folder(tmp_path):
+    cases.put(f"{tmp_path}/a, b/1.png")
+    assert load(tmp_path / "a, b").names == ("1.png",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_of_files(folders, tmp_path, encoding):
+    deeper = folders / "deeper"
+    lines = [f"{deeper}/cats/3.jpg", "", f"  {deeper}/dogs/more/1.jpg", f"{deeper}/cats/3.jpg"]
+    cases.put(f"{tmp_path}/ä b/x.png")
+    listed = tmp_path / "files.txt"
+    listed.write_text("\r\n".join(lines) + "\r\n", encoding=encoding)
+    store = load(f"@{listed}")
+    assert store.names == ("cats/3.jpg", "dogs/more/1.jpg")
+    assert store.class_names == TWO
+    assert store.notes == ("1 lines name a file that is listed before",)
+    listed.write_text("ä b/x.png\nno/such.png\n", encoding=encoding)
+    store = load_store(open_source(DataConfig(data_dir=f"@{listed}")), size=8, max_bad_fraction=0.5)
+    assert store.names == ("ä b/x.png",)
+    assert "No such file" in store.skipped[0][1]
+    with pytest.raises(UserError, match="a file; name a folder, or @"):
+        load(listed)
+    with pytest.raises(UserError, match="no split 'val'"):
+        load(f"@{listed}", "val")
+    with pytest.raises(UserError, match="no such list"):
+        load(f"@{listed}.bak")
+
+
+def test_names_of_any_bytes_are_kept_exact(tmp_path):
+    cases.latin1_names(tmp_path)
+    for name in (b"good", b"folder_caf\xe9"):
+        folder = os.fsdecode(os.path.join(os.fsencode(tmp_path), name))
+        store = load(folder)
+        assert len(store) == 12
+        listed = tmp_path / "list.txt"
+        listed.write_bytes(
+            b"".join(os.fsencode(os.path.join(folder, n)) + b"\n" for n in store.names)
+        )
+        assert load(f"@{listed}").fingerprint() == store.fingerprint()
+    skipped = tmp_path / "skipped.txt"
+    source = open_source(DataConfig(data_dir=str(tmp_path / "with_bad")))
+    load_store(source, size=8, max_bad_fraction=0.5, skipped_file=str(skipped))
+    assert re.match(r"no\\udce9\.jpg\tnot a JPEG", skipped.read_text())
+
+
+def test_links_broken_looping_and_doubled(tmp_path):
+    cases.put(f"{tmp_path}/a/1.png")
+    cases.put(f"{tmp_path}/a/2.png")
+    for target, name in (("gone.png", "3.png"), ("../a", "loop"), ("nowhere", "folder")):
+        os.symlink(target, tmp_path / "a" / name)
+    os.symlink("a", tmp_path / "b")
+    os.mkfifo(tmp_path / "pipe.png")
+    store = load(tmp_path)
+    assert store.names == ("a/1.png", "a/2.png")
+    assert dict(store.unread) == {
+        "a/3.png": "a broken link",
+        "a/folder": "a broken link",
+        "a/loop": "a link to a folder that is read already",
+        "b": "a link to a folder that is read already",
+        "pipe.png": "not a file",
+    }
+
+
+def test_where_more_than_half_is_not_read_the_run_stops(tmp_path):
+    for number in range(4):
+        cases.put(f"{tmp_path}/{number}.png")
+        os.symlink("gone", tmp_path / f"x{number}.jpg")
+        cases.text(f"{tmp_path}/{number}.txt", "a label")
+        cases.text(f"{tmp_path}/{number}.json", "a label")
+    assert len(load(tmp_path)) == 4
+    cases.text(f"{tmp_path}/drawing.svg", "<svg/>")
+    with pytest.raises(UserError, match=r"5 of 9 images are not read.*4 a broken link, 1 an SVG"):
+        load(tmp_path)
+    for number in range(4):
+        os.unlink(tmp_path / f"{number}.png")
+    with pytest.raises(UserError, match=r"5 of 5 images are not read"):
+        load(tmp_path)
+
+
+def test_a_stray_tfrecord_does_not_win_over_a_folder_of_images(tmp_path):
+    for number in range(3):
+        cases.put(f"{tmp_path}/a/{number}.png")
+    with (
+        open(tmp_path / "a" / "0.png", "rb") as file,
+        tf.io.TFRecordWriter(str(tmp_path / "x.tfrecord")) as writer,
+    ):
+        example = tfrecords.make_example(file.read(), "x", -1, "")
+        writer.write(example.SerializeToString())
+    with pytest.raises(UserError, match=r"3 of 4 images are not read.*3 beside TFRecords"):
+        load(tmp_path)
+
+
+def test_tables_of_mini_imagenet_as_spreadsheets_write_them(tmp_path):
+    for name in "abc":
+        cases.put(f"{tmp_path}/images/{name}.png")
+    cases.text(f"{tmp_path}/train.csv", "\ufeff,Filename , LABEL\r\n0,a.png, n2\r\n1,b.png ,n1\r\n")
+    store = load(tmp_path)
+    assert store.names == ("images/a.png", "images/b.png")
+    assert store.class_names == ("n1", "n2")
+    assert store.unread[-1] == ("images/c.png", "not in miniImageNet's tables")
+    with pytest.raises(UserError, match="no split 'test'"):
+        load(tmp_path, "test")
+
+
+def test_the_check_is_asked_before_anything_is_decoded(folders, monkeypatch):
+    asked = []
+
+    def check(count, labels):
+        asked.append((count, len(labels)))
+        raise UserError("no")
+
+    monkeypatch.setattr("mgta_tf.data.images.decode", None)
+    with pytest.raises(UserError, match="no"):
+        open_images(DataConfig(data_dir=str(folders / "deeper")), 8, check=check)
+    assert asked == [(48, 48)]
+
+
+# ------------------------------------------------------------------------------------ Fingerprints
+
+
+def test_the_fingerprint_is_of_names_and_contents_not_of_the_place(tmp_path):
+    cases.relabelled(tmp_path / "one", right=True)
+    os.rename(tmp_path / "one", tmp_path / "two")
+    first = load(tmp_path / "two").fingerprint()
+    os.rename(tmp_path / "two", tmp_path / "one")
+    same = load(str(tmp_path / "one") + "/")
+    assert same.fingerprint() == first
+    cases.replace_contents(tmp_path / "one")
+    other = load(tmp_path / "one")
+    assert other.fingerprint() != first
+    assert other.fingerprint_of_names() == same.fingerprint_of_names()
+    with pytest.raises(UserError, match="its content has changed"):
+        same.__class__(**{**vars(same), "pixels": None}).batch(np.array([0]))
+
+
+def test_classes_count_where_they_are_trained_on(tmp_path):
+    for name in "ab":
+        cases.put(f"{tmp_path}/images/{name}.png")
+    prints = []
+    for classes in ("xy", "yx"):
+        rows = "".join(f"{name}.png,{kind}\n" for name, kind in zip("ab", classes))
+        cases.text(f"{tmp_path}/train.csv", "filename,label\n" + rows)
+        store = load(tmp_path)
+        prints.append((store.fingerprint(), store.fingerprint(labels=True)))
+    assert prints[0][0] == prints[1][0]
+    assert prints[0][1] != prints[1][1]
+
+
+def test_generated_images_have_one_too():
+    config = DataConfig(data_source="shapes", shapes_count=4)
+    one, two = (load_store(open_source(config, s), size=32) for s in ("train", "val"))
+    assert one.names == two.names
+    assert one.fingerprint() != two.fingerprint()
+
+
+# ---------------------------------------------------------------------------------- Mixed folder
+
+
+def test_ten_thousand_files_add_up(tmp_path):
+    """All formats, depths and damages: each file is read, skipped, or not read, and named."""
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 255, (8, 8, 3)).astype(np.uint8))
+    kinds = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
+    good = [cases.encode(picture, kind) for kind in kinds]
+    wrong = [b"", b"<html>", cases.HEIC, b"text", b"II*\0" + b"\xff" * 60, b"<svg/>"]
+    cut = [data[: len(data) // 2] for data in good]
+    suffixes = [".jpg", ".JPEG", ".png", ".webp", "", ".txt", ".heic", ".dat", ".tif", ".nef"]
+    expected = {"good": 0, "all": 0}
+    for number in range(10_000):
+        kind = number % 20
+        data = (
+            good[number % 9]
+            if kind < 17
+            else (cut[number % 9] if kind == 17 else wrong[number % 6])
+        )
+        depth, where = number % 4, ("a", "b", ".hidden", "@eaDir", "c")[number // 2000]
+        name = f"{'._' * (number % 97 == 0)}{number}{suffixes[number % 10]}"
+        cases.text("/".join([str(tmp_path), where, *["deep"] * depth, name]), data)
+        seen = where in "abc" and not name.startswith("._")
+        expected["good"] += kind < 17 and seen
+    for number in range(50):
+        os.symlink(f"gone{number}.jpg", tmp_path / "a" / f"link{number}.jpg")
+    store = load_store(
+        open_source(DataConfig(data_dir=str(tmp_path))), size=8, max_bad_fraction=1.0
+    )
+    assert len(store) == expected["good"]
+    assert len(store) + len(store.skipped) + len(store.unread) == 10_050
+    names = [*store.names, *(name for name, _ in (*store.skipped, *store.unread))]
+    assert len(set(names)) == 10_050
+    counted = re.findall(r"(?<![\w.])(\d+) ", tree.by_reason(why for _, why in store.unread))
+    assert sum(map(int, counted)) == len(store.unread)
