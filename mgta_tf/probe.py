@@ -10,22 +10,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from mgta_tf import cli
 from mgta_tf.config import flag
-from mgta_tf.data import images, voc
-from mgta_tf.data.annotated import oriented
-from mgta_tf.data.sources import DataConfig, open_source
-from mgta_tf.data.store import load_store
 from mgta_tf.errors import UserError
-from mgta_tf.evaluation import features, svm
+from mgta_tf.evaluation import baselines, features, svm
 from mgta_tf.evaluation.ap import METHODS
 from mgta_tf.evaluation.knn import knn_accuracy
-from mgta_tf.runtime import files
+from mgta_tf.evaluation.labelled import Labelled, folder_sets, voc_sets
+from mgta_tf.models import artifact
 from mgta_tf.runtime.files import write_json
 from mgta_tf.runtime.progress import duration
 from mgta_tf.runtime.tensorboard import TensorBoardWriter
@@ -46,10 +41,14 @@ class ProbeConfig:
     )
     voc_root: str = flag("", "VOCdevkit.")
     voc_year: str = flag("2007", "Which of its years.", choices=("2007", "2012"))
-    data_dir: str = flag("", "Of --dataset=folder.")
-    train_split: str = flag("", "Default trainval (VOC), train (folder).")
+    data_dir: str = flag("", "Labelled images of --dataset=folder, as mgta_tf.train reads them.")
+    train_dir: str = flag("", "In place of --data_dir: the folder of the training images, and")
+    val_dir: str = flag("", "that of the test images; classes are matched by name.")
+    train_split: str = flag("", "Split to train on; by default trainval (VOC), train (folder).")
     test_split: str = flag(
-        "", "Default test (VOC), val (folder). The same as --train_split: halves of it, by class."
+        "",
+        "Split to test on; by default test (VOC), val or else test (folder). Where it is the same "
+        "as --train_split, or the folder has no splits: halves of it, by class.",
     )
     image_size: int = flag(64, "Pixels per side, of --dataset=folder; VOC has 224.", minimum=32)
     endpoint: str = flag("res4", "What is read.", choices=features.ENDPOINTS)
@@ -64,53 +63,84 @@ class ProbeConfig:
         False, "Leave difficult-only images out of training; the reference has them as negatives."
     )
     batch_size: int = flag(32, "Images encoded at once.", minimum=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Labelled:
-    """Images with targets. name: of the set. load: indices → uint8 [n, S, S, 3].
-
-    targets: int8 [N, C] in {1, 0, -1}. labels: int [N] where each image has one class, else None.
-    """
-
-    name: str
-    load: Callable[[np.ndarray], np.ndarray]
-    targets: np.ndarray
-    labels: np.ndarray | None
-    class_names: tuple[str, ...]
+    baselines: bool = flag(
+        True, "Compare with chance, a 4×4 colour thumbnail and the untrained encoder."
+    )
 
 
 def main(config: ProbeConfig) -> None:
     began = time.monotonic()
     if not config.output:
         raise UserError("--output is missing: name the JSON to write")
+    if config.dataset == "voc" and (config.data_dir or config.train_dir or config.val_dir):
+        raise UserError("--data_dir, --train_dir and --val_dir are for --dataset=folder; add it")
     saved_model = config.saved_model or os.path.join(config.workdir, "saved_model")
     costs = parse_costs(config.svm_costs)
     sets = voc_sets(config) if config.dataset == "voc" else folder_sets(config)
     encode = features.load_encode(saved_model, config.endpoint)
     digest = features.model_digest(saved_model)
-    folder = os.path.join(os.path.dirname(os.path.abspath(config.output)), "probe_features")
-    extracted = []
-    for part in sets:
-
-        def make(part=part):
-            pieces = features.in_batches(len(part.targets), config.batch_size)
-            return features.extract(encode, (part.load(i) for i in pieces), config.endpoint)
-
-        extracted.append(features.cached(folder, f"{digest} {config.endpoint} {part.name}", make))
-        print(f"{part.name}: {len(part.targets)} images → {extracted[-1][0].shape[1]} numbers")
+    extracted = encoded(config, sets, encode, digest)
+    for part, (values, _) in zip(sets, extracted):
+        print(f"{part.name} → {values.shape[1]} numbers")
     result = judge(config, costs, sets, [values for values, _ in extracted])
     result.update(
         endpoint=config.endpoint,
         pool=extracted[0][1],
         seconds=time.monotonic() - began,
         saved_model=saved_model,
+        encoder=digest,
+        baselines=compared(config, costs, sets, saved_model) if config.baselines else None,
     )
     write_json(config.output, result)
     if config.workdir:
         show_result(config.workdir, result)
     print_result(result)
     print(f"{config.output}: mAP {result['map']:.2f} in {duration(result['seconds'])}")
+
+
+def encoded(
+    config: ProbeConfig, sets: list[Labelled], encode: features.Encode, of: str
+) -> list[tuple[np.ndarray, str]]:
+    """Features of both sets and their pool in words, kept beside --output.
+
+    of: what tells the encoder from others.
+    """
+    folder = os.path.join(os.path.dirname(os.path.abspath(config.output)), "probe_features")
+    found = []
+    for part in sets:
+
+        def make(part=part):
+            pieces = features.in_batches(len(part.targets), config.batch_size)
+            return features.extract(encode, (part.load(i) for i in pieces), config.endpoint)
+
+        found.append(features.cached(folder, f"{of} {config.endpoint} {part.digest}", make))
+    return found
+
+
+def compared(
+    config: ProbeConfig, costs: tuple[float, ...], sets: list[Labelled], saved_model: str
+) -> dict[str, dict[str, float | None]]:
+    """`map` and `top1` of chance, of 4×4 thumbnails, and of the untrained encoder."""
+    found: dict[str, dict[str, float | None]] = {"chance": baselines.chance(*sets)}
+    small = [
+        np.concatenate(
+            [
+                baselines.thumbnails(part.load(i))
+                for i in features.in_batches(len(part.targets), config.batch_size)
+            ]
+        )
+        for part in sets
+    ]
+    features_of = {"thumbnail": small}
+    if os.path.isfile(os.path.join(saved_model, artifact.FACTS)):
+        facts = artifact.read_facts(saved_model)
+        encode = baselines.untrained(facts, config.endpoint)
+        of = f"untrained {facts.model} {facts.normalization} {baselines.SEED}"
+        features_of["untrained"] = [values for values, _ in encoded(config, sets, encode, of)]
+    for name, values in features_of.items():
+        judged = judge(config, costs, sets, values)
+        found[name] = {key: judged[key] for key in ("map", "top1")}
+    return found
 
 
 def judge(config: ProbeConfig, costs: tuple[float, ...], sets, values) -> dict:
@@ -142,85 +172,6 @@ def judge(config: ProbeConfig, costs: tuple[float, ...], sets, values) -> dict:
         result["top1"] = 100 * float(np.mean(found.scores.argmax(1) == test.labels))
         result["knn"] = knn_accuracy(values[0], train.labels, values[1], test.labels)
     return result
-
-
-def voc_sets(config: ProbeConfig) -> list[Labelled]:
-    """The two splits of VOC, with the protocol's images."""
-    if not config.voc_root:
-        raise UserError("--voc_root is missing: name the VOCdevkit folder")
-    folder = voc.year_dir(config.voc_root, config.voc_year)
-    sets = []
-    for split in (config.train_split or "trainval", config.test_split or "test"):
-        ids, targets = voc.class_labels(folder, split)
-        annotations = [voc.annotation_path(folder, image_id) for image_id in ids]
-        loader = _voc_loader(voc.image_paths(folder, split, ids), annotations)
-        name = f"{os.path.abspath(folder)} {split} 256→224"
-        sets.append(Labelled(name, loader, targets, None, voc.CLASSES))
-    return sets
-
-
-def _voc_loader(paths: list[str], annotations: list[str]):
-    """Photographs the same way up as the detector sees them, for `Labelled.load`."""
-    pool = ThreadPoolExecutor()
-
-    def one(number: int) -> np.ndarray:
-        path, annotation = paths[number], annotations[number]
-        try:
-            pixels, orientation = images.decode_stored(files.read(path, images.MAX_BYTES))
-            if orientation != 1:
-                size, boxes = None, False
-                if os.path.exists(annotation):
-                    found = voc.read_annotation(annotation)
-                    size, boxes = found.size, bool(found.boxes)
-                pixels = oriented(pixels, orientation, size, boxes)
-            return features.voc_image(pixels)
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}") from None
-        except images.BadImage as error:
-            raise UserError(f"{path}: {error}") from None
-
-    return lambda numbers: np.stack(list(pool.map(one, numbers)))
-
-
-def folder_sets(config: ProbeConfig) -> list[Labelled]:
-    """Train and test images of a labelled folder; halves by class where it has no splits."""
-    splits = config.train_split or "train", config.test_split or "val"
-    data = DataConfig(data_dir=config.data_dir)
-    has_splits = os.path.isfile(os.path.join(config.data_dir, "wnids.txt"))
-    if has_splits and splits[0] != splits[1]:
-        return [_labelled(config, data, split) for split in splits]
-    whole = _labelled(config, data, splits[0])
-    labels = np.asarray(whole.labels)
-    order = np.argsort(labels, kind="stable")
-    halves = [np.sort(order[start::2]) for start in (0, 1)]
-    return [
-        Labelled(
-            f"{whole.name}, half {number + 1}",
-            _part_of(whole.load, half),
-            whole.targets[half],
-            labels[half],
-            whole.class_names,
-        )
-        for number, half in enumerate(halves)
-    ]
-
-
-def _part_of(load, chosen):
-    return lambda numbers: load(chosen[numbers])
-
-
-def _labelled(config: ProbeConfig, data: DataConfig, split: str) -> Labelled:
-    source = open_source(data, split)
-    if source.labels is None:
-        raise UserError(
-            f"--data_dir={config.data_dir}: no classes in it; one folder a class is one"
-        )
-    store = load_store(source, size=config.image_size)
-    labels = np.asarray(store.labels)
-    classes = np.arange(len(store.class_names))
-    targets = np.where(labels[:, None] == classes, 1, -1).astype(np.int8)
-    name = f"{os.path.abspath(config.data_dir)} {split} {len(store)} images of {store.size} px"
-    return Labelled(name, store.batch, targets, labels, store.class_names)
 
 
 def parse_costs(text: str) -> tuple[float, ...]:
@@ -265,6 +216,9 @@ def print_result(result: dict) -> None:
     else:
         knn = ", ".join(f"{k}-NN {value:.2f}" for k, value in result["knn"].items())
         print(f"  top-1 {result['top1']:.2f}, {knn}")
+    for name, values in (result["baselines"] or {}).items():
+        top1 = "" if values["top1"] is None else f", top-1 {values['top1']:.2f}"
+        print(f"  {name}: mAP {values['map'] or 0:.2f}{top1}")
     if undefined:
         print(f"  no AP, and not in the mean, for want of positives: {', '.join(undefined)}")
     if result["unconverged"]:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import cases
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -254,3 +255,110 @@ def test_photographs_lie_as_the_detector_sees_them(root, tmp_path, drawn_on):
         UserError, match=r"000000\.png: EXIF orientation 6, and .* 70×40 is neither"
     ):
         train.load(np.array([0]))
+
+
+def folder_run(saved_model, output, **flags):
+    config = ProbeConfig(
+        saved_model=saved_model,
+        dataset="folder",
+        output=str(output),
+        svm_costs="0.1,10",
+        image_size=32,
+        **flags,
+    )
+    probe.main(config)
+    return json.loads(output.read_text())
+
+
+def test_what_was_put_right_in_place_is_evaluated_anew(saved_model, tmp_path):
+    """Not by the features that were kept of the same names, half of them in wrong folders."""
+    data, output = str(tmp_path / "photos"), tmp_path / "probe.json"
+    cases.relabelled(data, right=False)
+    mixed = folder_run(saved_model, output, data_dir=data)
+    cases.relabelled(data, right=True)
+    right = folder_run(saved_model, output, data_dir=data)
+    fresh = folder_run(saved_model, tmp_path / "elsewhere" / "probe.json", data_dir=data)
+    assert right["top1"] == fresh["top1"] > 90
+    assert right["baselines"]["thumbnail"]["top1"] == 100
+    assert mixed["top1"] < 80
+    cases.replace_contents(data)
+    assert folder_run(saved_model, output, data_dir=data)["top1"] < 80
+
+
+def test_voc_photographs_that_change_in_place_are_encoded_again(saved_model, root, tmp_path):
+    copy = tmp_path / "VOCdevkit"
+    shutil.copytree(root, copy)
+    first = run(saved_model, copy, tmp_path)
+    cases.replace_contents(copy / "VOC2007" / "JPEGImages")
+    assert run(saved_model, copy, tmp_path)["map"] < first["map"] - 10
+
+
+def test_a_list_that_becomes_shorter_is_no_traceback(saved_model, root, tmp_path):
+    copy = tmp_path / "VOCdevkit"
+    shutil.copytree(root, copy)
+    run(saved_model, copy, tmp_path)
+    for path in (copy / "VOC2007" / "ImageSets" / "Main").glob("*trainval.txt"):
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-6]))
+    assert run(saved_model, copy, tmp_path)["num_train"] == 18
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """train/ and val/ with other classes first in the alphabet, so that their numbers differ."""
+    folder = tmp_path_factory.mktemp("halves")
+    rng = np.random.default_rng(0)
+    for split, names in (("train", ("a_unused", *COLOURS)), ("val", COLOURS)):
+        for name in names:
+            for number in range(8):
+                colour = np.array(COLOURS.get(name, (128, 128, 128)))
+                pixels = np.clip(colour + rng.integers(-20, 20, (40, 40, 3)), 0, 255)
+                picture = Image.fromarray(pixels.astype(np.uint8))
+                cases.put(f"{folder}/{split}/{name}/{number}.png", picture)
+    return folder
+
+
+@pytest.mark.parametrize("how", ["splits", "folders"])
+def test_train_and_test_images_share_classes_by_name(saved_model, halves, tmp_path, how):
+    flags = {"data_dir": str(halves)}
+    if how == "folders":
+        flags = {"train_dir": str(halves / "train"), "val_dir": str(halves / "val")}
+    found = folder_run(saved_model, tmp_path / "p.json", **flags)
+    assert (found["num_train"], found["num_test"]) == (32, 24)
+    assert found["top1"] > 90
+
+
+def test_baselines_stand_beside_the_figure(saved_model, halves, tmp_path, capsys):
+    found = folder_run(saved_model, tmp_path / "p.json", data_dir=str(halves))["baselines"]
+    assert found["chance"]["map"] == pytest.approx(100 / 3)  # 8 of 24 of each class with images
+    assert found["chance"]["top1"] == 0  # the most frequent class of the training images is unused
+    assert found["thumbnail"]["top1"] == 100  # colours are the classes
+    assert found["untrained"]["top1"] > 60
+    said = capsys.readouterr().out
+    for name in ("chance", "thumbnail", "untrained"):
+        assert f"  {name}: mAP " in said
+    assert (
+        folder_run(saved_model, tmp_path / "p.json", data_dir=str(halves), baselines=False)[
+            "baselines"
+        ]
+        is None
+    )
+
+
+def test_folders_that_cannot_be_evaluated(saved_model, halves, tmp_path):
+    def fails(message, **flags):
+        with pytest.raises(UserError, match=message):
+            folder_run(saved_model, tmp_path / "p.json", **flags)
+
+    fails("no split 'test'; it has train, val", data_dir=str(halves), test_split="test")
+    fails("no split 'val'; it has no splits", data_dir=str(halves / "val"), test_split="val")
+    fails("go together", train_dir=str(halves))
+    fails("remove --data_dir", data_dir="x", train_dir=str(halves), val_dir=str(halves))
+    fails(
+        "no training images of its classes a_unused",
+        train_dir=str(halves / "val"),
+        val_dir=str(halves / "train"),
+    )
+    cases.put(f"{tmp_path}/single/all/1.png")
+    fails("a single class", data_dir=str(tmp_path / "single"))
+    with pytest.raises(UserError, match="for --dataset=folder; add it"):
+        probe.main(ProbeConfig(saved_model=saved_model, data_dir="x", output="o.json"))

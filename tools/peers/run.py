@@ -204,7 +204,13 @@ def run(
     saved_model, output = (os.path.join(folder, name) for name in ("saved_model", "probe.json"))
     bridge.export(encoder, saved_model)
     probe.main(
-        probe.ProbeConfig(data_dir=data_dir, saved_model=saved_model, output=output, **evaluation)
+        probe.ProbeConfig(
+            data_dir=data_dir,
+            saved_model=saved_model,
+            output=output,
+            baselines=False,
+            **evaluation,
+        )
     )
     with open(output, encoding="utf-8") as file:
         found = json.load(file)

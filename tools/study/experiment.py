@@ -95,7 +95,11 @@ def train_and_judge(
         command(trainer, {**train, "workdir": run}, log)
         shutil.rmtree(saved_model, ignore_errors=True)
         command("mgta_tf.export", {**export, "workdir": run, "output": saved_model}, log)
-    command("mgta_tf.probe", {**probe, "saved_model": saved_model, "output": result}, log)
+    command(
+        "mgta_tf.probe",
+        {**probe, "baselines": False, "saved_model": saved_model, "output": result},
+        log,
+    )
     shutil.rmtree(os.path.join(workdir, "probe_features"))  # every encoder is judged once
     with open(result, encoding="utf-8") as file:
         found = json.load(file)

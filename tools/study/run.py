@@ -168,6 +168,7 @@ def train_and_judge(
                 "voc_root": config.voc_root,
                 "saved_model": os.path.join(folder, "saved_model"),
                 "output": output,
+                "baselines": False,
             },
             os.path.join(folder, "log.txt"),
         )

@@ -6,9 +6,9 @@
       --output=runs/table2
 
 The names random, iae, mgta_100, mgta_300 and supervised are the paper's rows; others are rows of
-their own. Each encoder is judged by mgta_tf.probe with the flags given here, unless its JSON is in
-the output folder already. The folder gets one JSON a row, table2.txt, table2.csv (every class) and
-table2.png.
+their own. Each encoder is judged by mgta_tf.probe with the flags given here, unless a JSON of it
+is in the output folder already. The folder gets one JSON a row, table2.txt, table2.csv (every
+class) and table2.png.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from matplotlib import pyplot as plt
 from mgta_tf import cli, probe
 from mgta_tf.config import flag, group
 from mgta_tf.errors import UserError
+from mgta_tf.evaluation import features
 from mgta_tf.probe import ProbeConfig
 from mgta_tf.runtime.files import write_text
 
@@ -56,14 +57,24 @@ def main(config: TableConfig) -> None:
     results = {}
     for name, saved_model in models.items():
         path = os.path.join(config.probe.output, f"{name}.json")
-        if not os.path.exists(path):
+        if not _is_of(path, saved_model):
             print(f"{name}: {saved_model}", flush=True)
-            probe.main(dataclasses.replace(config.probe, saved_model=saved_model, output=path))
+            asked = dataclasses.replace(config.probe, saved_model=saved_model, baselines=False)
+            probe.main(dataclasses.replace(asked, output=path))
         with open(path, encoding="utf-8") as file:
             results[name] = json.load(file)
     write(config.probe.output, results)
     with open(os.path.join(config.probe.output, "table2.txt"), encoding="utf-8") as file:
         print(file.read(), end="")
+
+
+def _is_of(path: str, saved_model: str) -> bool:
+    """Whether a JSON is there and of this encoder, which may have been exported anew since."""
+    if not os.path.exists(path):
+        return False
+    with open(path, encoding="utf-8") as file:
+        known = json.load(file).get("encoder")
+    return known is None or known == features.model_digest(saved_model)
 
 
 def parse_models(text: str, flag_name: str = "models") -> dict[str, str]:

@@ -1,11 +1,13 @@
 """The table of two probes, by hand."""
 
 import csv
+import json
 
 import pytest
 from PIL import Image
 
 from mgta_tf.errors import UserError
+from mgta_tf.evaluation import features
 from tools.study import table2
 
 
@@ -58,3 +60,14 @@ def test_models_must_be_named(text):
     with pytest.raises(UserError, match="--models="):
         table2.parse_models(text)
     assert table2.parse_models("a=x,b=y") == {"a": "x", "b": "y"}
+
+
+def test_a_result_of_another_encoder_does_not_count(tmp_path):
+    model, path = tmp_path / "m", tmp_path / "row.json"
+    model.mkdir()
+    (model / "saved_model.pb").write_bytes(b"one")
+    assert not table2._is_of(str(path), str(model))
+    path.write_text(json.dumps({"encoder": features.model_digest(str(model))}))
+    assert table2._is_of(str(path), str(model))
+    (model / "saved_model.pb").write_bytes(b"two")
+    assert not table2._is_of(str(path), str(model))
