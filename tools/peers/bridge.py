@@ -58,6 +58,7 @@ def train(
     Returns:
       The report of `torch_methods.train`, with `versions`.
     """
+    os.makedirs(folder, exist_ok=True)
     names = ("images.npz", "initial.npz", "weights.npz")
     images, initial, weights = (os.path.join(folder, name) for name in names)
     job = dict(images=images, initial=initial, weights=weights, flags=flags, seed=seed)
@@ -150,19 +151,19 @@ def differences(python: str, folder: str) -> Iterator[tuple[str, float]]:
             variable.assign(rng.normal(0, 0.1, variable.shape))
     for size in (32, 64, 47):  # the last is odd at every stage
         pixels = rng.integers(0, 256, (8, size, size, 3), np.uint8)
-        uniforms = rng.random((8, pipeline.UNIFORMS), np.float32)
-        found = torch_endpoints(python, folder, encoder, pixels, uniforms)
+        found = torch_endpoints(python, folder, encoder, pixels)
         expected = {n: v.numpy() for n, v in encoder(pixels / np.float32(255)).items()}
         for name in ENDPOINTS:
             yield f"{name} of {size} px", difference(found[name], expected[name])
-        augmentation = pipeline.AugmentConfig(image_size=32, **STRONG)
-        if size == 32:
-            expected_images = pipeline.augment(pixels, uniforms, augmentation)[0].numpy() / 255
-            yield "augmented images", difference(found["augmented"], expected_images)
-    flags = dict(method="triplets", passes=8, batch=32, learning_rate=3e-3, **SMALL, **MILD)
     pixels = rng.integers(0, 256, (64, 32, 32, 3), np.uint8)
+    uniforms = rng.random((64, pipeline.UNIFORMS), np.float32)
+    augmentation = pipeline.AugmentConfig(image_size=32, **STRONG)
+    images = pipeline.augment(pixels, uniforms, augmentation)[0].numpy() / 255
+    augmented = torch_augmented(python, folder, pixels, uniforms)
+    yield "augmented images", difference(augmented, images)
+    flags = dict(method="triplets", passes=8, batch=32, learning_rate=3e-3, **SMALL, **MILD)
     train(python, folder, encoder, pixels, np.arange(64), flags, seed=1)
-    found = torch_endpoints(python, folder, encoder, pixels[:8], uniforms)
+    found = torch_endpoints(python, folder, encoder, pixels[:8])
     expected = encoder(pixels[:8] / np.float32(255))["res4"].numpy()
     yield "res4 after training in PyTorch", difference(found["res4"], expected)
 
@@ -172,14 +173,32 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def torch_endpoints(
-    python: str, folder: str, encoder: tf.keras.Model, pixels: np.ndarray, uniforms: np.ndarray
+    python: str, folder: str, encoder: tf.keras.Model, pixels: np.ndarray
 ) -> dict[str, np.ndarray]:
     """All endpoints of uint8 images [N, H, W, 3] by PyTorch with an encoder's weights."""
-    names = ("images.npz", "initial.npz", "endpoints.npz")
-    images, weights, output = (os.path.join(folder, name) for name in names)
-    np.savez(images, pixels=pixels, draws=uniforms[:, :9])
+    weights = os.path.join(folder, "weights.npz")
     np.savez(weights, **to_torch(encoder))
-    job = dict(images=images, weights=weights, output=output, flags={**SMALL, **STRONG})
-    in_torch(python, "endpoints", job, folder)
-    with np.load(output) as arrays:
-        return dict(arrays)
+    return _arrays_of(python, "endpoints", folder, {"pixels": pixels}, {**SMALL}, weights=weights)
+
+
+def torch_augmented(
+    python: str, folder: str, pixels: np.ndarray, uniforms: np.ndarray
+) -> np.ndarray:
+    """Images as PyTorch's side augments them, strongly: float32 [N, S, S, 3] in 0..1."""
+    arrays = {"pixels": pixels, "uniforms": uniforms}
+    return _arrays_of(python, "augmented", folder, arrays, {**STRONG})["augmented"]
+
+
+def _arrays_of(
+    python: str,
+    what: str,
+    folder: str,
+    arrays: dict[str, np.ndarray],
+    flags: dict[str, Any],
+    **files: str,
+) -> dict[str, np.ndarray]:
+    images, output = (os.path.join(folder, f"{what}_{end}.npz") for end in ("in", "out"))
+    np.savez(images, **arrays)
+    in_torch(python, what, dict(images=images, output=output, flags=flags, **files), folder)
+    with np.load(output) as found:
+        return dict(found)

@@ -21,18 +21,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import tempfile
 import time
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mgta_tf import cli, probe
 from mgta_tf.config import flag
-from mgta_tf.data import pipeline
-from mgta_tf.data.sources import DataConfig, open_source
-from mgta_tf.data.store import load_store
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features
 from mgta_tf.runtime.files import write_json, write_text
@@ -90,11 +87,12 @@ def search(config: PeersConfig) -> None:
     data_dir = os.path.join(config.workdir, "held_out")
     experiment.hold_out(config.data_dir, data_dir, share=1 / 3)
     known = experiment.load_rows(config.search)
+    evaluation = open_evaluation(data_dir, SCREEN_PROBE)
     for method in config.methods.split(","):
         while (tried := next_trial(known, method)) is not None:
             flags = flags_of(method, tried, SCREEN)
             folder = os.path.join(config.workdir, "search", f"{len(known):03d}")
-            found = run(config, data_dir, folder, flags, 1, SCREEN_PROBE)
+            found = run(config.torch_python, evaluation, folder, flags, seed=1)
             known.append({"method": f"peer_{method}", "seed": 1, **found, "flags": flags})
             write_json(config.search, known)
             print(f"{method}: mAP {found['map']:.2f}, {json.dumps(tried)}", flush=True)
@@ -140,11 +138,12 @@ def flags_of(method: str, tried: dict[str, Any], passes: int) -> dict[str, Any]:
 def rows(config: PeersConfig) -> None:
     """Trains and evaluates each method with its best flags; a row for each cost and seed."""
     known = experiment.load_rows(config.search)
+    evaluation = open_evaluation(config.data_dir, PROBE)
     for seed in map(int, config.seeds.split(",")):
         for passes in map(int, config.passes.split(",")):
             for method in config.methods.split(","):
                 flags = {**best_flags(known, method), "passes": passes}
-                add_row(config, row_name(method, passes), flags, seed)
+                add_row(config, evaluation, row_name(method, passes), flags, seed)
 
 
 def row_name(method: str, passes: int) -> str:
@@ -154,8 +153,10 @@ def row_name(method: str, passes: int) -> str:
     raise UserError(f"--passes={passes}: must be one of {', '.join(map(str, COSTS.values()))}")
 
 
-def add_row(config: PeersConfig, name: str, flags: dict[str, Any], seed: int) -> None:
-    """Makes a row unless it is there.
+def add_row(
+    config: PeersConfig, evaluation: Evaluation, name: str, flags: dict[str, Any], seed: int
+) -> None:
+    """Makes a row unless it is there, and leaves the encoder in the workdir.
 
     Raises:
       UserError: the row that is there was made with other flags.
@@ -168,55 +169,59 @@ def add_row(config: PeersConfig, name: str, flags: dict[str, Any], seed: int) ->
                 raise UserError(f"{path}: seed {seed} was run with other flags; move it away")
             return
     folder = os.path.join(config.workdir, f"seed_{seed}", name)
-    found = run(config, config.data_dir, folder, flags, seed, PROBE)
+    found = run(config.torch_python, evaluation, folder, flags, seed)
     row = {"method": name, "seed": seed, **found, "flags": flags, "date": time.strftime("%Y-%m-%d")}
-    os.makedirs(config.results, exist_ok=True)
     write_json(path, sorted([*known, row], key=lambda row: row["seed"]))
     print(f"{name}, seed {seed}: mAP {found['map']:.2f}", flush=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The probe's flags and its labelled images, train and test."""
+
+    asked: probe.ProbeConfig
+    sets: list[probe.Labelled]
+
+    def images(self) -> list[np.ndarray]:
+        """uint8 [N, S, S, 3], train and test."""
+        return [part.load(np.arange(len(part.targets))) for part in self.sets]
+
+    def judge(self, maps: list[np.ndarray]) -> dict[str, Any]:
+        """What the probe finds in the maps of res4 [N, h, w, c], train and test."""
+        values = [features.normalize(features.pool(m, self.asked.endpoint)) for m in maps]
+        return probe.judge(self.asked, probe.parse_costs(self.asked.svm_costs), self.sets, values)
+
+
+def open_evaluation(data_dir: str, flags: dict[str, Any]) -> Evaluation:
+    asked = probe.ProbeConfig(data_dir=data_dir, **flags)
+    return Evaluation(asked, probe.folder_sets(asked))
+
+
+def encode(encoder: tf.keras.Model, images: np.ndarray) -> np.ndarray:
+    """res4 of uint8 images."""
+    batches = features.in_batches(len(images), 500)
+    found = [encoder(images[chosen] / np.float32(255), training=False) for chosen in batches]
+    return np.concatenate([endpoints["res4"].numpy() for endpoints in found])
+
+
 def run(
-    config: PeersConfig,
-    data_dir: str,
-    folder: str,
-    flags: dict[str, Any],
-    seed: int,
-    evaluation: dict[str, Any],
+    python: str, evaluation: Evaluation, folder: str, flags: dict[str, Any], seed: int
 ) -> dict[str, Any]:
-    """Trains in PyTorch, exports to `folder`/saved_model, evaluates by the probe's flags.
+    """Trains in PyTorch on the evaluation's training images, exports to `folder`, evaluates.
 
     Returns:
       What a row keeps: the probe's findings, `passes` (image passes a photograph, as trained),
-      `cpu_seconds` of training and evaluation, `train_cpu_seconds`, `seconds`, `loss` (first, last)
-      and `versions`.
+      `cpu_seconds` and `seconds` of training and evaluation, `train_cpu_seconds`, `loss` (first,
+      last) and `versions`.
     """
-    os.makedirs(folder, exist_ok=True)
-    source = open_source(DataConfig(data_dir=data_dir), "train")
-    store = load_store(source, size=bridge.SMALL["image_size"])
-    if store.labels is None:
-        raise UserError(
-            f"--data_dir={data_dir}: no class labels found; use one sub-folder per class"
-        )
-    encoder, pixels = bridge.untrained_encoder(seed), store.batch(np.arange(len(store)))
-    labels = store.labels.astype(np.int64)
-    report = bridge.train(config.torch_python, folder, encoder, pixels, labels, flags, seed)
+    encoder, images = bridge.untrained_encoder(seed), evaluation.images()
+    labels = np.asarray(evaluation.sets[0].labels, np.int64)
+    report = bridge.train(python, folder, encoder, images[0], labels, flags, seed)
     began, cpu = time.monotonic(), time.process_time()
-    saved_model, output = (os.path.join(folder, name) for name in ("saved_model", "probe.json"))
-    bridge.export(encoder, saved_model)
-    probe.main(
-        probe.ProbeConfig(
-            data_dir=data_dir,
-            saved_model=saved_model,
-            output=output,
-            baselines=False,
-            **evaluation,
-        )
-    )
-    with open(output, encoding="utf-8") as file:
-        found = json.load(file)
-    shutil.rmtree(os.path.join(folder, "probe_features"))  # every encoder is evaluated once
+    found = evaluation.judge([encode(encoder, part) for part in images])
     found["seconds"] = report["train_seconds"] + time.monotonic() - began
     found["cpu_seconds"] = report["train_cpu_seconds"] + time.process_time() - cpu
+    bridge.export(encoder, os.path.join(folder, "saved_model"))
     kept = {key: {**found, **report}[key] for key in KEPT}
     return {**kept, "versions": {**versions(), **report["versions"]}}
 
@@ -241,20 +246,14 @@ def check(config: PeersConfig) -> None:
 
 def untrained_scores(config: PeersConfig, folder: str) -> tuple[float, float]:
     """SVM mAP of one untrained encoder by TensorFlow's features and by PyTorch's."""
-    encoder = bridge.untrained_encoder(1)
-    asked = probe.ProbeConfig(data_dir=config.data_dir, output=folder, **PROBE)
-    sets = probe.folder_sets(asked)
-    values: list[list[np.ndarray]] = [[], []]
-    for part in sets:
-        pixels = part.load(np.arange(len(part.targets)))
-        draws = np.zeros((len(pixels), pipeline.UNIFORMS), np.float32)
-        ours = encoder.predict(pixels / np.float32(255), batch_size=256, verbose=0)
-        theirs = bridge.torch_endpoints(config.torch_python, folder, encoder, pixels, draws)
-        for known, found in zip(values, (ours, theirs)):
-            known.append(features.normalize(features.pool(found["res4"], "res4")))
-    costs = probe.parse_costs(asked.svm_costs)
-    ours_found, theirs_found = (probe.judge(asked, costs, sets, v)["map"] for v in values)
-    return ours_found, theirs_found
+    encoder, evaluation = bridge.untrained_encoder(1), open_evaluation(config.data_dir, PROBE)
+    images = evaluation.images()
+    ours = [encode(encoder, part) for part in images]
+    theirs = [
+        bridge.torch_endpoints(config.torch_python, folder, encoder, part)["res4"]
+        for part in images
+    ]
+    return evaluation.judge(ours)["map"], evaluation.judge(theirs)["map"]
 
 
 def write_page(config: PeersConfig) -> None:

@@ -1,7 +1,7 @@
 """The PyTorch side of tools/peers.py: the same encoder, and the methods that a user would pick.
 
   PYTHON_OF_PYTORCH tools/peers/torch_methods.py train JOB.json
-  PYTHON_OF_PYTORCH tools/peers/torch_methods.py endpoints JOB.json
+  PYTHON_OF_PYTORCH tools/peers/torch_methods.py endpoints|augmented JOB.json
 
 Losses and projection heads are lightly's. The encoder pads as TensorFlow does and starts from
 weights that TensorFlow drew; images are cropped and coloured as `mgta_tf.data.pipeline` does it.
@@ -375,22 +375,25 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def endpoints(job: dict[str, Any]) -> dict[str, Any]:
-    """Writes all endpoints of `pixels` with `weights`, and of the same images augmented.
-
-    The job names `images` (.npz: `pixels`, float32 `draws` [N, DRAWS]), `weights`, `output` to
-    write, and `flags`.
-    """
+    """Writes all endpoints of `images` (.npz: uint8 `pixels` [N, H, W, 3]) with `weights`."""
     flags = job["flags"]
     with np.load(job["images"]) as arrays:
         pixels = torch.from_numpy(arrays["pixels"]).permute(0, 3, 1, 2)
-        draws = torch.from_numpy(arrays["draws"])
     encoder = load(Encoder(flags["width"], flags["blocks"]), job["weights"]).eval()
-    crops = {name: flags[name] for name in ("crop_min_area", "color_jitter", "grayscale")}
     with torch.inference_mode():
-        found = encoder(pixels.float() / 255)
-        found["augmented"] = augment(pixels, draws, **crops)
+        parts = [encoder(part.float() / 255) for part in pixels.split(500)]
+    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     shown = {n: v.permute(0, 2, 3, 1) if v.ndim == 4 else v for n, v in found.items()}
     np.savez(job["output"], **{name: value.numpy() for name, value in shown.items()})
+    return {}
+
+
+def augmented(job: dict[str, Any]) -> dict[str, Any]:
+    """Writes `images` (.npz: `pixels`, and `uniforms` of the pipeline's augmentation) augmented."""
+    with np.load(job["images"]) as arrays:
+        pixels = torch.from_numpy(arrays["pixels"]).permute(0, 3, 1, 2)
+        draws = torch.from_numpy(arrays["uniforms"])[:, :DRAWS]
+    np.savez(job["output"], augmented=augment(pixels, draws, **job["flags"]).permute(0, 2, 3, 1))
     return {}
 
 
@@ -399,7 +402,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     with open(sys.argv[2], encoding="utf-8") as file:
         job = json.load(file)
-    found = {"train": train, "endpoints": endpoints}[sys.argv[1]](job)
+    found = {"train": train, "endpoints": endpoints, "augmented": augmented}[sys.argv[1]](job)
     found["versions"] = {
         "torch": torch.__version__,
         "lightly": lightly.__version__,

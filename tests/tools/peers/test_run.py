@@ -71,23 +71,25 @@ def found(value):
 def test_rows_have_the_best_flags_of_the_search_and_are_not_made_twice(tmp_path, monkeypatch):
     runs = []
 
-    def run(_config, data_dir, _folder, flags, seed, evaluation):
-        runs.append((data_dir, flags, seed, evaluation))
+    def run(python, evaluation, _folder, flags, seed):
+        runs.append((python, evaluation, flags, seed))
         return found(10.0 + seed)
 
     monkeypatch.setattr(peers, "run", run)
+    monkeypatch.setattr(peers, "open_evaluation", lambda *asked: asked)
     slow = {**peers.START, "learning_rate": 1e-3, "temperature": 0.2}
     trials = [trial("simclr", slow, 3.0), trial("simclr", {**slow, "batch": 64}, 2.0)]
     search = tmp_path / "peer_search.json"
     search.write_text(json.dumps(trials))
     config = peers.PeersConfig(
-        data_dir="D", workdir=str(tmp_path), results=str(tmp_path), search=str(search),
+        torch_python="PY", data_dir="D", workdir=str(tmp_path), results=str(tmp_path),
+        search=str(search),
         methods="simclr", passes="36", seeds="2,1",
     )  # fmt: skip
     peers.rows(config)
     peers.rows(config)
     flags = peers.flags_of("simclr", slow, 36)
-    assert runs == [("D", flags, 2, peers.PROBE), ("D", flags, 1, peers.PROBE)]
+    assert runs == [("PY", ("D", peers.PROBE), flags, seed) for seed in (2, 1)]
     rows = json.loads((tmp_path / "peer_simclr_half.json").read_text())
     assert [(row["method"], row["seed"], row["map"]) for row in rows] == [
         ("peer_simclr_half", 1, 11.0), ("peer_simclr_half", 2, 12.0),
