@@ -31,7 +31,7 @@ import tensorflow as tf
 from mgta_tf import cli, probe
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
-from mgta_tf.evaluation import features
+from mgta_tf.evaluation import features, labelled
 from mgta_tf.runtime.files import write_json, write_text
 from mgta_tf.training.summary import versions
 from tools.peers import bridge
@@ -180,7 +180,7 @@ class Evaluation:
     """The probe's flags and its labelled images, train and test."""
 
     asked: probe.ProbeConfig
-    sets: list[probe.Labelled]
+    sets: list[labelled.Labelled]
 
     def images(self) -> list[np.ndarray]:
         """uint8 [N, S, S, 3], train and test."""
@@ -194,7 +194,7 @@ class Evaluation:
 
 def open_evaluation(data_dir: str, flags: dict[str, Any]) -> Evaluation:
     asked = probe.ProbeConfig(data_dir=data_dir, **flags)
-    return Evaluation(asked, probe.folder_sets(asked))
+    return Evaluation(asked, labelled.folder_sets(asked))
 
 
 def encode(encoder: tf.keras.Model, images: np.ndarray) -> np.ndarray:
