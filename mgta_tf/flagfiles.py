@@ -15,7 +15,14 @@ DEEPEST = 8  # flagfiles within each other
 PACKAGE = os.path.dirname(os.path.abspath(__file__))  # it has the folder flags/
 
 # Flags of earlier versions, each with the default that it had. A flagfile of an old run has them.
-RETIRED: dict[str, str] = {}
+RETIRED = {
+    "cluster_sampling": "uniform",
+    "kmeans_max_steps": "100",
+    "kmeans_tolerance": "1e-4",
+    "min_cluster_size": "10",
+    "probe_images": "2000",
+    "triplet_temperature": "0.1",
+}
 
 
 def expand(words: list[str]) -> list[str]:

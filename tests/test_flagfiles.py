@@ -8,9 +8,11 @@ import re
 
 import pytest
 
+from mgta_tf import config as config_lib
 from mgta_tf import flagfiles
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.workdir import load_config
+from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -86,6 +88,26 @@ def test_retired_flags_are_dropped_at_their_old_defaults_and_refused_otherwise(
         path.write_text(f"--seed=3\n{line}\n")
         with pytest.raises(UserError, match=rf"{line}.*: this flag is retired.*remove it"):
             flagfiles.expand([f"--flagfile={path}"])
+
+
+def test_the_flagfile_of_a_run_of_version_0_1_still_loads(tmp_path, capsys):
+    """As mgta_tf.train wrote it, cut to what matters."""
+    path = tmp_path / "flags.flagfile"
+    old = (
+        "--num_clusters=300\n--min_cluster_size=10\n--kmeans_tolerance=0.0001\n--probe_images={}\n"
+    )
+    path.write_text(old.format(2000))
+    config = load_config(str(path), TrainConfig)
+    assert config.cluster.num_clusters == 300
+    assert "--kmeans_tolerance, --min_cluster_size, --probe_images" in capsys.readouterr().err
+    path.write_text(old.format(500))
+    with pytest.raises(UserError, match="--probe_images=500: this flag is retired"):
+        load_config(str(path), TrainConfig)
+
+
+def test_no_retired_flag_is_a_flag():
+    names = set(config_lib.to_dict(TrainConfig())) | set(config_lib.to_dict(SupervisedConfig()))
+    assert not names & set(flagfiles.RETIRED)
 
 
 def test_the_package_has_the_flagfiles_of_the_repository():

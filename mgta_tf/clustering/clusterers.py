@@ -12,10 +12,11 @@ from mgta_tf.clustering.clusters import NOISE, Clusters, clusters_of
 from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.clustering.features import prepare
 from mgta_tf.clustering.journal import Journal
-from mgta_tf.clustering.lloyd import Start, kmeans
+from mgta_tf.clustering.lloyd import MAX_STEPS, Start, kmeans
 from mgta_tf.errors import UserError
 
-Clusterer = Callable[[np.ndarray, int, int, ClusterConfig], Clusters]
+SMALLEST_CLUSTER = 10  # images, for hdbscan
+Clusterer = Callable[[np.ndarray, int, int], Clusters]
 
 
 def cluster(
@@ -69,39 +70,36 @@ def run_clusterer(
     """
     name = f"kmeans_{config.kmeans_impl}" if config.clusterer == "kmeans" else config.clusterer
     if name == "kmeans_tf":
-        return _kmeans_tf(points, k, seed, config, start, journal)
-    return CLUSTERERS[name](points, k, seed, config)
+        return _kmeans_tf(points, k, seed, start, journal)
+    return CLUSTERERS[name](points, k, seed)
 
 
-def _kmeans_tf(points, k, seed, config, start, journal):
-    steps = dict(max_steps=config.kmeans_max_steps, tolerance=config.kmeans_tolerance, start=start)
+def _kmeans_tf(points, k, seed, start, journal):
     if journal is None:
-        return kmeans(points, k, seed, **steps)
+        return kmeans(points, k, seed, start=start)
     with journal.opened(points, k, seed, start) as state:
-        return kmeans(points, k, seed, **steps, state=state, on_step=journal.step)
+        return kmeans(points, k, seed, start=start, state=state, on_step=journal.step)
 
 
-def _sklearn(points, k, seed, config):
+def _sklearn(points, k, seed):
     from sklearn.cluster import KMeans
 
-    return _fit(KMeans(k, n_init=1, random_state=seed, max_iter=config.kmeans_max_steps), points, k)
+    return _fit(KMeans(k, n_init=1, random_state=seed, max_iter=MAX_STEPS), points, k)
 
 
-def _minibatch(points, k, seed, config):
+def _minibatch(points, k, seed):
     from sklearn.cluster import MiniBatchKMeans
 
-    return _fit(
-        MiniBatchKMeans(k, n_init=3, random_state=seed, max_iter=config.kmeans_max_steps), points, k
-    )
+    return _fit(MiniBatchKMeans(k, n_init=3, random_state=seed, max_iter=MAX_STEPS), points, k)
 
 
-def _hdbscan(points, k, seed, config):
+def _hdbscan(points, k, seed):
     """Density decides how many clusters there are; what lies between them is noise."""
     from sklearn.cluster import HDBSCAN
 
     del k, seed
     # A tree, for the alternative keeps all distances.
-    return _fit(HDBSCAN(config.min_cluster_size, algorithm="kd_tree", copy=True), points, 0)
+    return _fit(HDBSCAN(SMALLEST_CLUSTER, algorithm="kd_tree", copy=True), points, 0)
 
 
 def _fit(estimator, points: np.ndarray, k: int) -> Clusters:

@@ -113,7 +113,7 @@ def clusters_of(points: np.ndarray, labels: np.ndarray, steps: int, seconds: flo
     """
     known = labels >= 0
     if not known.any():
-        raise UserError("all points are noise to this --clusterer; lower --min_cluster_size")
+        raise UserError("all points are noise to this --clusterer; take kmeans")
     kinds, numbers = np.unique(labels[known], return_inverse=True)
     labels = np.full(len(points), NOISE, np.int32)
     labels[known] = numbers

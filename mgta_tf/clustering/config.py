@@ -36,7 +36,6 @@ class ClusterConfig:
         "triplets; it wants few dimensions (--cluster_pca_dim).",
         choices=("kmeans", "minibatch_kmeans", "hdbscan"),
     )
-    min_cluster_size: int = flag(10, "Images of the smallest cluster of hdbscan.", minimum=2)
     kmeans_impl: str = flag(
         "tf",
         "k-means on TensorFlow's device, in chunks; or scikit-learn's, in memory.",
@@ -59,12 +58,6 @@ class ClusterConfig:
     )
     cluster_pca_whiten: bool = flag(
         True, "Scale the principal components to variance 1. NMI as above without: 0.175."
-    )
-    kmeans_max_steps: int = flag(100, "Lloyd steps at most.", minimum=1)
-    kmeans_tolerance: float = flag(
-        1e-4,
-        "k-means (tf) stops when a step lowers the inertia by a smaller share.",
-        minimum=0.0,
     )
     core_fraction: float = flag(
         1.0,

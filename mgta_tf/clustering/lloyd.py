@@ -16,6 +16,8 @@ import tensorflow as tf
 from mgta_tf.clustering.clusters import Clusters, chunks, own_distances
 from mgta_tf.errors import UserError
 
+MAX_STEPS = 100
+TOLERANCE = 1e-4  # share of the inertia that a step must win
 SKETCH_DIMENSIONS = 64  # of the random projection in which the start is chosen
 
 
@@ -50,8 +52,8 @@ def kmeans(
     k: int,
     seed: int,
     *,
-    max_steps: int = 100,
-    tolerance: float = 1e-4,
+    max_steps: int = MAX_STEPS,
+    tolerance: float = TOLERANCE,
     start: Start | None = None,
     with_distances: bool = True,
     state: State | None = None,
@@ -80,31 +82,9 @@ def kmeans(
     began = time.monotonic()
     if k > len(points):
         raise UserError(f"{k} clusters of {len(points)} points: lower --num_clusters")
-    if state:
-        start, centroids, labels = state.start, state.centroids, state.labels
-        reseeded, steps = state.reseeded, state.steps
-    else:
-        start = start or plus_plus(points, k, seed)
-        centroids = points[np.sort(start.picked[:k])].astype(np.float32) - start.mean
-        labels, reseeded, steps = np.empty(0, np.int32), 0, 0
-    mean = start.mean
-    while True:
-        before = labels
-        labels, sums, sizes, gain = lloyd_step(points, mean, centroids)
-        if (sizes == 0).any():
-            centroids = _reseed(points, mean, centroids, labels, sizes)
-            reseeded += int((sizes == 0).sum())
-            continue
-        inertia = start.scatter - 2 * gain
-        between = float(np.sum(np.square(sums).sum(1) / sizes))
-        lower = start.scatter - between  # the inertia from the points' own means
-        settled = inertia - lower <= tolerance * inertia or np.array_equal(labels, before)
-        if settled or steps >= max_steps:
-            break
-        centroids = (sums / sizes[:, None]).astype(np.float32)
-        steps += 1
-        if on_step:
-            on_step(State(start, centroids, labels, reseeded, steps))
+    state = state or _before_steps(points, k, seed, start)
+    state, inertia, between = _settle(points, state, max_steps, tolerance, on_step)
+    mean, centroids, labels = state.start.mean, state.centroids, state.labels
     distances = np.empty(0, np.float32)
     if with_distances:
         distances = own_distances(points, mean, centroids, labels)
@@ -114,12 +94,47 @@ def kmeans(
         labels=labels,
         distances=distances,
         inertia=inertia,
-        steps=steps,
+        steps=state.steps,
         seconds=time.monotonic() - began,
-        reseeded=reseeded,
-        scatter=start.scatter,
+        reseeded=state.reseeded,
+        scatter=state.start.scatter,
         between=between,
     )
+
+
+def _before_steps(points: np.ndarray, k: int, seed: int, start: Start | None) -> State:
+    start = start or plus_plus(points, k, seed)
+    centroids = points[np.sort(start.picked[:k])].astype(np.float32) - start.mean
+    return State(start, centroids, np.empty(0, np.int32), 0, 0)
+
+
+def _settle(
+    points: np.ndarray,
+    state: State,
+    max_steps: int,
+    tolerance: float,
+    on_step: Callable[[State], None] | None,
+) -> tuple[State, float, float]:
+    """Steps from `state` until it settles: the last state, its inertia and its scatter between."""
+    start, centroids, labels = state.start, state.centroids, state.labels
+    reseeded, steps = state.reseeded, state.steps
+    while True:
+        before = labels
+        labels, sums, sizes, gain = lloyd_step(points, start.mean, centroids)
+        if (sizes == 0).any():
+            centroids = _reseed(points, start.mean, centroids, labels, sizes)
+            reseeded += int((sizes == 0).sum())
+            continue
+        inertia = start.scatter - 2 * gain
+        between = float(np.sum(np.square(sums).sum(1) / sizes))
+        lower = start.scatter - between  # the inertia from the points' own means
+        settled = inertia - lower <= tolerance * inertia or np.array_equal(labels, before)
+        if settled or steps >= max_steps:
+            return State(start, centroids, labels, reseeded, steps), inertia, between
+        centroids = (sums / sizes[:, None]).astype(np.float32)
+        steps += 1
+        if on_step:
+            on_step(State(start, centroids, labels, reseeded, steps))
 
 
 def plus_plus(points: np.ndarray, k: int, seed: int) -> Start:

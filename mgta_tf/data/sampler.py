@@ -26,11 +26,6 @@ class BatchConfig:
 
     clusters_per_batch: int = flag(32, "P: clusters in a batch.", minimum=2)
     images_per_cluster: int = flag(2, "K: images of each cluster in a batch.", minimum=2)
-    cluster_sampling: str = flag(
-        "uniform",
-        "How often a cluster comes up: all alike, or in proportion to its images.",
-        choices=("uniform", "proportional"),
-    )
     views_per_image: int = flag(
         2,
         "Times that an image appears in its batch, each augmented by itself; K counts them all. "
@@ -115,7 +110,7 @@ def pk_plan(
     Args:
       images: [n] indices of the images.
       labels: [n] their clusters; -1 is none.
-      config: P, K and how clusters are drawn.
+      config: P, K and the views of an image.
       epochs: passes; `epochs` × n images are drawn, up to a batch.
       seed: words of the seed.
 
@@ -135,17 +130,13 @@ def pk_plan(
     steps = steps_of(len(images), epochs, P * K)
     lone_steps = min(steps - 1, round(epochs * len(loners) / (P * K)))
 
-    sizes = np.array([len(m) for m in members])
-    if config.cluster_sampling == "uniform":
-        clusters = deal(len(members), P, steps - lone_steps, rng)  # [steps, P]
-    else:
-        clusters = _proportional(sizes, P, steps - lone_steps, rng)
+    clusters = deal(len(members), P, steps - lone_steps, rng)  # [steps, P]
 
     batches = np.empty((steps - lone_steps, P, K), np.int32)
     order = np.argsort(clusters, axis=None, kind="stable")
     ends = np.cumsum(np.bincount(clusters.ravel(), minlength=len(members)))
     for cluster, slots in enumerate(np.split(order, ends[:-1])):
-        hands = deal(sizes[cluster], K // views, len(slots), rng)
+        hands = deal(len(members[cluster]), K // views, len(slots), rng)
         batches.reshape(-1, K)[slots] = members[cluster][np.repeat(hands, views, axis=1)]
 
     plan = np.empty((steps, P * K), np.int32)
@@ -195,27 +186,3 @@ def deal(cards: int, hand: int, hands: int, rng: np.random.Generator) -> np.ndar
             deck = np.concatenate([deck[first], np.delete(deck, first)])
         dealt[start : start + cards] = deck[: total - start]
     return dealt.reshape(hands, hand)
-
-
-def _proportional(sizes: np.ndarray, P: int, steps: int, rng: np.random.Generator) -> np.ndarray:
-    """P distinct clusters a step, each with probability P·size/Σ, [steps, P].
-
-    Systematic sampling: the clusters lie in random order on a line, each as long as its
-    probability, and every P-th of the line is hit once. A cluster that would be due more than once
-    a step is in every step, and the others share what remains.
-    """
-    chance = np.zeros(len(sizes))
-    certain = np.zeros(len(sizes), bool)
-    while True:
-        left = P - certain.sum()
-        chance = np.where(certain, 1.0, left * sizes / sizes[~certain].sum())
-        if (chance <= 1).all():
-            break
-        certain |= chance >= 1
-    chosen = np.empty((steps, P), np.int64)
-    for step in range(steps):
-        order = rng.permutation(len(sizes))
-        ends = np.cumsum(chance[order])
-        hits = np.searchsorted(ends / ends[-1] * P, rng.random() + np.arange(P), side="right")
-        chosen[step] = order[np.minimum(hits, len(sizes) - 1)]
-    return chosen

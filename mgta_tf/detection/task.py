@@ -226,7 +226,6 @@ def to_detections(batches: list[dict[str, np.ndarray]]) -> Detections:
 def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
     """The experiment that the flags say; their defaults are the paper's, on VOC2007."""
     detector, schedule, run = config.detector, config.schedule, config.run
-    side = detector.padded_side
     task = C4Task(
         saved_model=run.saved_model,
         encoder_width=detector.width,
@@ -235,34 +234,7 @@ def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
         anchor_sizes=list(detector.anchor_sizes),
         weight_decay=schedule.weight_decay,
         freeze_backbone=True,
-        model=maskrcnn_cfg.MaskRCNN(
-            num_classes=NUM_CLASSES,
-            input_size=[side, side, 3],
-            min_level=LEVEL,
-            max_level=LEVEL,
-            include_mask=False,
-            mask_head=None,
-            mask_sampler=None,
-            mask_roi_aligner=None,
-            roi_generator=maskrcnn_cfg.ROIGenerator(
-                pre_nms_top_k=detector.rpn_candidates,
-                num_proposals=detector.rpn_proposals,
-                test_pre_nms_top_k=detector.test_rpn_candidates,
-                test_num_proposals=detector.test_rpn_proposals,
-                nms_iou_threshold=0.7,
-                test_nms_iou_threshold=0.7,
-            ),
-            roi_sampler=maskrcnn_cfg.ROISampler(
-                num_sampled_rois=detector.roi_samples, foreground_fraction=0.25
-            ),
-            roi_aligner=maskrcnn_cfg.ROIAligner(crop_size=detector.roi_size),
-            detection_generator=maskrcnn_cfg.DetectionGenerator(
-                pre_nms_score_threshold=0.05,
-                nms_iou_threshold=0.3,
-                max_num_detections=100,
-                nms_version="batched",
-            ),
-        ),
+        model=faster_rcnn(detector),
         train_data=maskrcnn_cfg.DataConfig(
             input_path=input_files(config.voc, TRAIN_SETS[config.voc.train_set]),
             is_training=True,
@@ -284,6 +256,39 @@ def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
     )
     return cfg.ExperimentConfig(
         task=task, trainer=trainer(schedule, run.log_every_steps, run.checkpoint_every_steps)
+    )
+
+
+def faster_rcnn(detector: DetectorConfig) -> maskrcnn_cfg.MaskRCNN:
+    """Faster R-CNN on res4 alone, no masks."""
+    side = detector.padded_side
+    return maskrcnn_cfg.MaskRCNN(
+        num_classes=NUM_CLASSES,
+        input_size=[side, side, 3],
+        min_level=LEVEL,
+        max_level=LEVEL,
+        include_mask=False,
+        mask_head=None,
+        mask_sampler=None,
+        mask_roi_aligner=None,
+        roi_generator=maskrcnn_cfg.ROIGenerator(
+            pre_nms_top_k=detector.rpn_candidates,
+            num_proposals=detector.rpn_proposals,
+            test_pre_nms_top_k=detector.test_rpn_candidates,
+            test_num_proposals=detector.test_rpn_proposals,
+            nms_iou_threshold=0.7,
+            test_nms_iou_threshold=0.7,
+        ),
+        roi_sampler=maskrcnn_cfg.ROISampler(
+            num_sampled_rois=detector.roi_samples, foreground_fraction=0.25
+        ),
+        roi_aligner=maskrcnn_cfg.ROIAligner(crop_size=detector.roi_size),
+        detection_generator=maskrcnn_cfg.DetectionGenerator(
+            pre_nms_score_threshold=0.05,
+            nms_iou_threshold=0.3,
+            max_num_detections=100,
+            nms_version="batched",
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from mgta_tf.evaluation.knn import knn_accuracy
 
 ENDPOINT = "res4"  # averaged over its pixels: a curve to compare rounds by, not Table 2's protocol
 COSTS = (0.01, 0.1, 1.0)
+IMAGES = 2000  # to evaluate with, at most
 
 
 def choose(labels: np.ndarray, limit: int) -> np.ndarray:

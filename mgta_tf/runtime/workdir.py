@@ -26,7 +26,6 @@ NEUTRAL = frozenset(
         "log_every_steps",
         "cache_budget_mb",
         "probe_every_rounds",
-        "probe_images",
         "profile_steps",
         "eval_only",
         "image",

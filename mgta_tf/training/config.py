@@ -54,7 +54,6 @@ class RunConfig:
         "and 3; 0 never. On labelled images of the run, half to fit and half to test.",
         minimum=0,
     )
-    probe_images: int = flag(2000, "Images that are judged with.", minimum=4)
     log_every_steps: int = flag(20, "Steps between two points of a curve.", minimum=1)
 
 

@@ -9,6 +9,8 @@ import tensorflow as tf
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 
+TEMPERATURE = 0.1  # of the soft minimum: so much farther away than the nearest counts 1/e
+
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
@@ -39,12 +41,6 @@ class LossConfig:
         "Which image of another cluster: eq. 6's nearest; all of them by the soft minimum of their "
         "distances (with --soft_margin the N-pair loss of Sohn, 2016); or any.",
         choices=("hardest", "soft", "random"),
-    )
-    triplet_temperature: float = flag(
-        0.1,
-        "Of --triplet_negative=soft, in units of embedding distance: images so much farther away "
-        "than the nearest count a third of it.",
-        minimum=1e-3,
     )
     triplet_impl: str = flag(
         "native",
@@ -100,7 +96,6 @@ def batch_hard_triplet_loss(
     normalize: bool = False,
     positive: str = "hardest",
     negative: str = "hardest",
-    temperature: float = 0.1,
     draws=None,
 ):
     """L_htri, eq. 6: for every anchor its farthest positive and its nearest negative.
@@ -122,7 +117,6 @@ def batch_hard_triplet_loss(
       normalize: scale every embedding to length 1 first.
       positive: 'hardest' (farthest), 'nearest' or 'random'.
       negative: 'hardest' (nearest), 'random', or 'soft' (all, by the soft minimum of distances).
-      temperature: of the soft minimum, in units of distance.
       draws: float32 [N] in [0, 1), from which the random choices are made.
 
     Returns:
@@ -137,17 +131,8 @@ def batch_hard_triplet_loss(
         embeddings = tf.math.l2_normalize(embeddings, axis=1)
 
     squared = _squared_distances(embeddings)  # [N, N]
-    is_positive, is_negative = _pairs(labels)
-    chosen_positive = _choose(is_positive, squared, "farthest", positive, draws)
-    counts = tf.reduce_any(is_positive, axis=1) & tf.reduce_any(is_negative, axis=1)
-
-    positive_distance = _distance(embeddings, tf.gather(embeddings, chosen_positive))  # [N]
-    if negative == "soft":
-        negative_distance = _soft_minimum(squared, is_negative, temperature)
-    else:
-        chosen_negative = _choose(is_negative, squared, "nearest", negative, draws)
-        negative_distance = _distance(embeddings, tf.gather(embeddings, chosen_negative))
-    difference = positive_distance - negative_distance
+    counts, d_ap, d_an = _mined(embeddings, labels, squared, positive, negative, draws)
+    difference = d_ap - d_an
     losses = tf.nn.softplus(difference) if soft_margin else tf.nn.relu(difference + margin)
     loss = _mean_where(losses, counts)
     if reduction == "sum":
@@ -156,12 +141,29 @@ def batch_hard_triplet_loss(
     pairs = tf.cast(tf.size(squared) - tf.size(labels), tf.float32)
     monitors = {
         "triplet_active": _mean_where(tf.cast(losses > 0, tf.float32), counts),
-        "hardest_positive": _mean_where(positive_distance, counts),
-        "hardest_negative": _mean_where(negative_distance, counts),
+        "hardest_positive": _mean_where(d_ap, counts),
+        "hardest_negative": _mean_where(d_an, counts),
         "pair_distance": tf.reduce_sum(tf.cast(tf.sqrt(squared), tf.float32)) / pairs,
         "embedding_norm": norm,
     }
     return loss, {name: tf.stop_gradient(value) for name, value in monitors.items()}
+
+
+def _mined(embeddings, labels, squared, positive: str, negative: str, draws):
+    """Which anchors count, and every anchor's distances to its positive and its negative: [N]."""
+    is_positive, is_negative = _pairs(labels)
+
+    def distance_to(candidates, hardest: str, choice: str):
+        chosen = _choose(candidates, squared, hardest, choice, draws)
+        return _distance(embeddings, tf.gather(embeddings, chosen))
+
+    positive_distance = distance_to(is_positive, "farthest", positive)
+    if negative == "soft":
+        negative_distance = _soft_minimum(squared, is_negative)
+    else:
+        negative_distance = distance_to(is_negative, "nearest", negative)
+    counts = tf.reduce_any(is_positive, axis=1) & tf.reduce_any(is_negative, axis=1)
+    return counts, positive_distance, negative_distance
 
 
 def hardest_distances(embeddings, labels):
@@ -200,10 +202,10 @@ def _choose(candidates, squared, hardest: str, which: str, draws):
     return tf.argmax(tf.where(candidates, squared, -infinity), axis=1)
 
 
-def _soft_minimum(squared, candidates, temperature: float):
+def _soft_minimum(squared, candidates):
     """-τ ln Σ exp(-d / τ) over every row's candidates, [N, N] → [N]; large without any."""
-    closeness = tf.where(candidates, -_root(squared) / temperature, -1e9)
-    return tf.cast(-temperature * tf.reduce_logsumexp(closeness, axis=1), tf.float32)
+    closeness = tf.where(candidates, -_root(squared) / TEMPERATURE, -1e9)
+    return tf.cast(-TEMPERATURE * tf.reduce_logsumexp(closeness, axis=1), tf.float32)
 
 
 def _squared_distances(embeddings):
@@ -248,7 +250,6 @@ def triplet_loss(embeddings, labels, config: LossConfig, draws=None):
         normalize=config.normalize_embedding,
         positive=config.triplet_positive,
         negative=config.triplet_negative,
-        temperature=config.triplet_temperature,
         draws=draws,
     )
     if config.triplet_impl == "tfa":

@@ -131,7 +131,7 @@ class Visualizer:
         labels, every = session.store.labels, run.probe_every_rounds
         if not every or labels is None or (turn.stage == "mutual" and turn.round % every):
             return {}
-        images = online.choose(labels, run.probe_images)
+        images = online.choose(labels, online.IMAGES)
         encoded = session.nets[turn.net].encode(session.feed, images, online.ENDPOINT)
         found = online.evaluate(np.concatenate(list(encoded)), labels[images])
         self._writer.scalars(_net(turn), step, found)

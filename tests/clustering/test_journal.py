@@ -11,7 +11,7 @@ from mgta_tf.clustering.journal import Journal
 from mgta_tf.runtime import preemption
 
 POINTS = np.random.default_rng(0).normal(size=(900, 8)).astype(np.float32)
-CONFIG = ClusterConfig(num_clusters=40, kmeans_tolerance=0.0)
+CONFIG = ClusterConfig(num_clusters=40)
 
 
 class Killed(BaseException):

@@ -22,15 +22,13 @@ import numpy as np
 
 from mgta_tf import cli
 from mgta_tf.clustering.choose import choose_k
-from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.clustering.features import collect
-from mgta_tf.clustering.lloyd import kmeans, lloyd_step, plus_plus
+from mgta_tf.clustering.lloyd import TOLERANCE, kmeans, lloyd_step, plus_plus
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.training.needs import peak_memory_mb
 from tools.bench import rows as benchmarks
 
-TOLERANCE = ClusterConfig().kmeans_tolerance
 PARTS = ("speed", "table", "memory", "law")
 
 
@@ -83,7 +81,7 @@ def speed(config: BenchConfig) -> list[dict]:
     ours, peers, our_steps, peer_steps, inertia = [], [], [], [], 0.0
     for seed in range(config.repeats):
         began = time.monotonic()
-        found = kmeans(x, k, seed, tolerance=TOLERANCE)
+        found = kmeans(x, k, seed)
         ours.append(time.monotonic() - began)
         began = time.monotonic()
         peer = run_faiss(faiss, x, k, steps, seed)
@@ -144,7 +142,7 @@ def table(config: BenchConfig) -> list[dict]:
         choice = choose_k(x, [round(k) for k in np.linspace(50, 500, 10)], seed=seed)
         whole.append(time.monotonic() - began)
         began = time.monotonic()
-        kmeans(x, 500, seed, tolerance=TOLERANCE)
+        kmeans(x, 500, seed)
         single.append(time.monotonic() - began)
         print(f"CH table {whole[-1]:.1f} s, K = {choice.best_k}; K = 500 {single[-1]:.1f} s")
     ours, one = statistics.median(whole), statistics.median(single)
@@ -181,7 +179,7 @@ def clustered_from_disk(config: BenchConfig, folder: str) -> tuple[float, float,
     path = os.path.join(folder, "features.npy")
     features = collect(batches, config.large, config.budget_mb, path)
     began = time.monotonic()
-    kmeans(features, config.clusters, 0, tolerance=TOLERANCE)
+    kmeans(features, config.clusters, 0)
     return base, peak_memory_mb() / 1024, time.monotonic() - began, type(features).__name__
 
 
