@@ -1,5 +1,6 @@
 """Image files, folders and names as people have them; small, and made anew by each test."""
 
+import functools
 import io
 import os
 import shutil
@@ -175,14 +176,31 @@ def replace_contents(folder):
             Image.fromarray(noise).save(os.path.join(where, name))
 
 
+MANY, SPLIT = range(12), ("train", "val")
+
+
+def photos(out, folder, suffix=".jpg"):
+    for i in MANY:
+        put(f"{out}/{folder}/{i}{suffix}")
+
+
+def tiny_imagenets(out, images):
+    """Tiny ImageNet, changed by those who passed it on."""
+    for wnid in ("n1", "n2"):
+        for part in SPLIT:
+            images(f"tiny_restructured/{part}/{wnid}/images", ".JPEG")
+        images(f"tiny_noimages/train/{wnid}", ".JPEG")
+        images(f"tiny_missing/train/{wnid}/images", ".JPEG")
+        images(f"tiny_parent/tiny-imagenet-200/train/{wnid}/images", ".JPEG")
+    for name in ("tiny_restructured", "tiny_noimages", "tiny_parent/tiny-imagenet-200"):
+        text(f"{out}/{name}/wnids.txt", "n1\nn2\n")
+    text(f"{out}/tiny_missing/wnids.txt", "n1\nn2\nn3\nn4\nn5\n")
+
+
 def layouts(out):
     """Name → a folder as people have it; of images, N in each folder that is named."""
-    many, split = range(12), ("train", "val")
-
-    def images(folder, suffix=".jpg"):
-        for i in many:
-            put(f"{out}/{folder}/{i}{suffix}")
-
+    images = functools.partial(photos, out)
+    tiny_imagenets(out, images)
     for name in ("cats", "dogs", "birds"):
         images(f"stray_picture/{name}")
     put(f"{out}/stray_picture/preview.png")
@@ -191,7 +209,7 @@ def layouts(out):
     for name in ("cats", "dogs"):
         images(f"deeper/{name}")
         images(f"deeper/{name}/more")
-        for part in split:
+        for part in SPLIT:
             images(f"imagefolder_splits/{part}/{name}")
             images(f"images_split/images/{part}/{name}")
             images(f"parent/set/{part.title()}/{name}")
@@ -203,13 +221,13 @@ def layouts(out):
         images(f"test_beside_classes/{name}")
         images(f"mac_classes/{name}")
         images(f"service_folders/{name}")
-        for i in many:
+        for i in MANY:
             text(f"{out}/mac_classes/__MACOSX/{name}/._{i}.jpg", b"\0\5\x16\7")
     images("class_train/train")
     images("test_beside_classes/test")
     for part in ("train", "val"):
         images(f"flat_splits/{part}")
-    for i in many:
+    for i in MANY:
         put(f"{out}/mostly_webp/{i}.jpg")
         put(f"{out}/mostly_webp/w{i}.webp")
         text(f"{out}/mostly_webp/IMG_{i}.HEIC", b"\0\0\0\x18ftypheic")
@@ -231,15 +249,6 @@ def layouts(out):
     text(f"{out}/kaggle/train.csv", "id,label\n1.jpg,cat\n")
     text(f"{out}/kaggle_train/train.csv", "image_id,label\n1.jpg,cat\n")
     text(f"{out}/classes_and_csv/train.csv", "id,species\n1,a\n")
-    for wnid in ("n1", "n2"):
-        for part in split:
-            images(f"tiny_restructured/{part}/{wnid}/images", ".JPEG")
-        images(f"tiny_noimages/train/{wnid}", ".JPEG")
-        images(f"tiny_missing/train/{wnid}/images", ".JPEG")
-        images(f"tiny_parent/tiny-imagenet-200/train/{wnid}/images", ".JPEG")
-    for name in ("tiny_restructured", "tiny_noimages", "tiny_parent/tiny-imagenet-200"):
-        text(f"{out}/{name}/wnids.txt", "n1\nn2\n")
-    text(f"{out}/tiny_missing/wnids.txt", "n1\nn2\nn3\nn4\nn5\n")
     images("images_masks/images")
     images("images_masks/masks", ".png")
     images("voc/VOC2007/JPEGImages")

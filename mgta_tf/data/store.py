@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -174,25 +175,9 @@ def load_store(
     total = len(source.names)
     fits = total * size * size * 3 <= cache_budget_mb * 2**20
     pixels = aligned((total, size, size, 3)) if fits else None
-    digests = np.empty((total, DIGEST), np.uint8)
     pool = ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1)))
-    remarks: list[str] = []
-
-    def check(number: int) -> BadImage | OSError | None:
-        try:
-            if labelled and source.labels is not None and source.labels[number] < 0:
-                raise NotRead("no class")
-            content = source.read(number)
-            digests[number] = np.frombuffer(_digest(content), np.uint8)
-            image = images.load_square(content, size, policy, max_pixels, remarks)
-        except (BadImage, OSError) as error:
-            return error
-        if pixels is not None:
-            pixels[number] = image
-        return None
-
-    found = enumerate(_map_in_blocks(pool, check, total))
-    bad = {number: error for number, error in found if error is not None}
+    square = functools.partial(images.load_square, size=size, policy=policy, max_pixels=max_pixels)
+    bad, digests, remarks = _decode_all(source, square, pixels, labelled, pool)
     skipped, unread = _left_out(source, bad, skipped_file, max_bad_fraction)
     good = np.array([number for number in range(total) if number not in bad], np.int64)
     counted = collections.Counter(remarks)
@@ -213,6 +198,38 @@ def load_store(
         _max_pixels=max_pixels,
         _pool=pool,
     )
+
+
+def _decode_all(
+    source: Source,
+    square: Callable[..., np.ndarray],
+    pixels: np.ndarray | None,
+    labelled: bool,
+    pool: ThreadPoolExecutor,
+) -> tuple[dict[int, BadImage | OSError], np.ndarray, list[str]]:
+    """Decodes every image by `square`, into `pixels` if there are any.
+
+    Returns:
+      Why some cannot be used, by number; digests uint8 [N, DIGEST]; and remarks on the others.
+    """
+    digests = np.empty((len(source.names), DIGEST), np.uint8)
+    remarks: list[str] = []
+
+    def check(number: int) -> BadImage | OSError | None:
+        try:
+            if labelled and source.labels is not None and source.labels[number] < 0:
+                raise NotRead("no class")
+            content = source.read(number)
+            digests[number] = np.frombuffer(_digest(content), np.uint8)
+            image = square(content, remarks=remarks)
+        except (BadImage, OSError) as error:
+            return error
+        if pixels is not None:
+            pixels[number] = image
+        return None
+
+    found = enumerate(_map_in_blocks(pool, check, len(source.names)))
+    return {n: error for n, error in found if error is not None}, digests, remarks
 
 
 def _left_out(

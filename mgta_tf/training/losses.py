@@ -102,8 +102,7 @@ def batch_hard_triplet_loss(
 
     Which pair is chosen is decided on a float64 Gram matrix; the distances of the chosen pairs are
     then measured on the differences themselves, in float32. So nothing of size [N, N, D] is held,
-    equal embeddings are at distance exactly 0, and their gradient is 0, not NaN. The matrix itself
-    has a gradient only where its soft minimum is taken.
+    equal embeddings are at distance exactly 0, with gradient 0, not NaN.
 
     An anchor counts only if the batch holds a positive (another image of its cluster) and a
     negative; images with a label below 0 (no cluster) are neither anchor, positive nor negative.

@@ -13,7 +13,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import hosts
 from mgta_tf.runtime.workdir import open_workdir
 from mgta_tf.training.config import SupervisedConfig
-from tools.faults import run as faults
+from tools.faults import suite
 
 
 def config(task, **cluster):
@@ -116,7 +116,7 @@ except preemption.Stopped as stopped:
 )
 def test_a_signal_to_one_host_stops_all_of_them_at_the_same_step(host, number, status):
     """SIGTERM is TensorFlow's own once hosts are connected, unless it is taken back."""
-    processes = faults.begin_hosts([sys.executable, "-c", LEAVES])
+    processes = suite.begin_hosts([sys.executable, "-c", LEAVES])
     try:
         for process in processes:
             lines = iter(process.stdout.readline, "")

@@ -21,11 +21,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mgta_tf import cli
 from mgta_tf.config import flag
-from tools.bench import run as bench
+from mgta_tf.data.pipeline import Feed
+from tools.bench import nets
 from tools.bench.model_table import gigaflops
+from tools.bench.timing import timed
 
 GROUPS = {  # how a type of operation begins, without oneDNN's prefix → what it is counted as
     "Conv2D": "convolutions",
@@ -52,13 +55,12 @@ class ProfileConfig:
 
 
 def main(config: ProfileConfig) -> None:
-    tf = bench.tensorflow()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    shape = bench.FULL if config.net == "full" else bench.TWIN
-    strategy, net = bench.make_learner(**shape)
+    shape = nets.FULL if config.net == "full" else nets.TWIN
+    strategy, net = nets.make_learner(**shape)
     if config.job == "step":
-        once = bench.bare_step(net, **shape)
+        once = nets.bare_step(net, **shape)
     else:
         once = encoding(strategy, net, config.endpoint, **shape)
     seconds = traced(once, config.runs)
@@ -69,7 +71,7 @@ def main(config: ProfileConfig) -> None:
     for name in sorted(slow, key=lambda name: -slow[name])[:3]:
         print(f"{slow[name] / total:6.1%}  of it not by oneDNN: {name}")
     x = tf.constant(np.random.default_rng(0).random((2000, 2000), np.float32))
-    product = min(bench.timed(lambda: tf.matmul(x, x)[0, 0].numpy()) for _ in range(5))
+    product = min(timed(lambda: tf.matmul(x, x)[0, 0].numpy()) for _ in range(5))
     print(f"a 2000×2000 product runs at {2 * 2000**3 / 1e9 / product:.0f} GFLOP/s on this thread")
     work = sum(spent for name, spent in seconds.items() if group_of(name) in WORK)
     if config.job == "step":
@@ -82,17 +84,14 @@ def main(config: ProfileConfig) -> None:
 
 def encoding(strategy, net, endpoint: str, size: int, batch: int, **_) -> Callable[[], Any]:
     """The features of one batch of images in memory."""
-    from mgta_tf.data.pipeline import Feed
-
-    feed = Feed(bench.InMemory(bench.random_images(batch, size)), batch, strategy)
-    once = functools.partial(bench.encode_all, net, feed, np.arange(batch), endpoint)
+    feed = Feed(nets.InMemory(nets.random_images(batch, size)), batch, strategy)
+    once = functools.partial(nets.encode_all, net, feed, np.arange(batch), endpoint)
     once()
     return once
 
 
 def traced(once: Callable[[], Any], runs: int) -> dict[str, float]:
     """Seconds of every operation, "node:type", under TensorFlow's profiler."""
-    tf = bench.tensorflow()
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space = xplane_pb2.XSpace()

@@ -1,0 +1,34 @@
+"""Damaged files of every kind, a hundred each."""
+
+import contextlib
+
+import hypothesis
+import pytest
+
+from mgta_tf.data.images import BadImage
+from mgta_tf.errors import UserError
+from tools.faults import readers
+
+
+@pytest.mark.parametrize("reader", readers.READERS)
+def test_damaged_files_are_refused_or_read(reader, tmp_path):
+    """A hundred of each kind; `make faults` damages them for an hour, in processes that may die."""
+    seeds, read = readers.READERS[reader](str(tmp_path))
+    examples = 40 if reader in ("checkpoints", "tfrecords", "records") else 150
+
+    @hypothesis.seed(0)
+    @hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(readers.damaged(seeds))
+    def once(data):
+        with contextlib.suppress(UserError, BadImage):
+            read(data)
+
+    once()
+    for seed in seeds[:1]:
+        read(seed)  # as it should be

@@ -1,0 +1,20 @@
+"""Settings of `tools/bench.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mgta_tf.config import flag
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchConfig:
+    """The benchmark."""
+
+    json: str = flag("", "JSON to write: a list of bench, ours, peer, unit, ratio, target, pass.")
+    torch_python: str = flag("", "Interpreter of an environment that has PyTorch.")
+    repeats: int = flag(7, "Times that ours and the peer run, by turns.", minimum=1)
+    images: int = flag(1024, "JPEG files of 'epoch' and 'encode'.", minimum=128)
+    sampled: int = flag(60_000, "Images of 'sampler' and 'memory'.", minimum=2000)
+    round_images: int = flag(10_000, "Largest N of a round in 'scaling'.", minimum=1000)
+    plot: str = flag("", "PNG that 'scaling' draws.")

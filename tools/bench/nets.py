@@ -1,0 +1,87 @@
+"""What several benchmarks time: nets, images, files, a bare step, an encoding."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from mgta_tf.data import shapes
+from mgta_tf.data.pipeline import UNIFORMS, AugmentConfig
+from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.data.store import aligned, load_store
+from mgta_tf.models.encoder import ModelConfig
+from mgta_tf.runtime.strategy import make_strategy
+from mgta_tf.training.learner import Learner
+from mgta_tf.training.losses import LossConfig
+from mgta_tf.training.optimization import OptimizerConfig
+
+# size, width, blocks, images in a batch
+FULL: dict[str, Any] = dict(size=64, width=1.0, blocks=(3, 4, 6, 3), batch=64)
+TWIN: dict[str, Any] = dict(size=32, width=0.25, blocks=(2, 2, 2, 2), batch=64)
+
+
+def make_learner(
+    size: int, width: float, blocks: tuple[int, ...], precision: str = "off", **_: Any
+):
+    strategy = make_strategy(1, "clusters_per_batch")
+    model = ModelConfig(width=width, blocks=tuple(blocks), decoder="mirror")
+    augment = AugmentConfig(image_size=size)
+    return strategy, Learner(
+        strategy, model, augment, LossConfig(), OptimizerConfig(), seed=1, mixed_precision=precision
+    )
+
+
+def bare_step(net, size: int, batch: int, **_: Any) -> Callable[[], None]:
+    """A training step, its augmentation included, on one batch that lies in memory."""
+
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8))
+    labels = tf.constant(np.arange(batch, dtype=np.int32) // 4)
+    uniforms = tf.constant(rng.random((batch, UNIFORMS), np.float32))
+    steps = net.fit(itertools.repeat((images, labels, uniforms)), 0.5, lambda step: 1e-3)
+
+    def once() -> None:
+        float(next(steps)[1]["loss"])
+
+    once()
+    once()
+    return once
+
+
+def write_images(folder: str, count: int, size: int) -> None:
+    """JPEG files of generated images."""
+
+    for number in range(count):
+        image = Image.fromarray(shapes.single_object(number, 0)).resize((size, size))
+        image.save(os.path.join(folder, f"{number:06d}.jpg"), quality=90)
+
+
+def open_folder(folder: str, size: int, cache_mb: int):
+    source = open_source(DataConfig(data_dir=folder))
+    return load_store(source, size=size, cache_budget_mb=cache_mb)
+
+
+class InMemory:
+    """What a Feed needs of an ImageStore."""
+
+    def __init__(self, pixels: np.ndarray):
+        self.size, self.pixels = pixels.shape[1], pixels
+
+
+def random_images(count: int, size: int) -> np.ndarray:
+    """uint8 [count, size, size, 3], in memory as an ImageStore has it."""
+    pixels, rng = aligned((count, size, size, 3)), np.random.default_rng(0)
+    for first in range(0, count, 1000):
+        part = pixels[first : first + 1000]
+        part[:] = rng.integers(0, 256, part.shape, dtype=np.uint8)
+    return pixels
+
+
+def encode_all(net, feed, images: np.ndarray, endpoint: str) -> list[np.ndarray]:
+    return list(net.encode(feed, images, endpoint))

@@ -1,0 +1,127 @@
+"""A whole round: the share of labelling, the peak of memory, the seconds to the first step."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from mgta_tf.clustering.lloyd import kmeans
+from mgta_tf.data.pipeline import Feed
+from mgta_tf.errors import UserError
+from mgta_tf.training.needs import peak_memory_mb
+from tools.bench import rows
+from tools.bench.clustering import draw
+from tools.bench.config import BenchConfig
+from tools.bench.nets import (
+    FULL,
+    InMemory,
+    bare_step,
+    encode_all,
+    make_learner,
+    random_images,
+    write_images,
+)
+from tools.bench.timing import by_turns, measured, timed
+
+
+def labels(config: BenchConfig) -> list[dict]:
+    """Encode and k-means of N images as a share of a turn at the paper's settings.
+
+    A turn: 30,000 images are labelled with K = 300, then trained on for 10 epochs. Images a second
+    of both are measured on a few batches; k-means on all N, of points drawn as in
+    bench_clustering.py.
+    """
+    total, epochs, batches = 30_000, 10, 4
+    strategy, net = make_learner(**FULL)
+    store = InMemory(random_images(64 * batches, 64))
+    feed, images = Feed(store, 64, strategy), np.arange(64 * batches, dtype=np.int32)
+    once = bare_step(net, **FULL)
+    encoded = functools.partial(encode_all, net, feed, images, "embedding")
+    encoded()
+    points = draw(total, 2048)
+    seconds = by_turns(
+        config.repeats,
+        encode=lambda: timed(encoded) / len(images) * total,
+        train=lambda: timed(once) / 64 * total * epochs,
+    )
+    seconds["k-means"] = [timed(functools.partial(kmeans, points, 300, s)) for s in range(3)]
+    encoding, training, clustering = (
+        statistics.median(seconds[key]) for key in ("encode", "train", "k-means")
+    )
+    label = encoding + clustering
+    share = label / (label + training)
+    row = rows.row("labels of a round", label, training, "s", share, 0.1, below=True)
+    return [measured(row, seconds)]
+
+
+def memory(config: BenchConfig) -> list[dict]:
+    """Peaks at miniImageNet's size, with images read as needed and in memory: a process each."""
+    found = []
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for images, held in (("read as needed", FULL["batch"]), ("in memory", config.sampled)):
+            peak = pool.apply(peak_of_run, (held, config.sampled)) / 1024
+            name = f"peak memory, miniImageNet, images {images}"
+            row = rows.row(name, peak, None, "GiB", peak / 4, 1.0, below=True)
+            found.append(measured(row, {}))
+    return found
+
+
+def peak_of_run(held: int, count: int) -> float:
+    """MiB of a process that holds `held` images of 84 px, trains and encodes with both nets, and
+    clusters the features of half of `count` images.
+    """
+    pixels, images = random_images(held, 84), np.arange(8 * FULL["batch"], dtype=np.int32) % held
+    plan, labels = images.reshape(8, -1)[:3], np.zeros(held, np.int32)
+    nets = [make_learner(**FULL) for _ in range(2)]
+    for strategy, net in nets:
+        feed = Feed(InMemory(pixels), FULL["batch"], strategy)
+        for _, monitors in net.fit(feed.batches(plan, labels, [1]), 0.5, lambda step: 1e-3):
+            float(monitors["loss"])
+        encode_all(net, feed, images, "embedding")
+    rng, features = np.random.default_rng(0), np.empty((count // 2, 2048), np.float32)
+    for part in np.array_split(np.arange(len(features)), 30):
+        features[part] = rng.standard_normal((len(part), 2048), np.float32)
+    kmeans(features, 300, 0, max_steps=3)
+    return peak_memory_mb()
+
+
+def start(config: BenchConfig) -> list[dict]:
+    """Seconds from the shell to the first step of the laptop twin, on a folder of 1,024 files."""
+    seconds: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        images = os.path.join(folder, "images")
+        os.mkdir(images)
+        write_images(images, config.images, 64)
+        for number in range(min(3, config.repeats)):
+            seconds.append(start_once(images, os.path.join(folder, f"run{number}")))
+    mine = statistics.median(seconds)
+    row = rows.row("start, laptop twin", mine, None, "s", mine / 30, 1.0, below=True)
+    return [measured(row, {"ours": seconds})]
+
+
+def start_once(images: str, workdir: str) -> float:
+    command = [
+        sys.executable, "-m", "mgta_tf.train", f"--data_dir={images}", f"--workdir={workdir}",
+        "--image_size=32", "--width=0.25", "--blocks=2,2,2,2", "--log_every_steps=1",
+        "--num_clusters=20", "--labels=clusters", "--decoder=mirror", "--iae_epochs=100",
+    ]  # fmt: skip
+    began = time.monotonic()
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    first = process.stderr.readline()
+    seconds = time.monotonic() - began
+    process.kill()
+    process.wait()
+    if "loss" not in first:
+        raise UserError(f"start: the run began with {first.strip()!r}")
+    return seconds

@@ -1,0 +1,53 @@
+"""Seconds, measured by turns, and the rows that keep them."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mgta_tf.training.summary import versions
+
+
+def timed(once: Callable[[], Any]) -> float:
+    began = time.monotonic()
+    once()
+    return time.monotonic() - began
+
+
+def by_turns(repeats: int, **jobs: Callable[[], float]) -> dict[str, list[float]]:
+    """Seconds of every job, each `repeats` times, by turns. A job returns its seconds.
+
+    A turn before them does not count: after another job's graph was built, the first is slow.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for turn in range(repeats + 1):
+        for name, job in jobs.items():
+            spent = job()
+            if turn:
+                seconds[name].append(spent)
+    return seconds
+
+
+def spread(values: list[float]) -> float:
+    """Half of the range between the quartiles."""
+    if len(values) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2
+
+
+def measured(row: dict, seconds: dict[str, list[float]], peer_versions: Any = None) -> dict:
+    """A row with how it was found: medians, spreads, versions, threads."""
+    return {
+        **row,
+        "median": {name: statistics.median(values) for name, values in seconds.items()},
+        "spread": {name: spread(values) for name, values in seconds.items()},
+        "repeats": max((len(values) for values in seconds.values()), default=1),
+        "versions": {**versions(), **(peer_versions or {})},
+        "threads": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "date": time.strftime("%Y-%m-%d"),
+    }
