@@ -100,6 +100,13 @@ def test_each_python_has_one_version_of_every_requirement(python):
         assert str(specifier).startswith("==") or name == "tensorflow-metadata"
 
 
+def test_tensorboard_starts():
+    """It imports `pkg_resources`, which only old releases of setuptools have."""
+    command = [sys.executable, "-m", "tensorboard.main", "--version_tb"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == metadata.version("tensorboard"), done.stderr
+
+
 KERAS_3 = metadata.version("keras").startswith("3.")
 
 
