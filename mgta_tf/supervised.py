@@ -1,6 +1,8 @@
-"""Trains the same encoder with labels and softmax: the last row of Tables 2 and 3.
+"""Trains an encoder with labels and softmax: from scratch, or from a pre-trained one.
 
   python -m mgta_tf.supervised --data_dir=tiny-imagenet-100 --workdir=runs/supervised
+  python -m mgta_tf.supervised --data_dir=LABELLED --workdir=runs/tuned \\
+      --init=runs/mine/saved_model --frozen_epochs=5
   python -m mgta_tf.export --workdir=runs/supervised --output=runs/supervised/saved_model
 
 An interrupted run resumes: rerun the same command.
@@ -8,7 +10,9 @@ An interrupted run resumes: rerun the same command.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,10 +21,14 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf import cli
+from mgta_tf.config import as_typed
 from mgta_tf.data import pipeline, sampler
 from mgta_tf.data.pipeline import Feed
-from mgta_tf.data.store import open_images
+from mgta_tf.data.sources import splits_of
+from mgta_tf.data.store import ImageStore, open_images
 from mgta_tf.errors import UserError
+from mgta_tf.evaluation.features import in_batches
+from mgta_tf.models.artifact import load_encoder
 from mgta_tf.models.encoder import build_encoder
 from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, save_net
@@ -29,7 +37,7 @@ from mgta_tf.runtime.progress import Part, Progress
 from mgta_tf.runtime.step_log import StepLog
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.tensorboard import TensorBoardWriter
-from mgta_tf.runtime.workdir import open_workdir
+from mgta_tf.runtime.workdir import Workdir, open_workdir
 from mgta_tf.training import needs
 from mgta_tf.training.config import SupervisedConfig
 from mgta_tf.training.optimization import build_optimizer, descend, learning_rate
@@ -39,36 +47,83 @@ keras = tf.keras
 
 
 class Classifier:
-    """The encoder with a softmax over its embedding, and its optimiser."""
+    """The encoder with a softmax over its embedding, and its optimiser.
+
+    For the first `frozen_steps` steps the encoder stays as it is, batch norm included.
+    """
 
     def __init__(self, strategy: tf.distribute.Strategy, config: SupervisedConfig, classes: int):
         self.strategy, self._config = strategy, config
         with strategy.scope():
             keras.utils.set_random_seed(config.run.seed)
             self.encoder = build_encoder(config.model)
-            logits = keras.layers.Dense(classes, name="logits")(self.encoder.output["embedding"])
-            self.model = keras.Model(self.encoder.input, logits)
+            embedding = self.encoder.output["embedding"]
+            dense = keras.layers.Dense(classes, name="logits")
+            self.model = keras.Model(self.encoder.input, dense(embedding))
+            features = keras.Input(embedding.shape[1:])
+            self._head = keras.Model(features, dense(features))
             self.optimizer = build_optimizer(config.optimizer, self.model)
         self._train_step = tf.function(self._train_step_on_replicas)
+        self._predict_step = tf.function(self._predict_on_device)
+
+    def start_from(self, saved_model: str) -> None:
+        """Takes the weights of an exported encoder.
+
+        Raises:
+          UserError: it is damaged, or of another shape or normalisation than the flags say.
+        """
+        encoder, facts = load_encoder(saved_model)
+        config = self._config
+        for name, theirs, ours in (
+            ("width", facts.model.width, config.model.width),
+            ("blocks", facts.model.blocks, config.model.blocks),
+            ("normalization", facts.normalization, config.augment.normalization),
+        ):
+            if theirs != ours:
+                raise UserError(
+                    f"--init={saved_model}: its encoder has --{name}={as_typed(theirs)}, the flags "
+                    f"say {as_typed(ours)}; set --{name}={as_typed(theirs)}"
+                )
+        self.encoder.set_weights(encoder.get_weights())
 
     def fit(
-        self, batches: Iterator[Any], rate: Callable[[int], float], start: int
+        self, batches: Iterator[Any], rate: Callable[[int], float], start: int, frozen_steps: int
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Trains on (images, labels, uniforms), a step for each item taken: (step, monitors)."""
         for step, batch in enumerate(batches, start):
             self.optimizer.learning_rate.assign(rate(step))
-            yield step, self._train_step(batch)
+            yield step, self._train_step(batch, step < frozen_steps)
 
-    def _train_step_on_replicas(self, batch):
-        clip_norm = self._config.optimizer.clip_norm
-        return descend(
-            self.strategy, self.model, self.optimizer, clip_norm, self._loss_of, tuple(batch)
-        )
+    def accuracy(self, store: ImageStore, labels: np.ndarray) -> float:
+        """The share of a store's images that get their label, int [N], from the net, 0 to 1."""
+        right = 0
+        for rows in in_batches(len(store), self._config.run.batch_size):
+            found = self._predict_step(tf.constant(store.batch(rows))).numpy()
+            right += int((found == labels[rows]).sum())
+        return right / len(store)
 
-    def _loss_of(self, images, labels, uniforms):
-        images, _ = pipeline.augment(images, uniforms, self._config.augment)
+    def _predict_on_device(self, images):
+        images = pipeline.fit_size(images, self._config.augment.image_size)
         images = pipeline.normalize(images, self._config.augment.normalization)
-        logits = self.model(images, training=True)
+        return tf.argmax(self.model(images, training=False), axis=1, output_type=tf.int32)
+
+    def _train_step_on_replicas(self, batch, frozen: bool):
+        trained, loss_of = (self._head, self._loss_of_head) if frozen else (self.model, self._loss)
+        clip_norm = self._config.optimizer.clip_norm
+        return descend(self.strategy, trained, self.optimizer, clip_norm, loss_of, tuple(batch))
+
+    def _loss(self, images, labels, uniforms):
+        return self._softmax_loss(self.model(self._augmented(images, uniforms), True), labels)
+
+    def _loss_of_head(self, images, labels, uniforms):
+        features = self.encoder(self._augmented(images, uniforms), training=False)["embedding"]
+        return self._softmax_loss(self._head(tf.stop_gradient(features)), labels)
+
+    def _augmented(self, images, uniforms):
+        images, _ = pipeline.augment(images, uniforms, self._config.augment)
+        return pipeline.normalize(images, self._config.augment.normalization)
+
+    def _softmax_loss(self, logits, labels):
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         loss = tf.reduce_mean(losses)
         right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
@@ -76,6 +131,17 @@ class Classifier:
 
 
 def main(config: SupervisedConfig) -> None:
+    train(config)
+
+
+def train(config: SupervisedConfig) -> dict[str, Any]:
+    """Trains, or resumes, the classifier that the config says.
+
+    Returns:
+      What `summary.json` says: `stages`, a list of one, has `loss` and `accuracy` of the last epoch
+      of training and, where the data have a validation or a test split, `validation_accuracy` (0
+      to 1).
+    """
     run = config.run
     workdir = open_workdir(run.workdir, config)
     store = open_images(config.data, config.augment.image_size, workdir.skipped, labelled=True)
@@ -84,21 +150,68 @@ def main(config: SupervisedConfig) -> None:
             f"--data_dir={config.data.data_dir}: no class labels found; "
             "use one sub-folder per class"
         )
+    validation = _validation_images(config, store)
     if run.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(run.batch_size, "batch_size")
     net = Classifier(strategy, config, len(store.class_names))
     feed = Feed(store, run.batch_size, strategy)
     checkpoints = Checkpoints(workdir.checkpoints, [net], run.keep, workdir.own_checkpoints)
+    if run.init:
+        net.start_from(run.init)
     position = checkpoints.restore(store.fingerprint(labels=True), store.fingerprint_of_names())
     images = 0 if store.pixels is None else store.pixels.nbytes
     size = config.augment.image_size
     needed = needs.of_run([net], config.model, run.batch_size, size, run.keep, images)
     print(needs.said(needed, workdir.path), flush=True)
     board = TensorBoardWriter(workdir.tensorboard)
-    _train(config, net, feed, checkpoints, position, store.labels, board)
+    chosen = choose_labelled(store.labels, run.label_fraction, run.seed)
+    _train(config, net, feed, checkpoints, position, store.labels, chosen, board)
     save_net(net.encoder, workdir.supervised)
-    _report(workdir, len(store), net, position.history)
+    accuracy = net.accuracy(*validation) if validation else None
+    if accuracy is not None:
+        board.scalars("run", position.step, {"validation_accuracy": accuracy})
+        board.flush()
+    return _report(workdir, len(chosen), net, position.history, accuracy)
+
+
+def choose_labelled(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """The images whose labels are used: ⌈fraction · n⌉ of the n of each class, at least one.
+
+    int [N] → int32 [m], sorted. With the same seed a larger fraction contains a smaller one.
+    """
+    order = np.random.default_rng([seed, 0xF3A]).permutation(len(labels))
+    chosen = []
+    for number in np.unique(labels):
+        own = order[labels[order] == number]
+        chosen.append(own[: max(1, math.ceil(round(fraction * len(own), 9)))])
+    return np.sort(np.concatenate(chosen)).astype(np.int32)
+
+
+def _validation_images(
+    config: SupervisedConfig, store: ImageStore
+) -> tuple[ImageStore, np.ndarray] | None:
+    """The data's own validation split, else their test split, and its labels, where there is one.
+
+    Raises:
+      UserError: its classes are not those of the training images.
+    """
+    data = config.data
+    splits: tuple[str, ...] = ("val",) if data.data_source == "shapes" else ()
+    if not data.data_source:
+        splits = tuple(s for s in ("val", "test") if s in splits_of(data) and s != data.data_split)
+    if not splits:
+        return None
+    split = dataclasses.replace(data, data_split=splits[0])
+    found = open_images(split, config.augment.image_size, labelled=True)
+    if found.labels is None or not set(found.class_names) <= set(store.class_names):
+        raise UserError(
+            f"--data_dir={data.data_dir}: the {splits[0]} split has classes that "
+            f"{data.data_split} does not have; mend the folders"
+        )
+    number_of = {name: number for number, name in enumerate(store.class_names)}
+    own = np.array([number_of[name] for name in found.class_names], np.int32)
+    return found, own[found.labels]
 
 
 def _train(
@@ -108,10 +221,11 @@ def _train(
     checkpoints: Checkpoints,
     position: Position,
     labels: np.ndarray,
+    images: np.ndarray,
     board: TensorBoardWriter,
 ) -> None:
     """Trains from `position` to the end, epoch by epoch; the history in it grows by a row each."""
-    run, images = config.run, np.arange(len(labels), dtype=np.int32)
+    run = config.run
     plan = sampler.shuffled_plan(images, run.batch_size, run.epochs, [run.seed])
     ends = [0, *(sampler.steps_of(len(images), e + 1, run.batch_size) for e in range(run.epochs))]
     start, history = position.step, position.history
@@ -120,7 +234,13 @@ def _train(
     progress = Progress([Part("supervised", len(plan))], 0, start, run.batch_size)
     cadence = Cadence(run.checkpoint_every_steps, run.checkpoint_every_secs)
     batches = feed.batches(plan, labels, [run.seed], start)
-    steps = net.fit(batches, lambda step: learning_rate(config.optimizer, step, len(plan)), start)
+    frozen_steps = ends[min(run.frozen_epochs, run.epochs)]
+    steps = net.fit(
+        batches,
+        lambda step: learning_rate(config.optimizer, step, len(plan)),
+        start,
+        frozen_steps,
+    )
     for epoch in range(len(history), run.epochs):
         first, end = ends[epoch : epoch + 2]
         where = f"epoch {epoch + 1}"
@@ -147,32 +267,39 @@ def _train(
         )
 
 
-def _report(workdir, num_images: int, net: Classifier, history: list[dict[str, Any]]) -> None:
-    """`summary.json` and the last lines on the terminal."""
+def _report(
+    workdir: Workdir,
+    num_images: int,
+    net: Classifier,
+    history: list[dict[str, Any]],
+    accuracy: float | None,
+) -> dict[str, Any]:
+    """`summary.json`, which is returned, and the last lines on the terminal."""
     stage = {
         "stage": "supervised",
         "images": num_images,
         "seconds": sum(row["seconds"] for row in history),
         **{name: history[-1][name] for name in ("loss", "accuracy")},
+        "validation_accuracy": accuracy,
         "first": history[0],
     }
-    write_json(
-        workdir.summary,
-        {
-            "stages": [stage],
-            "num_images": num_images,
-            "num_parameters": net.model.count_params(),
-            "versions": versions(),
-            "saved_model": None,
-        },
-    )
+    summary = {
+        "stages": [stage],
+        "num_images": num_images,
+        "num_parameters": net.model.count_params(),
+        "versions": versions(),
+        "saved_model": None,
+    }
+    write_json(workdir.summary, summary)
+    validation = "" if accuracy is None else f", validation accuracy {accuracy:.1%}"
     print(
         f"done: loss {history[0]['loss']:.4g} → {history[-1]['loss']:.4g}, "
-        f"accuracy {history[0]['accuracy']:.1%} → {history[-1]['accuracy']:.1%}\n"
+        f"accuracy {history[0]['accuracy']:.1%} → {history[-1]['accuracy']:.1%}{validation}\n"
         f"  encoder: python -m mgta_tf.export --workdir={workdir.path} "
         f"--output={os.path.join(workdir.path, 'saved_model')}",
         flush=True,
     )
+    return summary
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Training with labels: it learns, resumes to the bit, and can be exported."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,8 +9,11 @@ import tensorflow as tf
 
 from mgta_tf import config as config_lib
 from mgta_tf import export, supervised
+from mgta_tf.data.store import open_images
 from mgta_tf.errors import UserError
+from mgta_tf.models.artifact import load_encoder
 from mgta_tf.runtime import checkpoints
+from mgta_tf.runtime.checkpoints import Checkpoints
 from mgta_tf.training.config import SupervisedConfig
 
 FLAGS = {
@@ -91,5 +95,57 @@ def test_images_without_classes_are_refused(tmp_path):
     for number in range(3):
         Image.new("RGB", (40, 40), (number, 0, 0)).save(tmp_path / f"{number}.png")
     config = config_of(tmp_path / "w", data_source="", data_dir=str(tmp_path))
-    with pytest.raises(UserError, match="no classes in it"):
+    with pytest.raises(UserError, match="no class labels found"):
         supervised.main(config)
+
+
+def validation_accuracy(workdir):
+    return json.loads((workdir / "summary.json").read_text())["stages"][0]["validation_accuracy"]
+
+
+def test_validation_accuracy_is_that_of_the_exported_weights(finished):
+    """Against a classifier that is built anew from the checkpoint, image by image."""
+    config = config_of(finished)
+    store = open_images(dataclasses.replace(config.data, data_split="val"), 32)
+    net = supervised.Classifier(tf.distribute.get_strategy(), config, len(store.class_names))
+    Checkpoints(str(finished / "checkpoints"), [net], 2).restore(
+        open_images(config.data, 32).fingerprint(labels=True)
+    )
+    right = [
+        net.model(store.batch(np.array([i])) / np.float32(255), training=False).numpy().argmax()
+        == store.labels[i]
+        for i in range(len(store))
+    ]
+    assert validation_accuracy(finished) == pytest.approx(np.mean(right))
+
+
+def test_a_frozen_encoder_stays_as_it_was_given(finished, tmp_path):
+    exported = str(tmp_path / "s")
+    export.main(export.ExportConfig(workdir=str(finished), output=exported))
+    flags = dict(init=exported, epochs=2, seed=7)
+    for name, frozen in (("frozen", 2), ("free", 0)):
+        supervised.main(config_of(tmp_path / name, frozen_epochs=frozen, **flags))
+        output = str(tmp_path / f"{name}_s")
+        export.main(export.ExportConfig(workdir=str(tmp_path / name), output=output))
+        pairs = zip(*(load_encoder(path)[0].get_weights() for path in (exported, output)))
+        same = [np.array_equal(a, b) for a, b in pairs]
+        assert all(same) if frozen else not any(same)
+    stage = json.loads((tmp_path / "frozen" / "summary.json").read_text())["stages"][0]
+    assert stage["loss"] < stage["first"]["loss"]  # the classifier did learn
+
+
+def test_an_encoder_of_another_shape_is_refused_with_the_flag_to_set(finished, tmp_path):
+    exported = str(tmp_path / "s")
+    export.main(export.ExportConfig(workdir=str(finished), output=exported))
+    with pytest.raises(UserError, match=r"has --width=0\.0625, the flags say 0\.125"):
+        supervised.main(config_of(tmp_path / "w", init=exported, width=0.125))
+
+
+def test_a_share_of_the_labels_is_drawn_from_every_class_and_smaller_shares_are_nested():
+    labels = np.repeat(np.arange(4), [50, 10, 3, 1])
+    tenth, fifth = (supervised.choose_labelled(labels, share, seed=3) for share in (0.1, 0.2))
+    assert np.bincount(labels[tenth]).tolist() == [5, 1, 1, 1]
+    assert np.bincount(labels[fifth]).tolist() == [10, 2, 1, 1]
+    assert set(tenth) <= set(fifth)
+    assert supervised.choose_labelled(labels, 1.0, 3).tolist() == list(range(64))
+    assert set(supervised.choose_labelled(labels, 0.2, 4)) != set(fifth)

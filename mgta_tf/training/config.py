@@ -95,6 +95,18 @@ class SupervisedRunConfig:
     seed: int = flag(1, "Of the weights and the batches.", minimum=0)
     epochs: int = flag(100, "Passes over the images.", minimum=1)
     batch_size: int = flag(64, "Images in a step.", minimum=1)
+    init: str = flag(
+        "", "SavedModel of mgta_tf.export whose encoder the training starts from; none: random."
+    )
+    frozen_epochs: int = flag(
+        0, "First epochs in which only the classifier trains, on frozen features.", minimum=0
+    )
+    label_fraction: float = flag(
+        1.0,
+        "Share of each class's images that is used, at least one; the others count as unlabelled.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     checkpoint_every_steps: int = flag(
         0, "Steps between checkpoints within an epoch; there is one after each. 0: none.", minimum=0
     )
