@@ -12,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import mgta_tf
 from mgta_tf import detect
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.detection.config import DetectConfig, DetectRunConfig
@@ -52,6 +53,12 @@ def test_every_command_is_a_console_script():
     }
     assert "mgta-train" in commands
     assert project()["scripts"] == commands
+
+
+def test_the_citation_and_the_changelog_have_this_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {mgta_tf.__version__}\n" in citation
+    assert f"\n## {mgta_tf.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_a_console_script_runs_the_command_of_its_name(tmp_path):

@@ -1,4 +1,4 @@
-"""Checks the commands in README.md, BUILD.md and docs/, so that none of them has grown old.
+"""Checks the commands in the documents, so that none of them has grown old.
 
 python -m tools.docs.check          # every command: do its files and flags exist?
 python -m tools.docs.check --run    # and runs the blocks that are marked for it
@@ -74,9 +74,14 @@ def main(config: DocsConfig) -> None:
 
 
 def documents() -> list[str]:
-    """README.md, BUILD.md and docs/*.md."""
+    """README.md, BUILD.md, CONTRIBUTING.md and docs/*.md."""
     found = sorted(glob.glob(os.path.join(ROOT, "docs", "*.md")))
-    return ["README.md", "BUILD.md", *(os.path.relpath(path, ROOT) for path in found)]
+    return [
+        "README.md",
+        "BUILD.md",
+        "CONTRIBUTING.md",
+        *(os.path.relpath(path, ROOT) for path in found),
+    ]
 
 
 def blocks_of(name: str) -> list[Block]:
