@@ -23,10 +23,14 @@ two-workers: $(VENV)/installed
 
 test: lint unit
 
+# Types are checked for the oldest Python that has the environment's TensorFlow; for older ones its
+# NumPy has no types.
+OLDEST = $$($(BIN)/python -c 'import sys; print("3.9" if sys.version_info < (3, 12) else "3.12")')
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --python-version=$(OLDEST)
 
 # Two processes of one thread each: most of a test is TensorFlow building a graph, which is serial.
 unit: $(VENV)/installed-dev

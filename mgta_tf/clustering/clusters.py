@@ -59,8 +59,8 @@ def chunks(points: np.ndarray, mean: Any, k: int = 1) -> Iterator[tuple[int, np.
             if isinstance(points, np.memmap) and points.filename and points.flags.c_contiguous:
                 offset = points.offset + first * dimensions * points.itemsize
                 count = min(rows, len(points) - first) * dimensions
-                part = np.fromfile(points.filename, points.dtype, count, offset=offset)
-                part = part.reshape(-1, dimensions)
+                read = np.fromfile(points.filename, points.dtype, count, offset=offset)
+                part = read.reshape(-1, dimensions)
             else:
                 part = points[first : first + rows]
             pieces = zip(

@@ -210,10 +210,10 @@ def _fit_batched(train, targets, test, costs):
             start[:, part[better]] = weights[:, ::FOLDS][:, better]
     chosen = np.array(costs)[cv_ap.argmax(1)]
     weights, _, error = _newton(z, targets, chosen, start)
-    errors = np.concatenate([*errors, error])
+    all_errors = np.concatenate([*errors, error])
     appended = np.concatenate([test, np.ones((len(test), 1), np.float32)], axis=1)
     scores = (appended.astype(np.float32) @ projection) @ weights
-    return chosen, cv_ap, scores, errors.max(), int((errors > ERROR).sum())
+    return chosen, cv_ap, scores, all_errors.max(), int((all_errors > ERROR).sum())
 
 
 def _principal_basis(x):

@@ -258,7 +258,10 @@ def _facts(path: str) -> dict[str, Any]:
 
 def _pack(labels: dict[int | None, np.ndarray]) -> bytes:
     file = io.BytesIO()
-    np.savez_compressed(file, **{str(half): values for half, values in labels.items()})
+    arrays: dict[str, Any] = {
+        str(half): values for half, values in labels.items()
+    }  # NumPy 2: or bool
+    np.savez_compressed(file, **arrays)
     return file.getvalue()
 
 

@@ -119,7 +119,7 @@ def torch_name(variable: str) -> str:
     return f"{block}.{kind}.{PARAMETERS[parameter]}"
 
 
-def to_torch(encoder: tf.keras.Model) -> dict[str, np.ndarray]:
+def to_torch(encoder: tf.keras.Model) -> dict[str, Any]:
     """Weights by PyTorch's names; kernels [h, w, in, out] become [out, in, h, w]."""
     arrays = {torch_name(v.name): v.numpy() for v in encoder.weights}
     return {n: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a for n, a in arrays.items()}
@@ -193,7 +193,7 @@ def _arrays_of(
     python: str,
     what: str,
     folder: str,
-    arrays: dict[str, np.ndarray],
+    arrays: dict[str, Any],
     flags: dict[str, Any],
     **files: str,
 ) -> dict[str, np.ndarray]:
