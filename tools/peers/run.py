@@ -293,6 +293,20 @@ best of an axis is kept. The other methods start from SimCLR's best and have the
 batch. Mild crops: area ≥ 0.4, jitter 0.2, no grey. Strong: 0.3, 0.4, a fifth grey.
 
 {trials}
+
+## How to repeat
+
+```
+python tools/peers.py --do=check --torch_python=PY --data_dir=tiny-imagenet-100
+python tools/peers.py --do=search --torch_python=PY --data_dir=tiny-imagenet-100 --workdir=W
+python tools/peers.py --do=rows --torch_python=PY --data_dir=tiny-imagenet-100 --workdir=W
+python tools/peers.py --do=rows --torch_python=PY --data_dir=cifar-10-1000 --workdir=W/cifar10 \\
+    --results=docs/results/cifar10
+```
+
+PY is the interpreter of an environment with PyTorch and lightly; `requirements-peers.txt` says how
+to make it. `check` compares both frameworks: with the same weights all endpoints, and the augmented
+images, agree to {same} of the largest value.
 """
 
 
@@ -301,6 +315,7 @@ def page(found: list[dict[str, Any]], trials: list[dict[str, Any]]) -> str:
     header += ["SVM mAP", "top-1", "20-NN"]
     return PAGE.format(
         screen=SCREEN,
+        same=bridge.SAME,
         rows=table(header, found),
         trials=table(header, trials),
     )
