@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import logging
 import os
 import sys
@@ -36,6 +37,9 @@ def run(main: Callable[[Any], None], config_class: type) -> None:
     `UserError`, and what the system says of a file, end in one line on stderr and exit status 1.
     """
     quiet_libraries()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is replaced
+            stream.reconfigure(errors="replace")
     config_lib.define(config_class)
 
     def parse(argv: list[str]) -> list[str]:

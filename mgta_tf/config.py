@@ -17,6 +17,8 @@ Nothing is defined at import, so commands may share modules without sharing flag
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -161,8 +163,17 @@ def from_dict(config_class: type[Config], leaves: dict[str, Any]) -> Config:
         if "group" in field.metadata:
             built[field.name] = from_dict(field.metadata["group"], leaves)
         elif field.name in leaves:
-            built[field.name] = leaves[field.name]
+            value = leaves[field.name]
+            built[field.name] = at_home(value) if isinstance(value, str) else value
     return config_class(**built)
+
+
+def at_home(value: str) -> str:
+    """A value with ~ and ~user as the home folder, where a path begins: after , = @ or at once.
+
+    Shells leave `--data_dir=~/photos` as it is.
+    """
+    return re.sub(r"(^|[,=@])(~[^/,]*)", lambda m: m[1] + os.path.expanduser(m[2]), value)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,7 +125,7 @@ def report(
         f"{path}: AP50 {result['ap50_voc07']:.2f} by 11 points, {result['ap50_area']:.2f} by area; "
         f"COCO AP {result['coco_ap']:.2f}\n"
         f"  best and worst: {os.path.join(workdir.path, 'detections.png')}\n"
-        f"  curves: tensorboard --logdir={workdir.tensorboard}",
+        f"  curves: tensorboard --logdir={shlex.quote(workdir.tensorboard)}",
         flush=True,
     )
 

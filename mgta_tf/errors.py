@@ -16,6 +16,11 @@ def one_line(text: str) -> str:
     return shown if len(shown) <= 2000 else f"{shown[:2000]} …"
 
 
+def encodable(text: str) -> str:
+    """The text as UTF-8 can hold it: bytes of other encodings, as file names have, are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def printable(text: str) -> str:
     """The text with everything escaped that a terminal or UTF-8 cannot show.
 

@@ -64,13 +64,14 @@ def find(name: str, folder: str = "") -> str:
 
 def _flags_in(path: str, where: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8") as file:
+        # Names of files keep bytes that are not UTF-8.
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             lines = [line.strip() for line in file]
-    except UnicodeDecodeError:
-        raise UserError(f"{where}: not a text file") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{where}: {reason}") from None
+    if any("\0" in line for line in lines):
+        raise UserError(f"{where}: not a text file")
     return [line for line in lines if line and not line.startswith(("#", "//"))]
 
 

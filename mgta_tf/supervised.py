@@ -11,9 +11,11 @@ An interrupted run resumes: rerun the same command.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,7 +40,7 @@ from mgta_tf.runtime.step_log import StepLog
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.tensorboard import TensorBoardWriter
 from mgta_tf.runtime.workdir import Workdir, open_workdir
-from mgta_tf.training import needs
+from mgta_tf.training import needs, preflight
 from mgta_tf.training.config import SupervisedConfig
 from mgta_tf.training.optimization import build_optimizer, descend, learning_rate
 from mgta_tf.training.summary import versions
@@ -144,13 +146,14 @@ def train(config: SupervisedConfig) -> dict[str, Any]:
     """
     run = config.run
     workdir = open_workdir(run.workdir, config)
-    store = open_images(config.data, config.augment.image_size, workdir.skipped, labelled=True)
-    if store.labels is None:
-        raise UserError(
-            f"--data_dir={config.data.data_dir}: no class labels found; "
-            "use one sub-folder per class"
-        )
-    validation = _validation_images(config, store)
+    store = open_images(
+        config.data,
+        config.augment.image_size,
+        workdir.skipped,
+        labelled=True,
+        check=functools.partial(preflight.check_supervised, config),
+    )
+    assert store.labels is not None
     if run.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(run.batch_size, "batch_size")
@@ -295,8 +298,8 @@ def _report(
     print(
         f"done: loss {history[0]['loss']:.4g} → {history[-1]['loss']:.4g}, "
         f"accuracy {history[0]['accuracy']:.1%} → {history[-1]['accuracy']:.1%}{validation}\n"
-        f"  encoder: python -m mgta_tf.export --workdir={workdir.path} "
-        f"--output={os.path.join(workdir.path, 'saved_model')}",
+        f"  encoder: python -m mgta_tf.export --workdir={shlex.quote(workdir.path)} "
+        f"--output={shlex.quote(os.path.join(workdir.path, 'saved_model'))}",
         flush=True,
     )
     return summary

@@ -8,6 +8,7 @@ An interrupted run resumes: rerun the same command.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from mgta_tf import cli
 from mgta_tf.data.store import open_images
 from mgta_tf.runtime.workdir import open_workdir
-from mgta_tf.training import guidance, labeller, trainer
+from mgta_tf.training import guidance, labeller, preflight, trainer
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.labeller import Labelling
@@ -43,7 +44,12 @@ def train(config: TrainConfig, label: Labeller = labeller.label) -> Session:
       UserError: the input, the flags or the disk are at fault.
     """
     workdir = open_workdir(config.run.workdir, config)
-    store = open_images(config.data, config.augment.image_size, workdir.skipped)
+    store = open_images(
+        config.data,
+        config.augment.image_size,
+        workdir.skipped,
+        check=functools.partial(preflight.check, config),
+    )
     session = Session.open(config, workdir, store)
     view = Visualizer(session)
     nets, labels = session.nets, session.labels

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from mgta_tf.clustering.choose import CRITERIA, parse_candidates
+from mgta_tf.clustering.choose import CRITERIA
 from mgta_tf.config import flag
-from mgta_tf.errors import UserError
 
 FEATURES = ("embedding", "res2", "res3", "res4", "res5")
 
@@ -75,23 +74,3 @@ class ClusterConfig:
     feature_budget_mb: int = flag(
         4096, "Features of a round are held in memory up to so many MiB, else on disk.", minimum=1
     )
-
-
-def check(config: ClusterConfig, num_images: int) -> None:
-    """Refuses, before any training, a number of clusters that `num_images` images cannot have.
-
-    Raises:
-      UserError: naming the flag.
-    """
-    if config.clusterer == "hdbscan":
-        return
-    k = config.num_clusters
-    if isinstance(k, str):
-        name, largest = "k_candidates", parse_candidates(config.k_candidates)[-1]
-    else:
-        name, largest = "num_clusters", k
-    if largest >= num_images:
-        raise UserError(
-            f"--{name}: {largest} clusters of {num_images} images, which one net labels at a time; "
-            "lower it"
-        )

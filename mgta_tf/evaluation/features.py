@@ -32,7 +32,8 @@ def load_encode(saved_model: str, endpoint: str) -> Encode:
       UserError: it cannot be loaded, or has no such signature or endpoint.
     """
     try:
-        loaded = tf.saved_model.load(saved_model)
+        with files.literal(saved_model) as folder:
+            loaded = tf.saved_model.load(folder)
     except (OSError, ValueError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(

@@ -20,6 +20,7 @@ import mgta_tf
 from mgta_tf.data import pipeline
 from mgta_tf.errors import UserError
 from mgta_tf.models.encoder import ModelConfig, build_encoder
+from mgta_tf.runtime import files
 
 keras = tf.keras
 
@@ -101,8 +102,9 @@ def load_encoder(directory: str) -> tuple[tf.keras.Model, Facts]:
     encoder = build_encoder(facts.model)
     checkpoint = tf.train.Checkpoint(encoder=encoder)
     try:
-        status = checkpoint.read(os.path.join(directory, "variables", "variables"))
-        status.assert_existing_objects_matched().expect_partial()
+        with files.literal(directory) as folder:
+            status = checkpoint.read(os.path.join(folder, "variables", "variables"))
+            status.assert_existing_objects_matched().expect_partial()
     except (tf.errors.OpError, AssertionError, ValueError):
         raise UserError(
             f"{directory}: its variables are damaged or do not fit {FACTS}; export it again"
@@ -117,7 +119,8 @@ def load_reconstruct(directory: str) -> Callable[[np.ndarray], np.ndarray]:
       UserError: it cannot be loaded, or has no such signature.
     """
     try:
-        reconstruct = tf.saved_model.load(directory).signatures["reconstruct"]
+        with files.literal(directory) as folder:
+            reconstruct = tf.saved_model.load(folder).signatures["reconstruct"]
     except (OSError, ValueError, KeyError, tf.errors.OpError):
         raise UserError(
             f"{directory}: no SavedModel with a signature 'reconstruct'; run mgta_tf.export on a "

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from mgta_tf.clustering.members import SHOWN
 from mgta_tf.config import as_typed
+from mgta_tf.errors import encodable
 from mgta_tf.reporting import figures
 from mgta_tf.reporting.record import Members, Record
 from mgta_tf.runtime.progress import duration
@@ -47,11 +48,12 @@ def render(records: Sequence[Record]) -> str:
         "map": figures.scatter(figures.flat_map(run.members)) if run.members else None,
         "probe": figures.online_probe(records),
     }
-    return environment.get_template("report.html").render(
+    text = environment.get_template("report.html").render(
         run=run,
         records=records,
         plots={name: plot and figures.as_json(plot) for name, plot in plots.items()},
         status=status(run),
+        versions=run.summary.get("versions"),
         data=run.summary.get("data", "").replace(", no classes", ""),
         facts=facts(run),
         comparison=comparison(records) if len(records) > 1 else None,
@@ -71,6 +73,7 @@ def render(records: Sequence[Record]) -> str:
         style=_part("report.css"),
         script=_part("report.js"),
     )
+    return encodable(text)  # paths and names may hold bytes of other encodings
 
 
 def _part(name: str) -> Markup:
@@ -82,7 +85,7 @@ def _text(path: str) -> str:
     """A text file, '' without it."""
     if not os.path.exists(path):
         return ""
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="backslashreplace") as file:
         return file.read()
 
 

@@ -132,7 +132,7 @@ def _is_supervised(workdir: Workdir) -> bool:
     """Whether the flags are those of mgta_tf.supervised, which knows no rounds."""
     if not os.path.isfile(workdir.flagfile):
         return False  # `load_config` says what is wrong
-    with open(workdir.flagfile, encoding="utf-8") as file:
+    with open(workdir.flagfile, encoding="utf-8", errors="replace") as file:
         return not any(line.startswith("--rounds=") for line in file)
 
 

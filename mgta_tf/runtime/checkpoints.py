@@ -166,13 +166,17 @@ class Checkpoints:
         for path in paths:
             try:
                 _verify(path)
-                self._checkpoint.read(path).assert_consumed()
+                with files.literal(self._directory) as folder:
+                    name = os.path.join(folder, os.path.basename(path))
+                    self._checkpoint.read(name).assert_consumed()
                 labels = _unpack(self._labels.numpy())
             except DAMAGED as error:
                 print(f"{path}: damaged ({_first_line(error)}); trying the one before it")
                 self._damaged.add(path)
             else:
                 position = Position(**{**json.loads(self._position.numpy()), "labels": labels})
+                if position.data == names:
+                    print(f"{path}: of an earlier version, which knew the images by name only")
                 if position.data not in (data, names):
                     raise UserError(
                         f"the images are not those that the run in {os.path.dirname(path)} began "
@@ -283,9 +287,11 @@ def drop_damaged(directory: str) -> None:
     whole = list(paths)
     while whole:
         try:
-            reader = tf.train.load_checkpoint(whole[-1])
-            for name in reader.get_variable_to_shape_map():
-                reader.get_tensor(name)
+            with files.literal(directory) as folder:
+                path = os.path.join(folder, os.path.basename(whole[-1]))
+                reader = tf.train.load_checkpoint(path)
+                for name in reader.get_variable_to_shape_map():
+                    reader.get_tensor(name)
         except DAMAGED as error:
             print(f"{whole.pop()}: damaged ({_first_line(error)}); trying the one before it")
         else:
@@ -341,7 +347,7 @@ def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
     Raises:
       UserError: there is none, or it is of another shape.
     """
-    paths = _paths(directory) or list(filter(None, [tf.train.latest_checkpoint(directory)]))
+    paths = _paths(directory) or _newest_of_tensorflow(directory)
     if not paths:
         raise UserError(f"{directory}: no checkpoint in it yet; has the run trained?")
     nets = tf.train.Checkpoint(**{str(index): model})  # a list's items by name; N1 may be N2
@@ -355,8 +361,18 @@ def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
     raise UserError(f"{directory}: damaged, or not of this run's --width, --blocks and --decoder")
 
 
+def _newest_of_tensorflow(directory: str) -> list[str]:
+    """The newest checkpoint that TensorFlow's own list names, of versions without manifests."""
+    state = tf.train.get_checkpoint_state(directory)
+    name = os.path.basename(state.model_checkpoint_path) if state else ""
+    path = os.path.join(directory, name)
+    return [path] if name and os.path.exists(f"{path}.index") else []
+
+
 def _read(checkpoint: tf.train.Checkpoint, path: str) -> None:
     """Reads what the checkpoint names, all of it, from files that are as they were written."""
     if os.path.exists(f"{path}.json"):
         _verify(path)
-    checkpoint.read(path).assert_existing_objects_matched().expect_partial()
+    with files.literal(os.path.dirname(path)) as folder:
+        status = checkpoint.read(os.path.join(folder, os.path.basename(path)))
+        status.assert_existing_objects_matched().expect_partial()

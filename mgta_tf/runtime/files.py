@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -100,6 +101,22 @@ def arrays(source: str | BinaryIO, *names: str) -> dict[str, np.ndarray]:
 
 
 @contextlib.contextmanager
+def literal(folder: str) -> Iterator[str]:
+    r"""A folder, by a path that TensorFlow reads as it stands.
+
+    It takes *, ?, [, ] and \ in the path of a checkpoint for a pattern. Where one of them is there,
+    the path is that of a temporary link.
+    """
+    if not set(folder) & set("*?[]\\"):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="mgta_tf-") as place:
+        link = os.path.join(place, "folder")
+        os.symlink(os.path.abspath(folder), link)
+        yield link
+
+
+@contextlib.contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
     """A binary file to write; when the block ends it is on the disk and takes the place of `path`.
 
@@ -121,8 +138,8 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def write_text(path: str, text: str) -> None:
-    """Writes a UTF-8 text file as `replacing` does."""
-    write_bytes(path, text.encode())
+    """Writes a UTF-8 text file as `replacing` does; file names in it keep their bytes."""
+    write_bytes(path, text.encode(errors="surrogateescape"))
 
 
 def write_json(path: str, value: Any) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams_api
 
+from mgta_tf.errors import encodable
+
 
 class TensorBoardWriter:
     """TensorBoard files: `net1` and `net2` with the same tags, so they share axes, and `run`."""
@@ -42,11 +44,12 @@ class TensorBoardWriter:
                 hparams=[hparams_api.HParam(name) for name in values],
                 metrics=[hparams_api.Metric(name) for name in metrics],
             )
-            hparams_api.hparams(values)
+            shown = {n: encodable(v) if isinstance(v, str) else v for n, v in values.items()}
+            hparams_api.hparams(shown)
 
     def text(self, name: str, markdown: str) -> None:
         with self._writers["run"].as_default(step=0):
-            tf.summary.text(name, markdown)
+            tf.summary.text(name, encodable(markdown))
 
     def flush(self) -> None:
         for writer in self._writers.values():

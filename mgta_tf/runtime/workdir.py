@@ -37,6 +37,10 @@ NEUTRAL = frozenset(
 )
 
 
+# Flags that say where the images are; whether they are the same is seen by what they hold.
+KNOWN_BY_CONTENT = frozenset(("data_dir", "follow_links", "max_bad_fraction"))
+
+
 class Workdir:
     """Paths in a run's folder; on a host that is not the chief, of a folder of its own.
 
@@ -121,7 +125,7 @@ def open_workdir(path: str, config: Any) -> Workdir:
         different = [
             f"--{name} was {before[name]!r} and is {now[name]!r}"
             for name in now
-            if name not in NEUTRAL and before[name] != now[name]
+            if name not in NEUTRAL | KNOWN_BY_CONTENT and not _same(before[name], now[name])
         ]
         if different:
             raise UserError(
@@ -134,6 +138,13 @@ def open_workdir(path: str, config: Any) -> Workdir:
     lock(os.path.join(os.path.realpath(path), "lock"))
     files.write_text(workdir.flagfile, config_lib.to_flagfile(config))
     return workdir
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Whether two values of a flag are the same, or paths to the same files."""
+    if isinstance(before, str) and isinstance(now, str):
+        before, now = (list(map(os.path.realpath, value.split(","))) for value in (before, now))
+    return before == now
 
 
 def _others_files(path: str) -> set[str]:

@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf.clustering.clusters import Clusters
-from mgta_tf.clustering.config import check
 from mgta_tf.clustering.journal import Journal
 from mgta_tf.data.pipeline import Feed
 from mgta_tf.data.store import ImageStore
@@ -21,7 +20,7 @@ from mgta_tf.runtime.checkpoints import Checkpoints, Position, load_net, save_ne
 from mgta_tf.runtime.progress import Part, Progress, duration
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import Workdir
-from mgta_tf.training import guidance, needs, summary
+from mgta_tf.training import guidance, needs, preflight, summary
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.learner import Learner
@@ -65,7 +64,7 @@ class Session:
             those that the run began with.
         """
         timeline = Timeline.of(config, len(store))
-        _check(config, timeline, store)
+        preflight.check(config, len(store), store.labels)
         if config.run.deterministic:
             tf.config.experimental.enable_op_determinism()
         strategy = _strategy(config)
@@ -194,15 +193,6 @@ def _needs(session: Session) -> needs.Needs:
         features=min(images * dimensions * 4, config.cluster.feature_budget_mb * 2**20),
         labels=12 * images * sum(turn.process == "GLP" for turn in session.timeline.turns),
     )
-
-
-def _check(config: TrainConfig, timeline: Timeline, store: ImageStore) -> None:
-    """What the flags ask of the images, before anything is built."""
-    for turn, images in zip(timeline.turns, timeline.images):
-        if turn.process == "GLP":
-            check(config.cluster, images)
-    if config.run.probe_every_rounds and store.labels is None:
-        raise UserError("--probe_every_rounds: no class labels found; use one sub-folder per class")
 
 
 def _net(config: TrainConfig, strategy: tf.distribute.Strategy) -> Learner:

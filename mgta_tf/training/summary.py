@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import shlex
 from importlib import metadata
 from typing import Any
 
@@ -88,10 +89,10 @@ def closing_lines(history: History, workdir: Workdir) -> str:
             f"  losses, clusters:  {workdir.summary}",
             *([f"  pictures:          {pictures}"] if os.path.isdir(pictures) else []),
             *([f"  pseudo labels:     {labels}"] if "GLP" in last else []),
-            f"  curves:            tensorboard --logdir={workdir.tensorboard}",
-            f"  report:            python -m mgta_tf.report --workdir={path}",
-            f"  encoder:           python -m mgta_tf.export --workdir={path} "
-            f"--output={os.path.join(path, 'saved_model')}",
+            f"  curves:            tensorboard --logdir={shlex.quote(workdir.tensorboard)}",
+            f"  report:            python -m mgta_tf.report --workdir={shlex.quote(path)}",
+            f"  encoder:           python -m mgta_tf.export --workdir={shlex.quote(path)} "
+            f"--output={shlex.quote(os.path.join(path, 'saved_model'))}",
         ]
     )
 

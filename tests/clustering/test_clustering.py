@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from mgta_tf.clustering import clusters
 from mgta_tf.clustering.clusterers import cluster, core
 from mgta_tf.clustering.clusters import clusters_of
-from mgta_tf.clustering.config import ClusterConfig, check
+from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.clustering.diagnostics import of_clusters
 from mgta_tf.clustering.features import collect, prepare
 from mgta_tf.errors import UserError
@@ -149,19 +149,6 @@ def test_auto_is_chosen_once_adaptive_each_time():
     config = dataclasses.replace(config, num_clusters="adaptive")
     found, choice = cluster(points, config, seed=1, chosen=4)
     assert len(found.centroids) == choice.best_k == 7
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (dict(num_clusters=50), "--num_clusters: 50 clusters of 50 images"),
-        (dict(num_clusters="auto"), "--k_candidates: 500 clusters of 50 images"),
-        (dict(num_clusters="auto", k_candidates="9,3"), "--k_candidates=9,3: must be numbers"),
-    ],
-)
-def test_too_many_clusters_are_refused_before_training(flags, message):
-    with pytest.raises(UserError, match=message):
-        check(dataclasses.replace(CONFIG, **flags), 50)
 
 
 def test_features_on_disk_are_prepared_on_disk_and_give_the_same_clusters(tmp_path, monkeypatch):

@@ -1,0 +1,140 @@
+"""Whether the flags fit the images: asked as soon as they are found, before anything is built.
+
+Whatever would end a run later for a reason that is known at its start is refused here, in one line
+with a value that works.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mgta_tf.clustering.choose import parse_candidates
+from mgta_tf.clustering.config import ClusterConfig
+from mgta_tf.data.sampler import BatchConfig
+from mgta_tf.errors import UserError
+from mgta_tf.training import guidance
+from mgta_tf.training.config import SupervisedConfig, TrainConfig
+
+CLUSTER = 20  # images of a cluster that a suggestion aims at
+LEAST_TO_PROBE = 10  # images: a half of them to fit, in three folds
+
+
+def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> None:
+    """Refuses flags that `num_images` images, with these classes, cannot satisfy.
+
+    Raises:
+      UserError: naming the flag, and a value for it.
+    """
+    labelled = []
+    for turn in guidance.turns(config.guidance):
+        images = guidance.count_images(turn, num_images)
+        if turn.stage == "iae" and config.run.iae_checkpoint:
+            continue
+        if turn.process == "GLP":
+            labelled.append(images)
+        else:
+            alone = turn.stage != "iae" and config.guidance.labels == "none"
+            _check_batch(config.batch, images, num_images, each_once=alone)
+    if labelled:
+        _check_clusters(config.cluster, config.batch, min(labelled))
+    if config.run.probe_every_rounds:
+        _check_probe(labels, config.run.probe_images)
+
+
+def check_supervised(config: SupervisedConfig, _: int, labels: np.ndarray | None) -> None:
+    """`check` for mgta_tf.supervised.
+
+    Raises:
+      UserError: there are no classes, one only, or a batch exceeds the images.
+    """
+    if labels is None:
+        raise UserError(
+            f"--data_dir={config.data.data_dir}: no class labels found; "
+            "use one sub-folder per class"
+        )
+    known = labels[labels >= 0]
+    if len(np.unique(known)) < 2:
+        raise UserError(f"--data_dir={config.data.data_dir}: a single class, nothing to tell apart")
+    used = int(np.ceil(config.run.label_fraction * np.bincount(known)).sum())
+    if config.run.batch_size > used:
+        raise UserError(
+            f"--batch_size={config.run.batch_size} is above the {used} images whose labels are "
+            f"used; give --batch_size={max(1, used // 4)}"
+        )
+
+
+def _check_batch(config: BatchConfig, images: int, num_images: int, each_once: bool) -> None:
+    """A batch must not exceed the images that a turn trains on.
+
+    each_once: whether the K of a cluster are views of one image.
+    """
+    P, K = config.clusters_per_batch, 1 if each_once else config.images_per_cluster
+    if images >= P * K:
+        return
+    flag, value = f"--clusters_per_batch={P}", f"--clusters_per_batch={images // K}"
+    if config.global_batch:
+        flag = f"--global_batch={config.global_batch}"
+        value = f"--global_batch={images // K * config.images_per_cluster}"
+    half = "" if images == num_images else f", a half of {num_images}"
+    advice = f"give {value}" if images // K > 1 else "add images, or lower --images_per_cluster"
+    raise UserError(
+        f"{flag}: larger than the data: P×K = {P}×{K} images in a batch, and {images} to train on"
+        f"{half}; {advice}"
+    )
+
+
+def _check_clusters(config: ClusterConfig, batch: BatchConfig, fewest: int) -> None:
+    """K clusters of the images that one net labels at a time must fill batches of P clusters."""
+    P = batch.clusters_per_batch
+    good = max(P, fewest // CLUSTER, 2)
+    if config.clusterer == "hdbscan":
+        if P * config.min_cluster_size > fewest:
+            raise UserError(
+                f"--min_cluster_size={config.min_cluster_size}: {fewest} images, which one net "
+                f"labels at a time, cannot hold --clusters_per_batch={P} such clusters; "
+                f"give --min_cluster_size={max(2, fewest // P)} or a smaller --clusters_per_batch"
+            )
+        return
+    if isinstance(config.num_clusters, str):
+        candidates = parse_candidates(config.k_candidates)
+        flag, least, most = "k_candidates", candidates[0], candidates[-1]
+        advice = f"give --k_candidates={good},{min(2 * good, fewest - 1)}"
+    else:
+        flag, least, most = "num_clusters", config.num_clusters, config.num_clusters
+        advice = f"give --num_clusters={good}"
+    if most >= fewest:
+        raise UserError(
+            f"--{flag}: {most} clusters of {fewest} images, which one net labels at a time; "
+            f"{advice}"
+        )
+    if least < P:
+        raise UserError(
+            f"--{flag}: {least} clusters are fewer than --clusters_per_batch={P}; {advice}, or "
+            f"--clusters_per_batch={least}"
+        )
+    if batch.smallest_cluster > 1 and fewest - most < P:
+        raise UserError(
+            f"--{flag}: of {most} clusters of {fewest} images fewer than --clusters_per_batch={P} "
+            f"can have two images; {advice}"
+        )
+
+
+def _check_probe(labels: np.ndarray | None, limit: int) -> None:
+    """The online probe fits on a half of the labelled images and tests on the other."""
+    if labels is None:
+        raise UserError(
+            "--probe_every_rounds: no class labels found; use one sub-folder per class, or give "
+            "--probe_every_rounds=0"
+        )
+    sizes = np.bincount(labels[labels >= 0])
+    if (sizes > 1).sum() < 2:
+        raise UserError(
+            "--probe_every_rounds: fewer than two classes have two images, so there is nothing to "
+            "tell apart; give --probe_every_rounds=0"
+        )
+    used = min(int(sizes.sum()), limit)
+    if used < LEAST_TO_PROBE:
+        raise UserError(
+            f"--probe_every_rounds: {used} labelled images (at most --probe_images={limit}) are "
+            f"too few, it takes {LEAST_TO_PROBE}; give --probe_every_rounds=0"
+        )

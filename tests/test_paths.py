@@ -1,0 +1,135 @@
+"""Paths and names of any characters, from training to the report."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+
+import cases
+import pytest
+from small import config_of
+
+from mgta_tf import config as config_lib
+from mgta_tf import export, report, supervised, train
+from mgta_tf.errors import UserError
+from mgta_tf.evaluation import features
+from mgta_tf.models import artifact
+from mgta_tf.runtime import checkpoints
+from mgta_tf.training.config import SupervisedConfig, TrainConfig
+
+ODD = "run [lr=1] *?"
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A run on Latin-1 names in a folder of that kind, killed once, resumed when its data moved."""
+    folder = tmp_path_factory.mktemp("odd")
+    cases.latin1_names(folder)
+    photos = os.fsdecode(os.path.join(os.fsencode(folder), b"folder_caf\xe9"))
+    flags = dict(data_source="", probe_every_rounds=0, num_clusters=2, k_candidates="2,3")
+    flags.update(clusters_per_batch=2, images_per_cluster=2)
+    workdir, saves = folder / ODD, checkpoints.Checkpoints.save
+
+    def save_and_die(self, position):
+        saves(self, position)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoints, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(config_of(workdir, data_dir=photos, **flags))
+    moved = os.fsdecode(os.path.join(os.fsencode(folder), b"moved_\xfc"))
+    os.rename(photos, moved)
+    train.main(config_of(workdir, data_dir=moved + "/", **flags))
+    return workdir, moved, flags
+
+
+def test_a_run_in_brackets_resumes_exports_and_is_loaded(odd):
+    workdir, _, _ = odd
+    output = str(workdir / "saved_model")
+    export.main(export.ExportConfig(workdir=str(workdir), output=output))
+    assert features.load_encode(output, "embedding")
+    encoder, _ = artifact.load_encoder(output)
+    assert encoder.count_params() > 0
+    assert artifact.load_reconstruct(output)
+
+
+def test_names_of_any_bytes_reach_projector_and_report(odd):
+    workdir, _, _ = odd
+    report.main(report.ReportConfig(workdir=str(workdir)))
+    page = (workdir / "report.html").read_bytes().decode()
+    assert r"moved_\xfc" in page
+    table = (workdir / "tensorboard" / "run" / "projector.tsv").read_text(encoding="utf-8")
+    assert ".jpg" in table
+
+
+def test_other_images_under_the_same_names_are_refused(odd):
+    workdir, moved, flags = odd
+    copy = workdir.parent / "copy"
+    shutil.copytree(moved, copy)
+    cases.replace_contents(copy)
+    with pytest.raises(UserError, match=r"not those that the run in .* began with"):
+        train.main(config_of(workdir, data_dir=str(copy), **flags))
+
+
+def test_an_older_checkpoint_knows_its_images_by_name(tmp_path, odd, capsys):
+    """Its fingerprint was of names alone; it is accepted, and said."""
+    workdir, moved, flags = odd
+    old = tmp_path / "old"
+    shutil.copytree(workdir, old, ignore=shutil.ignore_patterns("saved_model"))
+    with pytest.MonkeyPatch.context() as patch:
+        real = checkpoints.Checkpoints.restore
+        patch.setattr(
+            checkpoints.Checkpoints, "restore", lambda self, data, names: real(self, names, data)
+        )
+        train.main(config_of(old, data_dir=moved, **flags))
+    assert "knew the images by name only" in capsys.readouterr().out
+
+
+def test_home_in_every_flag(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for given, expected in (
+        ("~/x", "/home/me/x"),
+        ("~", "/home/me"),
+        ("a,~/b", "a,/home/me/b"),
+        ("@~/list.txt", "@/home/me/list.txt"),
+        ("row=~/m,b=x~y/~", "row=/home/me/m,b=x~y/~"),
+        ("a/~/b", "a/~/b"),
+    ):
+        assert config_lib.at_home(given) == expected
+    config = config_lib.from_dict(TrainConfig, {"workdir": "~/w", "data_dir": "~/a,~/b"})
+    assert (config.run.workdir, config.data.data_dir) == ("/home/me/w", "/home/me/a,/home/me/b")
+
+
+def test_a_terminal_that_is_not_utf8_gets_replacements():
+    command = [sys.executable, "-m", "mgta_tf.train", "--help"]
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, capture_output=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "×".encode("latin-1") in done.stdout
+    assert b"?" in done.stdout
+
+
+def test_a_report_of_a_run_in_its_first_stage(tmp_path):
+    for name, config in (
+        ("train", config_of(tmp_path / "train")),
+        ("supervised", config_lib.from_dict(SupervisedConfig, {"workdir": "w"})),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "flags.flagfile").write_text(config_lib.to_flagfile(config))
+        report.main(report.ReportConfig(workdir=str(tmp_path / name)))
+        assert "no turn has ended yet" in (tmp_path / name / "report.html").read_text()
+
+
+def test_printed_commands_can_be_pasted(tmp_path, capsys):
+    for number in range(12):
+        cases.put(f"{tmp_path}/photos/{'ab'[number % 2]}/{number}.png")
+    workdir = tmp_path / "a b; rm x"
+    flags = dict(width=0.0625, blocks=(1, 1, 1, 1), image_size=32, epochs=1, batch_size=4)
+    flags.update(data_dir=str(tmp_path / "photos"), workdir=str(workdir))
+    supervised.main(config_lib.from_dict(SupervisedConfig, flags))
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "mgta_tf.export" in x]
+    words = shlex.split(line)
+    assert f"--workdir={workdir}" in words
+    assert f"--output={workdir}/saved_model" in words
