@@ -154,6 +154,7 @@ def train(config: SupervisedConfig) -> dict[str, Any]:
         check=functools.partial(preflight.check_supervised, config),
     )
     assert store.labels is not None
+    validation = _validation_images(config, store)
     if run.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(run.batch_size, "batch_size")

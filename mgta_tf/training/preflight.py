@@ -15,6 +15,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.training import guidance
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
+HDBSCAN_CLUSTER = 10  # images of the smallest cluster that hdbscan finds
 CLUSTER = 20  # images of a cluster that a suggestion aims at
 LEAST_TO_PROBE = 10  # images: a half of them to fit, in three folds
 
@@ -88,11 +89,11 @@ def _check_clusters(config: ClusterConfig, batch: BatchConfig, fewest: int) -> N
     P = batch.clusters_per_batch
     good = max(P, fewest // CLUSTER, 2)
     if config.clusterer == "hdbscan":
-        if P * config.min_cluster_size > fewest:
+        if fewest < P * HDBSCAN_CLUSTER:
             raise UserError(
-                f"--min_cluster_size={config.min_cluster_size}: {fewest} images, which one net "
-                f"labels at a time, cannot hold --clusters_per_batch={P} such clusters; "
-                f"give --min_cluster_size={max(2, fewest // P)} or a smaller --clusters_per_batch"
+                f"--clusterer=hdbscan: {fewest} images, which one net labels at a time, cannot hold "
+                f"P = {P} clusters of {HDBSCAN_CLUSTER}; give "
+                f"--clusters_per_batch={max(2, fewest // HDBSCAN_CLUSTER)}"
             )
         return
     if isinstance(config.num_clusters, str):

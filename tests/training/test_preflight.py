@@ -51,8 +51,8 @@ REFUSED = {
     ),
     "hdbscan": (
         100,
-        {"clusterer": "hdbscan", "min_cluster_size": 10},
-        "min_cluster_size=10: 50 images.*cannot hold",
+        {"clusterer": "hdbscan"},
+        "hdbscan: 50 images.*cannot hold P = 8 clusters of 10",
     ),
 }
 
