@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from mgta_tf.clustering.choose import parse_candidates
+from mgta_tf.clustering.clusterers import SMALLEST_CLUSTER
 from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.data.sampler import BatchConfig
 from mgta_tf.errors import UserError
 from mgta_tf.training import guidance
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
-HDBSCAN_CLUSTER = 10  # images of the smallest cluster that hdbscan finds
 CLUSTER = 20  # images of a cluster that a suggestion aims at
 LEAST_TO_PROBE = 10  # images: a half of them to fit, in three folds
 
@@ -39,7 +39,7 @@ def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> No
     if labelled:
         _check_clusters(config.cluster, config.batch, min(labelled))
     if config.run.probe_every_rounds:
-        _check_probe(labels, config.run.probe_images)
+        _check_probe(labels)
 
 
 def check_supervised(config: SupervisedConfig, _: int, labels: np.ndarray | None) -> None:
@@ -89,11 +89,11 @@ def _check_clusters(config: ClusterConfig, batch: BatchConfig, fewest: int) -> N
     P = batch.clusters_per_batch
     good = max(P, fewest // CLUSTER, 2)
     if config.clusterer == "hdbscan":
-        if fewest < P * HDBSCAN_CLUSTER:
+        if fewest < P * SMALLEST_CLUSTER:
             raise UserError(
-                f"--clusterer=hdbscan: {fewest} images, which one net labels at a time, cannot hold "
-                f"P = {P} clusters of {HDBSCAN_CLUSTER}; give "
-                f"--clusters_per_batch={max(2, fewest // HDBSCAN_CLUSTER)}"
+                f"--clusterer=hdbscan: {fewest} images, which one net labels at a time, cannot "
+                f"hold P = {P} clusters of {SMALLEST_CLUSTER}; give "
+                f"--clusters_per_batch={max(2, fewest // SMALLEST_CLUSTER)}"
             )
         return
     if isinstance(config.num_clusters, str):
@@ -120,7 +120,7 @@ def _check_clusters(config: ClusterConfig, batch: BatchConfig, fewest: int) -> N
         )
 
 
-def _check_probe(labels: np.ndarray | None, limit: int) -> None:
+def _check_probe(labels: np.ndarray | None) -> None:
     """The online probe fits on a half of the labelled images and tests on the other."""
     if labels is None:
         raise UserError(
@@ -133,9 +133,8 @@ def _check_probe(labels: np.ndarray | None, limit: int) -> None:
             "--probe_every_rounds: fewer than two classes have two images, so there is nothing to "
             "tell apart; give --probe_every_rounds=0"
         )
-    used = min(int(sizes.sum()), limit)
-    if used < LEAST_TO_PROBE:
+    if sizes.sum() < LEAST_TO_PROBE:
         raise UserError(
-            f"--probe_every_rounds: {used} labelled images (at most --probe_images={limit}) are "
-            f"too few, it takes {LEAST_TO_PROBE}; give --probe_every_rounds=0"
+            f"--probe_every_rounds: {sizes.sum()} labelled images are too few, it takes "
+            f"{LEAST_TO_PROBE}; give --probe_every_rounds=0"
         )
