@@ -90,6 +90,8 @@ def _images(folder: str) -> Reader:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (24, 32, 3)).astype(np.uint8)
     picture, seeds = Image.fromarray(pixels), []
+    exif = Image.Exif()
+    exif[0x0112] = 6
     for mode, kind, options in (
         ("RGB", "JPEG", {}),
         ("RGB", "JPEG", {"progressive": True}),
@@ -100,13 +102,60 @@ def _images(folder: str) -> Reader:
         ("RGB", "BMP", {}),
         ("P", "GIF", {}),
         ("RGB", "GIF", {"save_all": True, "append_images": [picture.rotate(180)]}),
+        ("RGB", "MPO", {"save_all": True, "append_images": [picture.rotate(180)]}),
+        ("RGB", "JPEG", {"exif": exif, "icc_profile": b"icc" * 99, "comment": b"c" * 99}),
+        ("RGB", "PNG", {"transparency": (1, 2, 3), "exif": exif, "icc_profile": b"i" * 99}),
+        ("RGB", "PNG", {"save_all": True, "append_images": [picture.rotate(180)]}),
+        ("RGB", "WEBP", {}),
+        ("RGBA", "WEBP", {"lossless": True, "exif": exif}),
+        ("RGB", "WEBP", {"save_all": True, "append_images": [picture.rotate(180)]}),
+        ("RGB", "AVIF", {"exif": exif}),
+        ("RGBA", "AVIF", {}),
+        ("RGB", "JPEG2000", {}),
+        ("L", "JPEG2000", {"no_jp2": True, "tile_size": (16, 16)}),
+        ("1", "PPM", {}),
+        ("L", "PPM", {}),
+        ("RGB", "PPM", {}),
+        ("RGB", "TIFF", {}),
+        ("CMYK", "TIFF", {"exif": exif}),
+        ("F", "TIFF", {}),
+        ("1", "TIFF", {"compression": "group4"}),
+        ("P", "TIFF", {"compression": "packbits"}),
+        ("RGB", "TIFF", {"compression": "tiff_lzw"}),
+        ("RGBA", "TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("YCbCr", "TIFF", {"compression": "jpeg"}),
     ):
         file = io.BytesIO()
         picture.convert(mode).save(file, kind, **options)
         seeds.append(file.getvalue())
-    deep = io.BytesIO()
-    Image.fromarray(pixels[..., 0].astype(np.uint16) * 256).save(deep, "PNG")
-    return [*seeds, deep.getvalue()], lambda data: images.load_square(data, 16, "crop", 10**6)
+    grey = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256)
+    for kind in ("PNG", "TIFF", "JPEG2000", "PPM"):
+        file = io.BytesIO()
+        grey.save(file, kind)
+        seeds.append(file.getvalue())
+    seeds.append(b"P3 # plain\n2 1\n255\n1 2 3 # more\n4 5 6\n")
+    if images.has_heif():
+        images.load_heif()
+        file = io.BytesIO()
+        picture.save(file, "HEIF")
+        seeds.append(file.getvalue())
+    return seeds, lambda data: images.load_square(data, 16, "crop", 10**6)
+
+
+def _lists(folder: str) -> Reader:
+    """The list of --data_dir=@FILE; what it names is looked up and read, never listed."""
+    path = os.path.join(folder, "files.txt")
+    _write(os.path.join(folder, "a.png"), b"no image")
+    lines = f"a.png\n{folder}/a.png\n./b/c.jpg\n~/d.png\n"
+    seeds = [lines.encode(), lines.encode("utf-8-sig"), lines.encode("utf-16")]
+
+    def read(data: bytes) -> None:
+        source = open_source(DataConfig(data_dir=f"@{_write(path, data)}"))
+        for number in range(len(source.names)):
+            with contextlib.suppress(OSError):
+                source.read(number)
+
+    return seeds, read
 
 
 def _pickles(folder: str) -> Reader:
@@ -286,6 +335,7 @@ def _kmeans_states(folder: str) -> Reader:
 
 READERS: dict[str, Callable[[str], Reader]] = {
     "images": _images,
+    "lists": _lists,
     "pickles": _pickles,
     "tfrecords": _tfrecords,
     "records": _examples,
