@@ -91,7 +91,7 @@ class Classifier:
     def fit(
         self, batches: Iterator[Any], rate: Callable[[int], float], start: int, frozen_steps: int
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Trains on (images, labels, uniforms), a step for each item taken: (step, monitors)."""
+        """Trains on (images, labels, uniforms), a step for each item taken: (step, metrics)."""
         for step, batch in enumerate(batches, start):
             self.optimizer.learning_rate.assign(rate(step))
             yield step, self._train_step(batch, step < frozen_steps)
@@ -250,8 +250,8 @@ def _train(
         where = f"epoch {epoch + 1}"
         log = StepLog(where, end - first, 1, end - first, run.max_skipped_steps, position.log)
         with preemption.deferred():
-            for step, monitors in itertools.islice(steps, end - max(first, start)):
-                log.add(monitors)
+            for step, metrics in itertools.islice(steps, end - max(first, start)):
+                log.add(metrics)
                 progress.advance_to(step + 1)
                 if step + 1 < end and hosts.any_of(net.strategy, cadence.due(step + 1)):
                     position.step, position.log = step + 1, log.state(step + 1)

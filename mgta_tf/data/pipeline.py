@@ -1,8 +1,8 @@
-"""From image indices to batches on the devices, and from uint8 to what a net sees.
+"""Input pipeline: from image indices to augmented, normalised batches on the devices.
 
-`Feed` is one tf.data pipeline for the whole run. It runs over the rows of a plan (indices only; the
-images stay in their `ImageStore`), and a new turn swaps the plan, so nothing is rebuilt or retraced
-and memory stays flat over any number of rounds.
+`Feed` is one tf.data pipeline for the whole run. It iterates over the rows of a plan (indices only;
+the images stay in their `ImageStore`). A new turn replaces the plan, so nothing is rebuilt or
+retraced, and memory stays flat over any number of rounds.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from mgta_tf.config import flag
 from mgta_tf.data.store import ALIGNMENT
 from mgta_tf.errors import UserError
 
-GRID = 4  # squares per side, of which some are hidden
-# Random numbers in [0, 1) for one image of a batch: nine for crop, flip and colours, one for each
-# square, one for its triplet.
-UNIFORMS = 9 + GRID**2 + 1
+GRID = 4  # squares per side; some of them are hidden
+UNIFORMS = 9 + GRID**2 + 1  # random numbers per image of a batch: see `Draws`
 
 NORMALIZATIONS = {
     # name: (mean, standard deviation) of RGB in 0..1
@@ -33,40 +31,43 @@ NORMALIZATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """Images as the nets see them."""
+    """Input size and augmentation."""
 
     image_size: int = flag(
-        64, "Pixels per side as the nets see them, a multiple of 32.", minimum=32
+        64, "Input size of the nets in pixels per side, a multiple of 32.", minimum=32
     )
     normalization: str = flag(
         "unit",
-        "RGB to [0, 1], to [-1, 1], or by ImageNet's mean and deviation.",
+        "Range of the input: RGB in [0, 1], in [-1, 1], or by ImageNet's mean and deviation.",
         choices=tuple(NORMALIZATIONS),
     )
-    flip: bool = flag(True, "Mirror half of the training images.")
+    flip: bool = flag(True, "Random horizontal flip of training images.")
     crop_min_area: float = flag(
         0.4,
-        "Random-resized crop: smallest share of the image; 1 turns it off.",
+        "Smallest area of the random resized crop, as a fraction of the image; 1 turns it off.",
         minimum=0.05,
         maximum=1.0,
     )
     color_jitter: float = flag(
         0.2,
-        "Largest relative change of brightness, contrast and saturation; 0 turns it off.",
+        "Color jitter: largest relative change of brightness, contrast and saturation; 0 turns it "
+        "off.",
         minimum=0.0,
         maximum=1.0,
     )
-    grayscale: float = flag(0.0, "Share of images turned grey.", minimum=0.0, maximum=1.0)
+    grayscale: float = flag(
+        0.0, "Probability of converting a training image to grayscale.", minimum=0.0, maximum=1.0
+    )
     hidden_share: float = flag(
         0.0,
-        "Share of the squares of a 4×4 grid that the encoder sees in the image's mean colour.",
+        "Fraction of the squares of a 4×4 grid that are masked by the image's mean color.",
         minimum=0.0,
         maximum=0.9,
     )
     reconstruct: str = flag(
         "seen",
-        "What the decoder gives back: what the encoder saw (eq. 1), or the image before its "
-        "colours were changed and squares hidden (a denoising auto-encoder; not in the paper).",
+        "Target of the reconstruction: the augmented input (eq. 1), or the clean crop before color "
+        "changes and masking (a denoising auto-encoder; not in the paper).",
         choices=("seen", "clean"),
     )
 
@@ -76,6 +77,29 @@ class AugmentConfig:
                 f"--image_size={self.image_size}: must be a multiple of 32 (the encoder halves it "
                 "five times and the decoder doubles it back)"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """The random numbers of a batch of N images: float32 [N] in [0, 1), squares [N, GRID²]."""
+
+    crop_area: Any
+    crop_aspect: Any
+    crop_top: Any
+    crop_left: Any
+    flip: Any
+    brightness: Any
+    contrast: Any
+    saturation: Any
+    grayscale: Any
+    squares: Any
+    triplet: Any  # for --triplet_positive and --triplet_negative=random
+
+    @classmethod
+    def of(cls, uniforms) -> Draws:
+        """The columns of float32 [N, UNIFORMS] by name."""
+        columns = tf.unstack(uniforms, axis=1)
+        return cls(*columns[:9], uniforms[:, 9:-1], columns[-1])
 
 
 def normalize(images, normalization: str):
@@ -100,70 +124,70 @@ def fit_size(images, size: int):
 
 
 def augment(images, uniforms, config: AugmentConfig):
-    """Crop, flip, colours and hidden squares, a pure function of the images and of random numbers.
+    """Crop, flip, color jitter and masking: a pure function of images and random numbers.
 
     Args:
       images: uint8 [N, S, S, 3].
-      uniforms: float32 [N, UNIFORMS] in [0, 1). Given from outside, so that an image's augmentation
-        depends on neither the device nor the number of replicas.
-      config: What to do; `config.image_size` is the size of the result.
+      uniforms: float32 [N, UNIFORMS] in [0, 1), see `Draws`. They are an argument, so that the
+        augmentation of an image depends on neither the device nor the number of replicas.
+      config: The augmentation; `config.image_size` is the size of the result.
 
     Returns:
-      (seen, target), float32 [N, image_size, image_size, 3] in 0..255 each: what the encoder reads,
-      and what the decoder is to give back.
+      (seen, target): the input of the encoder and the target of the reconstruction, float32 [N,
+      image_size, image_size, 3] in 0..255 each.
     """
-    clean = _crop_and_flip(images, uniforms, config)
-    seen = _change_colors(clean, uniforms, config)
+    draws = Draws.of(uniforms)
+    clean = _crop_and_flip(images, draws, config)
+    seen = _change_colors(clean, draws, config)
     if config.hidden_share:
-        seen = _hide_squares(seen, uniforms[:, 9 : 9 + GRID**2], config.hidden_share)
+        seen = _hide_squares(seen, draws.squares, config.hidden_share)
     return seen, clean if config.reconstruct == "clean" else seen
 
 
-def _crop_and_flip(images, uniforms, config: AugmentConfig):
-    draws = tf.unstack(uniforms, axis=1)
-    mirrored = (draws[4] >= 0.5) & config.flip
+def _crop_and_flip(images, draws: Draws, config: AugmentConfig):
+    mirrored = (draws.flip >= 0.5) & config.flip
     if config.crop_min_area < 1:
-        return _random_resized_crop(images, draws[:4], mirrored, config)
+        return _random_resized_crop(images, draws, mirrored, config)
     images = fit_size(images, config.image_size)
     if config.flip:
         images = tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     return images
 
 
-def _change_colors(images, uniforms, config: AugmentConfig):
-    draws = tf.unstack(uniforms, axis=1)
+def _change_colors(images, draws: Draws, config: AugmentConfig):
     if config.color_jitter:
         brightness, contrast, saturation = (
-            1 + config.color_jitter * (2 * u[:, None, None, None] - 1) for u in draws[5:8]
+            1 + config.color_jitter * (2 * u[:, None, None, None] - 1)
+            for u in (draws.brightness, draws.contrast, draws.saturation)
         )
         images = images * brightness
         images = _blend(images, tf.reduce_mean(_gray(images), [1, 2], keepdims=True), contrast)
         images = _blend(images, _gray(images), saturation)
         images = tf.clip_by_value(images, 0.0, 255.0)
     if config.grayscale:
-        grey = draws[8][:, None, None, None] < config.grayscale
+        grey = draws.grayscale[:, None, None, None] < config.grayscale
         images = tf.where(grey, _gray(images) + tf.zeros_like(images), images)
     return images
 
 
 def _hide_squares(images, draws, share: float):
-    """Squares whose number of `draws` [N, GRID²] is below `share` take the image's mean colour."""
+    """Squares whose draw [N, GRID²] is below `share` take the image's mean color."""
     repeats = images.shape[1] // GRID
     hidden = tf.reshape(draws < share, [-1, GRID, GRID, 1])
     hidden = tf.repeat(tf.repeat(hidden, repeats, axis=1), repeats, axis=2)
     return tf.where(hidden, tf.reduce_mean(images, [1, 2], keepdims=True), images)
 
 
-def _random_resized_crop(images, draws, mirrored, config: AugmentConfig):
-    """Inception's crop: a share of the area in [crop_min_area, 1], aspect 3:4 to 4:3.
+def _random_resized_crop(images, draws: Draws, mirrored, config: AugmentConfig):
+    """Inception's crop: an area in [crop_min_area, 1] of the image, aspect 3:4 to 4:3.
 
-    mirrored: bool [N]; where it holds, the box is read from right to left.
+    mirrored: bool [N]; where true, the box is read from right to left.
     """
-    area = config.crop_min_area + draws[0] * (1 - config.crop_min_area)
-    aspect = tf.exp((2 * draws[1] - 1) * tf.math.log(4 / 3))
+    area = config.crop_min_area + draws.crop_area * (1 - config.crop_min_area)
+    aspect = tf.exp((2 * draws.crop_aspect - 1) * tf.math.log(4 / 3))
     height = tf.minimum(tf.sqrt(area / aspect), 1.0)
     width = tf.minimum(tf.sqrt(area * aspect), 1.0)
-    top, left = draws[2] * (1 - height), draws[3] * (1 - width)
+    top, left = draws.crop_top * (1 - height), draws.crop_left * (1 - width)
     # A box that ends beyond 1, if only by a rounding error, would get a black border.
     bottom, right = tf.minimum(top + height, 1 - 1e-5), tf.minimum(left + width, 1 - 1e-5)
     first, last = tf.where(mirrored, right, left), tf.where(mirrored, left, right)
@@ -198,7 +222,7 @@ class Feed:
         pixels = getattr(store, "pixels", None)
         self._pixels = None if pixels is None else _same_memory(pixels)
         self._replicas = range(strategy.num_replicas_in_sync)
-        if strategy.num_replicas_in_sync == 1:  # dealing out to one costs more than reading
+        if strategy.num_replicas_in_sync == 1:  # distributing to one costs more than reading
             self._dataset = self._dataset_of_host(tf.distribute.InputContext())
         else:
             self._dataset = strategy.distribute_datasets_from_function(self._dataset_of_host)
@@ -231,16 +255,16 @@ class Feed:
     def _batch(self, indices: np.ndarray) -> np.ndarray:
         try:
             return self._store.batch(indices)
-        except UserError as error:  # tf.data would bury its one line under its own
+        except UserError as error:  # tf.data would hide its message in a longer one
             self._error = error
             raise
 
     def batches(
         self, plan: np.ndarray, labels: np.ndarray, seed: list[int], start: int = 0
     ) -> Iterator[Any]:
-        """Rows `start` … of a plan [steps, batch], with `labels` [number of images in the store].
+        """Rows from `start` of a plan [steps, batch], with `labels` [images in the store].
 
-        `seed` decides the augmentation, together with the row's number.
+        The augmentation depends on `seed` and the row's number.
 
         Raises:
           UserError: an image cannot be read any more.
@@ -264,7 +288,7 @@ class Feed:
 
 
 def _same_memory(pixels: np.ndarray) -> tf.Tensor:
-    """An array as a tensor; no copy of what may be most of the memory, if it begins as aligned."""
+    """An array as a tensor, without a copy if its memory is aligned."""
     if pixels.ctypes.data % ALIGNMENT:
         return tf.constant(pixels)
     return tf.experimental.dlpack.from_dlpack(pixels.__dlpack__())

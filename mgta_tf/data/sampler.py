@@ -1,11 +1,11 @@
 """P×K batches (§3.3.1) as plans: arrays of image indices, row by row what a net will see.
 
-A plan is a pure function of its arguments, so row `s` of a turn is determined by (seed, round, net,
-labels, s); a resumed run makes the plan again and goes on at its row.
+A plan is a pure function of its arguments: row `s` of a turn depends on (seed, round, net, labels,
+s) alone. A resumed run makes the plan again and continues at its row.
 
-Everything is drawn from decks. A deck of n cards is shuffled, dealt to its end, shuffled again: at
-any moment no card has been dealt more than once oftener than another. Images are cards of their
-cluster's deck, clusters are cards of the deck from which a batch draws its P clusters.
+All draws are balanced. Items are drawn in a random order until each has been drawn once, then in a
+new random order, and so on; the counts of two items never differ by more than one. A batch draws
+its P clusters this way, and K images of each of them.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ NO_CLUSTER = -1
 class BatchConfig:
     """Batches (§3.3.1)."""
 
-    clusters_per_batch: int = flag(32, "P: clusters in a batch.", minimum=2)
-    images_per_cluster: int = flag(2, "K: images of each cluster in a batch.", minimum=2)
+    clusters_per_batch: int = flag(32, "P: clusters per batch.", minimum=2)
+    images_per_cluster: int = flag(2, "K: images of each cluster per batch.", minimum=2)
     views_per_image: int = flag(
         2,
-        "Times that an image appears in its batch, each augmented by itself; K counts them all. "
-        "Above 1 an image is a positive of itself; the paper has 1.",
+        "Augmented views of each image in a batch; K counts all of them. Above 1, the views of an "
+        "image are positives of each other. The paper uses 1.",
         minimum=1,
     )
     global_batch: int = flag(
         0,
-        "Images in a step over all devices. Given, it sets P: this many / K; else it is P·K.",
+        "Images per step over all devices; sets P to this number / K. 0: the batch is P·K.",
         minimum=0,
     )
 
@@ -65,12 +65,12 @@ class BatchConfig:
 
 
 def steps_of(num_images: int, epochs: int, batch_size: int) -> int:
-    """Steps of `epochs` passes over `num_images`, the last batch filled up by the next pass."""
+    """Steps of `epochs` passes over `num_images`; a batch may span two passes."""
     return max(1, num_images * epochs // batch_size)
 
 
 def shuffled_plan(images: np.ndarray, batch_size: int, epochs: int, seed: list[int]) -> np.ndarray:
-    """Batches without clusters: every image once before any twice, [steps, batch_size] int32.
+    """Batches without clusters, in balanced draws: [steps, batch_size] int32.
 
     Raises:
       UserError: the batch is larger than the data.
@@ -78,10 +78,10 @@ def shuffled_plan(images: np.ndarray, batch_size: int, epochs: int, seed: list[i
     if len(images) < batch_size:
         raise UserError(
             f"a batch of {batch_size} images (--clusters_per_batch × --images_per_cluster) is "
-            f"larger than the data ({len(images)} images)"
+            f"larger than the data ({len(images)} images); lower --clusters_per_batch"
         )
-    rng = np.random.default_rng(seed)
-    return images[deal(len(images), batch_size, steps_of(len(images), epochs, batch_size), rng)]
+    rng, steps = np.random.default_rng(seed), steps_of(len(images), epochs, batch_size)
+    return images[balanced_draws(len(images), batch_size, steps, rng)]
 
 
 def views_plan(images: np.ndarray, config: BatchConfig, epochs: int, seed: list[int]) -> np.ndarray:
@@ -94,7 +94,7 @@ def views_plan(images: np.ndarray, config: BatchConfig, epochs: int, seed: list[
     if len(images) < P:
         raise UserError(f"--clusters_per_batch={P}: larger than the data ({len(images)} images)")
     steps = steps_of(len(images), epochs, P * K)
-    chosen = deal(len(images), P, steps, np.random.default_rng(seed))
+    chosen = balanced_draws(len(images), P, steps, np.random.default_rng(seed))
     return np.repeat(images[chosen], K, axis=1)
 
 
@@ -103,53 +103,57 @@ def pk_plan(
 ) -> np.ndarray:
     """Batches of P clusters × K images, cluster by cluster, [steps, P*K] int32.
 
-    Images in no cluster, or alone in theirs (unless they have a second view), can have no positive.
-    They get batches of their own,
-    in which only the reconstruction teaches, in proportion to their number.
+    Singletons are images without a cluster, or alone in theirs with a single view: they have no
+    positive. They are drawn in batches of their own, in proportion to their number, and are trained
+    by the reconstruction loss alone.
 
     Args:
       images: [n] indices of the images.
-      labels: [n] their clusters; -1 is none.
-      config: P, K and the views of an image.
-      epochs: passes; `epochs` × n images are drawn, up to a batch.
-      seed: words of the seed.
+      labels: [n] their clusters; -1: no cluster.
+      config: P, K and the number of views.
+      epochs: passes; `epochs` × n images are drawn, rounded down to whole batches.
+      seed: seed of the random generator.
 
     Raises:
-      UserError: fewer than P clusters have two images or more, or the batch exceeds the data.
+      UserError: fewer than P clusters are large enough, or the batch exceeds the data.
     """
     P, K, views = config.clusters_per_batch, config.images_per_cluster, config.views_per_image
-    members, loners = _members(images, labels, config.smallest_cluster)
+    members, singletons = _members(images, labels, config.smallest_cluster)
     if len(members) < P:
         raise UserError(
             f"only {len(members)} clusters have {config.smallest_cluster} images or more, fewer "
             f"than --clusters_per_batch={P}; lower it, or choose another --num_clusters"
         )
     if len(images) < P * K:
-        raise UserError(f"a batch of P×K = {P * K} images is larger than the {len(images)} images")
+        raise UserError(
+            f"a batch of P×K = {P * K} images is larger than the {len(images)} images to train on; "
+            "lower --clusters_per_batch"
+        )
     rng = np.random.default_rng(seed)
     steps = steps_of(len(images), epochs, P * K)
-    lone_steps = min(steps - 1, round(epochs * len(loners) / (P * K)))
+    singleton_steps = min(steps - 1, round(epochs * len(singletons) / (P * K)))
 
-    clusters = deal(len(members), P, steps - lone_steps, rng)  # [steps, P]
+    clusters = balanced_draws(len(members), P, steps - singleton_steps, rng)  # [steps, P]
 
-    batches = np.empty((steps - lone_steps, P, K), np.int32)
+    batches = np.empty((steps - singleton_steps, P, K), np.int32)
     order = np.argsort(clusters, axis=None, kind="stable")
     ends = np.cumsum(np.bincount(clusters.ravel(), minlength=len(members)))
     for cluster, slots in enumerate(np.split(order, ends[:-1])):
-        hands = deal(len(members[cluster]), K // views, len(slots), rng)
-        batches.reshape(-1, K)[slots] = members[cluster][np.repeat(hands, views, axis=1)]
+        groups = balanced_draws(len(members[cluster]), K // views, len(slots), rng)
+        batches.reshape(-1, K)[slots] = members[cluster][np.repeat(groups, views, axis=1)]
 
     plan = np.empty((steps, P * K), np.int32)
-    is_lone = np.zeros(steps, bool)
-    if lone_steps:
-        is_lone[rng.choice(steps, lone_steps, replace=False)] = True
-        plan[is_lone] = loners[deal(len(loners), P * K, lone_steps, rng)]
-    plan[~is_lone] = batches.reshape(-1, P * K)
+    of_singletons = np.zeros(steps, bool)
+    if singleton_steps:
+        of_singletons[rng.choice(steps, singleton_steps, replace=False)] = True
+        drawn = balanced_draws(len(singletons), P * K, singleton_steps, rng)
+        plan[of_singletons] = singletons[drawn]
+    plan[~of_singletons] = batches.reshape(-1, P * K)
     return plan
 
 
 def labels_for_triplets(labels: np.ndarray, smallest: int = 2) -> np.ndarray:
-    """The labels, clusters of fewer than `smallest` images turned into "no cluster", int32."""
+    """The labels, int32, with clusters of fewer than `smallest` images set to NO_CLUSTER."""
     sizes = np.bincount(labels[labels >= 0], minlength=1)
     enough = (labels >= 0) & (sizes[labels] >= smallest)
     return np.where(enough, labels, NO_CLUSTER).astype(np.int32)
@@ -158,31 +162,31 @@ def labels_for_triplets(labels: np.ndarray, smallest: int = 2) -> np.ndarray:
 def _members(
     images: np.ndarray, labels: np.ndarray, smallest: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """The images of every cluster of `smallest` or more, and those of no such cluster."""
+    """The images of every cluster of `smallest` or more, and the singletons."""
     labels = labels_for_triplets(labels, smallest)
     order = np.argsort(labels, kind="stable")
-    loners = int(np.sum(labels == NO_CLUSTER))
-    clustered = order[loners:]
+    singletons = int(np.sum(labels == NO_CLUSTER))
+    clustered = order[singletons:]
     starts = np.flatnonzero(np.diff(labels[clustered])) + 1
     members = [images[part] for part in np.split(clustered, starts)] if len(clustered) else []
-    return members, images[order[:loners]]
+    return members, images[order[:singletons]]
 
 
-def deal(cards: int, hand: int, hands: int, rng: np.random.Generator) -> np.ndarray:
-    """`hands` hands dealt from one deck, [hands, hand] integers below `cards`.
+def balanced_draws(items: int, size: int, groups: int, rng: np.random.Generator) -> np.ndarray:
+    """`groups` groups of `size` items each, [groups, size] integers below `items`.
 
-    A hand has as many distinct cards as it can, min(cards, hand), also where the deck ends within
-    it: then what the hand does not hold yet lies on top of the new deck. At any moment the counts
-    of two cards differ by one at most.
+    The counts of two items never differ by more than one. A group holds min(items, size) distinct
+    items, even where one random order ends within it: the items that it lacks come first in the
+    next order.
     """
-    total = hands * hand
-    dealt = np.empty(total, np.int64)
-    for start in range(0, total, cards):
-        deck = rng.permutation(cards)
-        held = start % hand
+    total = groups * size
+    drawn = np.empty(total, np.int64)
+    for start in range(0, total, items):
+        order = rng.permutation(items)
+        held = start % size
         if held:
-            in_hand = np.isin(deck, dealt[start - held : start])
-            first = np.flatnonzero(~in_hand)[: hand - held]
-            deck = np.concatenate([deck[first], np.delete(deck, first)])
-        dealt[start : start + cards] = deck[: total - start]
-    return dealt.reshape(hands, hand)
+            in_group = np.isin(order, drawn[start - held : start])
+            first = np.flatnonzero(~in_group)[: size - held]
+            order = np.concatenate([order[first], np.delete(order, first)])
+        drawn[start : start + items] = order[: total - start]
+    return drawn.reshape(groups, size)

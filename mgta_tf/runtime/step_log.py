@@ -48,9 +48,9 @@ class StepLog:
             self._skipped = state["skipped"]
         self._began = time.monotonic() - self._seconds
 
-    def add(self, monitors: dict[str, Any]) -> None:
-        """Takes the monitors of the next step: scalar tensors, which are not waited for."""
-        self._waiting.append(monitors)
+    def add(self, metrics: dict[str, Any]) -> None:
+        """Takes the metrics of the next step: scalar tensors, which are not waited for."""
+        self._waiting.append(metrics)
 
     def full(self) -> bool:
         """Whether the window has all of its steps."""
@@ -94,8 +94,8 @@ class StepLog:
         Raises:
           UserError: too many in a row.
         """
-        for number, monitors in enumerate(self._waiting, step - len(self._waiting)):
-            values = {name: float(value) for name, value in monitors.items()}
+        for number, metrics in enumerate(self._waiting, step - len(self._waiting)):
+            values = {name: float(value) for name, value in metrics.items()}
             self._window.append(values)
             if not values["skipped"]:
                 self._in_a_row = 0

@@ -19,7 +19,7 @@ from mgta_tf.training.optimization import OptimizerConfig, build_optimizer, desc
 
 keras = tf.keras
 
-Monitors = dict[str, Any]
+Metrics = dict[str, Any]
 
 
 class Learner:
@@ -67,7 +67,7 @@ class Learner:
         lambda1: float,
         rate: Callable[[int], float],
         start: int = 0,
-    ) -> Iterator[tuple[int, Monitors]]:
+    ) -> Iterator[tuple[int, Metrics]]:
         """TMP, §3.3: trains on the batches, one step for each item taken from the result.
 
         Args:
@@ -77,7 +77,7 @@ class Learner:
           start: The number of the first step.
 
         Yields:
-          (step, monitors): monitors are scalar tensors, not yet waited for.
+          (step, metrics): metrics are scalar tensors, not yet waited for.
         """
         weight = tf.constant(lambda1, tf.float32)
         for step, batch in enumerate(batches, start):
@@ -95,7 +95,8 @@ class Learner:
             pipeline.normalize(x, self._augment.normalization)
             for x in pipeline.augment(images, uniforms, self._augment)
         )
-        return self._loss_of_seen(seen, targets, labels, lambda1, uniforms[:, -1])
+        draws = pipeline.Draws.of(uniforms).triplet
+        return self._loss_of_seen(seen, targets, labels, lambda1, draws)
 
     def _losses(self, seen, targets, labels, lambda1, draws):
         """The forward pass, and L_all of eq. 8: what XLA can compile, with its gradient."""

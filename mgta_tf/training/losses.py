@@ -1,4 +1,4 @@
-"""The losses of §3.3: pure functions that return `(loss, monitors)`."""
+"""The losses of §3.3: pure functions that return `(loss, metrics)`."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def batch_hard_triplet_loss(
       draws: float32 [N] in [0, 1), from which the random choices are made.
 
     Returns:
-      (loss [], monitors): the loss is 0 when no anchor counts. Monitors, each a scalar:
+      (loss [], metrics): the loss is 0 when no anchor counts. Metrics, each a scalar:
       `triplet_active` (fraction of anchors with a loss above 0), `hardest_positive` and
       `hardest_negative` (mean distances of the chosen pairs), `pair_distance` (mean over all pairs
       of the batch), `embedding_norm` (mean, before normalisation).
@@ -138,29 +138,29 @@ def batch_hard_triplet_loss(
         loss *= tf.reduce_sum(tf.cast(counts, tf.float32))
 
     pairs = tf.cast(tf.size(squared) - tf.size(labels), tf.float32)
-    monitors = {
+    metrics = {
         "triplet_active": _mean_where(tf.cast(losses > 0, tf.float32), counts),
         "hardest_positive": _mean_where(d_ap, counts),
         "hardest_negative": _mean_where(d_an, counts),
         "pair_distance": tf.reduce_sum(tf.cast(tf.sqrt(squared), tf.float32)) / pairs,
         "embedding_norm": norm,
     }
-    return loss, {name: tf.stop_gradient(value) for name, value in monitors.items()}
+    return loss, {name: tf.stop_gradient(value) for name, value in metrics.items()}
 
 
 def _mined(embeddings, labels, squared, positive: str, negative: str, draws):
     """Which anchors count, and every anchor's distances to its positive and its negative: [N]."""
     is_positive, is_negative = _pairs(labels)
 
-    def distance_to(candidates, hardest: str, choice: str):
-        chosen = _choose(candidates, squared, hardest, choice, draws)
+    def distance_to(candidates, which: str):
+        chosen = _choose(candidates, squared, which, draws)
         return _distance(embeddings, tf.gather(embeddings, chosen))
 
-    positive_distance = distance_to(is_positive, "farthest", positive)
+    positive_distance = distance_to(is_positive, {"hardest": "farthest"}.get(positive, positive))
     if negative == "soft":
         negative_distance = _soft_minimum(squared, is_negative)
     else:
-        negative_distance = distance_to(is_negative, "nearest", negative)
+        negative_distance = distance_to(is_negative, {"hardest": "nearest"}.get(negative, negative))
     counts = tf.reduce_any(is_positive, axis=1) & tf.reduce_any(is_negative, axis=1)
     return counts, positive_distance, negative_distance
 
@@ -187,16 +187,16 @@ def _pairs(labels):
     return pair & same & ~tf.eye(tf.size(labels), dtype=tf.bool), pair & ~same
 
 
-def _choose(candidates, squared, hardest: str, which: str, draws):
-    """For every row the column of one candidate, [N, N] → [N]; `hardest` is what that word means.
+def _choose(candidates, squared, which: str, draws):
+    """The column of one candidate per row, [N, N] → [N].
 
-    A random choice ranks the candidates by the fraction of a sum of large multiples of the two
-    images' numbers: no state, so a step that is repeated chooses the same.
+    which: 'nearest', 'farthest' or 'random'. The random choice ranks the candidates by a hash of
+    the two images' draws. It has no state, so a repeated step chooses the same.
     """
     if which == "random":
         squared = tf.cast(draws[:, None] * 7919.0 + draws[None, :] * 6101.0, squared.dtype) % 1.0
     infinity = tf.constant(float("inf"), squared.dtype)
-    if which == "nearest" or (which == "hardest" and hardest == "nearest"):
+    if which == "nearest":
         return tf.argmin(tf.where(candidates, squared, infinity), axis=1)
     return tf.argmax(tf.where(candidates, squared, -infinity), axis=1)
 
@@ -236,11 +236,11 @@ def _mean_where(values, mask):
 
 
 def triplet_loss(embeddings, labels, config: LossConfig, draws=None):
-    """L_htri of eq. 6 as the flags say; the monitors are this package's in either case.
+    """L_htri of eq. 6 as the flags say; the metrics are this package's in either case.
 
     draws: [N] in [0, 1), for random triplets.
     """
-    loss, monitors = batch_hard_triplet_loss(
+    loss, metrics = batch_hard_triplet_loss(
         embeddings,
         labels,
         margin=config.margin,
@@ -260,7 +260,7 @@ def triplet_loss(embeddings, labels, config: LossConfig, draws=None):
         loss = triplet_hard_loss(labels, embeddings, config.margin, config.soft_margin)
         if config.triplet_reduction == "sum":
             loss *= tf.cast(tf.size(labels), tf.float32)
-    return loss, monitors
+    return loss, metrics
 
 
 def total_loss(targets, outputs, labels, lambda1, config: LossConfig, draws=None):
@@ -269,29 +269,29 @@ def total_loss(targets, outputs, labels, lambda1, config: LossConfig, draws=None
     Args:
       targets: [N, H, W, 3], normalised images: what the reconstructions should be.
       outputs: what `build_autoencoder`'s model returned for the images that it saw; without a
-        'reconstruction' L_re is 0 and has no monitors.
+        'reconstruction' L_re is 0 and has no metrics.
       labels: [N] clusters, -1 for images without one; all -1 leaves the reconstruction alone.
       lambda1: λ₁, a scalar.
       config: The losses' settings.
       draws: [N] in [0, 1), for random triplets.
 
     Returns:
-      (L_all [], monitors of both losses with `reconstruction_loss` and `triplet_loss`).
+      (L_all [], metrics of both losses with `reconstruction_loss` and `triplet_loss`).
     """
-    reconstruction, reconstruction_monitors = tf.zeros([]), {}
+    reconstruction, reconstruction_metrics = tf.zeros([]), {}
     if "reconstruction" in outputs:
-        reconstruction, reconstruction_monitors = reconstruction_loss(
+        reconstruction, reconstruction_metrics = reconstruction_loss(
             targets, outputs["reconstruction"], config.reconstruction_reduction
         )
-        reconstruction_monitors["reconstruction_loss"] = reconstruction
+        reconstruction_metrics["reconstruction_loss"] = reconstruction
     embeddings = outputs["embedding"]
     if config.triplet_scope == "global":
         embeddings, labels, draws = map(_of_all_devices, (embeddings, labels, draws))
-    triplet, triplet_monitors = triplet_loss(embeddings, labels, config, draws)
+    triplet, triplet_metrics = triplet_loss(embeddings, labels, config, draws)
     weight = tf.where(lambda1 > 0, config.reconstruction_weight, 1.0)  # stage 1 has λ₁ = 0
     loss = weight * reconstruction + lambda1 * triplet
     losses = {"loss": loss, "triplet_loss": triplet}
-    return loss, {**losses, **reconstruction_monitors, **triplet_monitors}
+    return loss, {**losses, **reconstruction_metrics, **triplet_metrics}
 
 
 def _of_all_devices(values):
@@ -302,15 +302,15 @@ def _of_all_devices(values):
     return replica.all_gather(tf.identity(values), axis=0)  # on a device, which inputs are not
 
 
-def looks_collapsed(monitors: dict[str, float], config: LossConfig) -> bool:
+def looks_collapsed(metrics: dict[str, float], config: LossConfig) -> bool:
     """Whether the embedding has collapsed: the loss sits on its margin and all distances vanish.
 
     With every embedding in one place d_ap = d_an, so eq. 6 stands at α (ln 2 with a soft margin)
-    and no gradient leads away. `monitors` are means over some steps, as `total_loss` names them.
+    and no gradient leads away. `metrics` are means over some steps, as `total_loss` names them.
     """
-    scale = 1.0 if config.normalize_embedding else max(monitors["embedding_norm"], 1e-12)
+    scale = 1.0 if config.normalize_embedding else max(metrics["embedding_norm"], 1e-12)
     resting = 0.6931 if config.soft_margin else config.margin
-    at_rest = abs(monitors["hardest_positive"] - monitors["hardest_negative"]) < 0.1 * resting
+    at_rest = abs(metrics["hardest_positive"] - metrics["hardest_negative"]) < 0.1 * resting
     return bool(
-        monitors["triplet_active"] > 0.95 and at_rest and monitors["pair_distance"] < 0.05 * scale
+        metrics["triplet_active"] > 0.95 and at_rest and metrics["pair_distance"] < 0.05 * scale
     )

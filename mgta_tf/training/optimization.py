@@ -126,28 +126,28 @@ def descend(
       model: Its trainable variables descend.
       optimizer: Of the model, with its learning rate set; for float16 in a `LossScaleOptimizer`.
       clip_norm: Gradients are scaled to this global norm at most; 0 turns it off.
-      loss_of: Called on every replica with `args`: the loss of its own images, and monitors. The
+      loss_of: Called on every replica with `args`: the loss of its own images, and metrics. The
         gradient is that of the mean over the replicas.
       args: Values for each replica.
 
     Returns:
-      Means of the monitors over the replicas; 'gradient_norm', before clipping; 'skipped', 1 where
+      Means of the metrics over the replicas; 'gradient_norm', before clipping; 'skipped', 1 where
       the step was left out; and for float16 'loss_scale', which the step was taken with.
     """
-    gradients, statistics, finite, monitors = strategy.run(
+    gradients, statistics, finite, metrics = strategy.run(
         lambda *args: _gradients(model, optimizer, clip_norm, loss_of, args), args=args
     )
     _apply_or_skip(strategy, model, optimizer, gradients, statistics, finite)
     mean = tf.distribute.ReduceOp.MEAN
-    return {n: strategy.reduce(mean, value, axis=None) for n, value in monitors.items()}
+    return {n: strategy.reduce(mean, value, axis=None) for n, value in metrics.items()}
 
 
 def _gradients(model, optimizer, clip_norm: float, loss_of, args: tuple):
-    """On a replica: gradients summed over all, statistics of before, is all finite?, monitors."""
+    """On a replica: gradients summed over all, statistics of before, is all finite?, metrics."""
     scaled = _is_scaled(optimizer)
     statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
     with tf.GradientTape() as tape:
-        loss, monitors = loss_of(*args)
+        loss, metrics = loss_of(*args)
     replica = tf.distribute.get_replica_context()
     share = tf.ones_like(loss) / replica.num_replicas_in_sync
     weight = optimizer.get_scaled_loss(share) if scaled else share
@@ -156,13 +156,13 @@ def _gradients(model, optimizer, clip_norm: float, loss_of, args: tuple):
     *gradients, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, shares)
     if scaled:
         gradients = optimizer.get_unscaled_gradients(gradients)
-        monitors = {**monitors, "loss_scale": optimizer.loss_scale}
+        metrics = {**metrics, "loss_scale": optimizer.loss_scale}
     norm = tf.linalg.global_norm(gradients)
     finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
     if clip_norm:
         gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, norm)
-    monitors = {**monitors, "gradient_norm": norm, "skipped": 1 - tf.cast(finite, tf.float32)}
-    return gradients, statistics, finite, monitors
+    metrics = {**metrics, "gradient_norm": norm, "skipped": 1 - tf.cast(finite, tf.float32)}
+    return gradients, statistics, finite, metrics
 
 
 def _apply_or_skip(strategy, model, optimizer, gradients, statistics, finite) -> None:

@@ -31,14 +31,19 @@ def seen(images, draws, config):
     return pipeline.augment(images, draws, config)[0]
 
 
+# The columns of `uniforms` that the tests set, by what they decide.
+COLUMN = dict(crop_area=0, crop_aspect=1, crop_left=3, flip=4, brightness=5, saturation=7)
+SQUARES = 9  # the first of 4×4
+
+
 def uniforms(n, **draws):
     values = np.full((n, UNIFORMS), 0.5, np.float32)
-    for index, value in draws.items():
-        values[:, int(index[1:])] = value
+    for name, value in draws.items():
+        values[:, COLUMN[name]] = value
     return tf.constant(values)
 
 
-def test_nothing_is_done_when_all_is_off():
+def test_no_augmentation_leaves_images_unchanged():
     images = Store(4).batch(np.arange(4))
     out = seen(images, uniforms(4), AugmentConfig(**OFF))
     np.testing.assert_array_equal(out, images)
@@ -47,7 +52,7 @@ def test_nothing_is_done_when_all_is_off():
 def test_half_of_the_images_are_mirrored():
     images = Store(2).batch(np.array([0, 1]))
     draws = np.full((2, UNIFORMS), 0.5, np.float32)
-    draws[:, 4] = [0.49, 0.51]
+    draws[:, COLUMN["flip"]] = [0.49, 0.51]
     out = seen(images, tf.constant(draws), AugmentConfig(**{**OFF, "flip": True}))
     np.testing.assert_array_equal(out[0], images[0])
     np.testing.assert_array_equal(out[1], images[1][:, ::-1])
@@ -58,29 +63,31 @@ def test_crops_keep_to_the_image_and_their_area(u):
     """On a ramp of columns the crop's values say where it was cut."""
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, None, :, None], (1, 64, 64, 3))
     config = AugmentConfig(**{**OFF, "crop_min_area": 0.25})
-    out = seen(ramp, uniforms(1, u0=u, u1=0.5, u3=1.0), config).numpy()[0, 0, :, 0]
+    out = seen(ramp, uniforms(1, crop_area=u, crop_aspect=0.5, crop_left=1.0), config).numpy()[
+        0, 0, :, 0
+    ]
     width = np.sqrt(0.25 + 0.75 * u)
-    assert out[-1] == pytest.approx(63, abs=2e-3)  # u3 = 1: as far right as it goes
+    assert out[-1] == pytest.approx(63, abs=2e-3)  # as far right as it goes
     assert out[-1] - out[0] == pytest.approx(63 * width, rel=1e-3)
 
 
 def test_a_mirrored_crop_is_the_mirror_of_the_crop():
     image = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3)).astype(np.uint8)
     draws = np.full((2, UNIFORMS), 0.3, np.float32)
-    draws[:, 4] = [0.49, 0.51]
+    draws[:, COLUMN["flip"]] = [0.49, 0.51]
     config = AugmentConfig(**{**OFF, "flip": True, "crop_min_area": 0.4})
     plain, mirrored = seen(image.repeat(2, axis=0), tf.constant(draws), config).numpy()
     np.testing.assert_allclose(mirrored, plain[:, ::-1], atol=0.01)
 
 
-def test_colours_by_hand():
+def test_color_jitter_by_hand():
     image = np.zeros((1, 32, 32, 3), np.uint8)
     image[:] = (100, 50, 200)
     config = AugmentConfig(**{**OFF, "color_jitter": 0.5})
-    brighter = seen(image, uniforms(1, u5=0.9), config)  # 1 + 0.5 · 0.8
+    brighter = seen(image, uniforms(1, brightness=0.9), config)  # 1 + 0.5 · 0.8
     np.testing.assert_allclose(brighter[0, 0, 0], [140, 70, 255], rtol=1e-4)
     grey = 0.299 * 100 + 0.587 * 50 + 0.114 * 200
-    paler = seen(image, uniforms(1, u7=0.0), config)  # saturation · 0.5
+    paler = seen(image, uniforms(1, saturation=0.0), config)  # saturation · 0.5
     np.testing.assert_allclose(paler[0, 0, 0], (np.array([100, 50, 200]) + grey) / 2, rtol=1e-4)
     config = AugmentConfig(**OFF, grayscale=0.6)
     np.testing.assert_allclose(seen(image, uniforms(1), config)[0, 0, 0], [grey] * 3)
@@ -89,7 +96,7 @@ def test_colours_by_hand():
 def test_hidden_squares_take_the_mean_colour():
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
     draws = uniforms(2).numpy()
-    draws[1, 9 + 4 * 1 + 2] = 0.1  # row 1, column 2 of the 4×4 squares
+    draws[1, SQUARES + 4 * 1 + 2] = 0.1  # row 1, column 2 of the 4×4 squares
     config = AugmentConfig(**OFF, hidden_share=0.3)
     out = seen(images, tf.constant(draws), config).numpy()
     expected = images.astype(np.float32)
@@ -143,7 +150,7 @@ def test_feed_follows_the_plan_and_a_new_one():
         np.testing.assert_array_equal([batch[1] for batch in got], labels[rows])
 
 
-def test_feed_goes_on_in_the_middle_with_the_same_random_numbers():
+def test_feed_resumes_in_the_middle_with_the_same_random_numbers():
     feed = Feed(Store(50), 4, tf.distribute.get_strategy())
     plan = np.arange(40, dtype=np.int32).reshape(10, 4)
     labels = np.zeros(50, np.int32)

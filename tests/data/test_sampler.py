@@ -1,4 +1,4 @@
-"""The laws of the P×K sampler, over thousands of draws."""
+"""The rules of the P×K sampler, over thousands of draws."""
 
 import numpy as np
 import pytest
@@ -20,26 +20,26 @@ def clusters_of(sizes, seed=0):
     return images, np.repeat(np.arange(len(sizes)), sizes)
 
 
-def deal_by_hand(rng, cards, hand, hands):
-    """The definition of a deck, card by card: used to check that counts stay level."""
-    counts = np.zeros(cards, int)
-    for row in sampler.deal(cards, hand, hands, rng):
-        for card in row:
-            counts[card] += 1
+def count_item_by_item(rng, items, size, groups):
+    """Counts the draws one by one and checks after each that the counts are balanced."""
+    counts = np.zeros(items, int)
+    for row in sampler.balanced_draws(items, size, groups, rng):
+        for item in row:
+            counts[item] += 1
             assert counts.max() - counts.min() <= 1
-        assert len(set(row)) == min(cards, hand)
+        assert len(set(row)) == min(items, size)
     return counts
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 40), st.integers(0, 2**32 - 1))
-def test_a_deck_is_dealt_evenly_and_hands_are_distinct(cards, hand, hands, seed):
-    counts = deal_by_hand(np.random.default_rng(seed), cards, hand, hands)
-    assert counts.sum() == hand * hands
+def test_draws_are_balanced_and_groups_distinct(items, size, groups, seed):
+    counts = count_item_by_item(np.random.default_rng(seed), items, size, groups)
+    assert counts.sum() == size * groups
 
 
-def test_every_order_of_a_deck_is_as_likely_as_another():
-    orders = sampler.deal(3, 3, 12000, np.random.default_rng(0))
+def test_all_orders_are_equally_likely():
+    orders = sampler.balanced_draws(3, 3, 12000, np.random.default_rng(0))
     _, counts = np.unique(orders, axis=0, return_counts=True)
     assert len(counts) == 6
     assert np.abs(counts - 2000).max() < 5 * np.sqrt(2000)
@@ -93,15 +93,15 @@ def test_clusters_are_drawn_alike_whatever_their_size():
     assert draws.max() - draws.min() <= 1
 
 
-def test_loners_are_reconstructed_but_are_no_anchors():
+def test_singletons_are_reconstructed_but_are_no_anchors():
     images, labels = clusters_of([1] * 40 + [20] * 6)
     labels[-20:] = -1  # and one cluster is noise
     plan = sampler.pk_plan(images, labels, CONFIG, epochs=20, seed=[1])
-    lone = set(images[:40]) | set(images[-20:])
-    rows = [sum(i in lone for i in row) for row in plan]
+    singletons = set(images[:40]) | set(images[-20:])
+    rows = [sum(i in singletons for i in row) for row in plan]
     assert set(rows) == {0, P * K}
     assert sum(rows) == pytest.approx(20 * 60, abs=P * K)
-    drawn = np.bincount(plan.ravel(), minlength=images.max() + 1)[sorted(lone)]
+    drawn = np.bincount(plan.ravel(), minlength=images.max() + 1)[sorted(singletons)]
     assert drawn.max() - drawn.min() <= 1
 
 

@@ -9,7 +9,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime.step_log import StepLog
 
 
-def monitors(loss, skipped=0.0):
+def metrics(loss, skipped=0.0):
     return {"loss": loss, "gradient_norm": loss, "skipped": skipped}
 
 
@@ -17,7 +17,7 @@ def walk(log, losses, first=0):
     """Feeds a log; returns the points."""
     points = []
     for step, loss in enumerate(losses, first):
-        log.add(monitors(loss, float(not np.isfinite(loss))))
+        log.add(metrics(loss, float(not np.isfinite(loss))))
         if log.full() or step == 9:
             points.append(log.point(step + 1))
     return points

@@ -48,8 +48,8 @@ def train(strategy, steps=3, lambda1=0.5, batch=8, rate=1e-2, **options):
     labels = np.repeat(np.arange(40, dtype=np.int32), 2)
     batches = Feed(Store(), batch, strategy).batches(plan, labels, [1])
     rows = [
-        {name: float(value) for name, value in monitors.items()}
-        for _, monitors in net.fit(batches, lambda1, lambda step: rate)
+        {name: float(value) for name, value in metrics.items()}
+        for _, metrics in net.fit(batches, lambda1, lambda step: rate)
     ]
     return net, rows
 

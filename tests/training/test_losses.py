@@ -45,7 +45,7 @@ def triple_loop(x, labels, margin, soft=False):
 def test_batch_hard_is_the_triple_loop(labels, soft):
     x = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
     expected = triple_loop(x.astype(float), labels, 0.7, soft)
-    mean, monitors = losses.batch_hard_triplet_loss(
+    mean, metrics = losses.batch_hard_triplet_loss(
         x, tf.constant(labels), margin=0.7, soft_margin=soft
     )
     total, _ = losses.batch_hard_triplet_loss(
@@ -53,10 +53,10 @@ def test_batch_hard_is_the_triple_loop(labels, soft):
     )
     assert float(mean) == pytest.approx(np.mean([e[0] for e in expected]), rel=1e-5)
     assert float(total) == pytest.approx(np.sum([e[0] for e in expected]), rel=1e-5)
-    assert float(monitors["hardest_positive"]) == pytest.approx(np.mean([e[1] for e in expected]))
-    assert float(monitors["hardest_negative"]) == pytest.approx(np.mean([e[2] for e in expected]))
+    assert float(metrics["hardest_positive"]) == pytest.approx(np.mean([e[1] for e in expected]))
+    assert float(metrics["hardest_negative"]) == pytest.approx(np.mean([e[2] for e in expected]))
     active = np.mean([e[0] > 0 for e in expected])
-    assert float(monitors["triplet_active"]) == pytest.approx(active)
+    assert float(metrics["triplet_active"]) == pytest.approx(active)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 1, -1, 2], [0, 1, 2, 3, 4, 5, 6]])
@@ -68,21 +68,21 @@ def test_hardest_distances_are_those_of_the_triple_loop(labels):
     np.testing.assert_allclose(negative, [n for _, _, n in expected], rtol=1e-6)
 
 
-def test_monitors_of_a_hand_worked_batch():
+def test_metrics_of_a_hand_worked_batch():
     x = tf.constant([[0.0, 0.0], [3.0, 4.0], [0.0, 10.0], [0.0, 10.0]])
-    _, monitors = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]))
+    _, metrics = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]))
     distances = [5, 10, 10, math.sqrt(45), math.sqrt(45), 0]
-    assert float(monitors["pair_distance"]) == pytest.approx(np.mean(distances))
-    assert float(monitors["embedding_norm"]) == pytest.approx((0 + 5 + 10 + 10) / 4)
+    assert float(metrics["pair_distance"]) == pytest.approx(np.mean(distances))
+    assert float(metrics["embedding_norm"]) == pytest.approx((0 + 5 + 10 + 10) / 4)
 
 
 def test_embeddings_are_normalised_on_request():
     x = np.random.default_rng(1).normal(size=(6, 5)).astype(np.float32) * 9
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     labels = [0, 0, 1, 1, 2, 2]
-    loss, monitors = losses.batch_hard_triplet_loss(x, tf.constant(labels), normalize=True)
+    loss, metrics = losses.batch_hard_triplet_loss(x, tf.constant(labels), normalize=True)
     assert float(loss) == pytest.approx(np.mean([v[0] for v in triple_loop(unit, labels, 0.3)]))
-    assert float(monitors["embedding_norm"]) == pytest.approx(
+    assert float(metrics["embedding_norm"]) == pytest.approx(
         np.linalg.norm(x, axis=1).mean(), rel=1e-5
     )
 
@@ -99,18 +99,18 @@ def test_a_batch_without_an_anchor_costs_nothing(labels):
 def test_equal_embeddings_stand_at_the_margin_with_a_finite_gradient():
     x = tf.Variable(np.full((4, 3), 1e4, np.float32))
     with tf.GradientTape() as tape:
-        loss, monitors = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]), margin=0.3)
+        loss, metrics = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]), margin=0.3)
     assert float(loss) == pytest.approx(0.3)
     assert np.all(np.isfinite(tape.gradient(loss, x)))
-    assert losses.looks_collapsed({k: float(v) for k, v in monitors.items()}, LossConfig(**LETTER))
+    assert losses.looks_collapsed({k: float(v) for k, v in metrics.items()}, LossConfig(**LETTER))
 
 
 def test_close_embeddings_far_from_the_origin_keep_their_distance():
     """|a|² + |b|² - 2ab in float32 answers 0 or 32 here; the distances are 1 and 3."""
     x = tf.constant([[10000.0], [10001.0], [10004.0], [10005.0]])
-    _, monitors = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]))
-    assert float(monitors["hardest_positive"]) == 1
-    assert float(monitors["hardest_negative"]) == 3.5  # 4, 3, 3, 4
+    _, metrics = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]))
+    assert float(metrics["hardest_positive"]) == 1
+    assert float(metrics["hardest_negative"]) == 3.5  # 4, 3, 3, 4
 
 
 def test_gradient_against_finite_differences():
@@ -178,11 +178,11 @@ def test_reconstruction_is_a_loop_over_pixels():
         )
         for n in range(2)
     ]
-    loss, monitors = losses.reconstruction_loss(a, b)
+    loss, metrics = losses.reconstruction_loss(a, b)
     mean, _ = losses.reconstruction_loss(a, b, "mean")
     assert float(loss) == pytest.approx(np.mean(per_image), rel=1e-5)
     assert float(mean) == pytest.approx(np.mean(per_image) / 36, rel=1e-5)
-    assert float(monitors["reconstruction_mse"]) == pytest.approx(float(mean))
+    assert float(metrics["reconstruction_mse"]) == pytest.approx(float(mean))
 
 
 def test_total_is_eq_8():
@@ -192,21 +192,21 @@ def test_total_is_eq_8():
         "reconstruction": rng.random((4, 2, 2, 3)).astype(np.float32),
         "embedding": tf.constant(rng.normal(size=(4, 3)).astype(np.float32)),
     }
-    loss, monitors = losses.total_loss(
+    loss, metrics = losses.total_loss(
         images, outputs, tf.constant([0, 0, 1, 1]), 0.25, LossConfig(**LETTER, margin=5.0)
     )
     squares = np.sum((images - outputs["reconstruction"]) ** 2) / 4
     triplets = triple_loop(outputs["embedding"].numpy().astype(float), [0, 0, 1, 1], 5.0)
     expected = squares + 0.25 * np.mean([v[0] for v in triplets])
     assert float(loss) == pytest.approx(expected, rel=1e-5)
-    assert float(monitors["loss"]) == float(loss)
+    assert float(metrics["loss"]) == float(loss)
 
 
 def test_a_spread_embedding_is_not_called_collapsed():
     x = tf.constant(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32))
-    _, monitors = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1, 2, 2, 3, 3]))
+    _, metrics = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1, 2, 2, 3, 3]))
     assert not losses.looks_collapsed(
-        {k: float(v) for k, v in monitors.items()}, LossConfig(**LETTER)
+        {k: float(v) for k, v in metrics.items()}, LossConfig(**LETTER)
     )
 
 
@@ -217,7 +217,7 @@ CHOICES = {"hardest": max, "nearest": min}
 def test_the_positive_is_the_one_asked_for(which):
     x = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
     labels = np.repeat([0, 1, 2], 3)
-    loss, monitors = losses.batch_hard_triplet_loss(
+    loss, metrics = losses.batch_hard_triplet_loss(
         x, tf.constant(labels), margin=9.0, positive=which
     )
     distance = np.linalg.norm(x[:, None] - x[None], axis=2)
@@ -226,7 +226,7 @@ def test_the_positive_is_the_one_asked_for(which):
         same = [distance[a, b] for b in range(9) if b != a and labels[b] == labels[a]]
         positives.append(CHOICES[which](same))
         negatives.append(min(distance[a, b] for b in range(9) if labels[b] != labels[a]))
-    assert float(monitors["hardest_positive"]) == pytest.approx(np.mean(positives), rel=1e-5)
+    assert float(metrics["hardest_positive"]) == pytest.approx(np.mean(positives), rel=1e-5)
     assert float(loss) == pytest.approx(9 + np.mean(positives) - np.mean(negatives), rel=1e-4)
 
 
@@ -270,10 +270,10 @@ def test_random_triplets_are_triplets_and_all_of_them_come_up():
         for name, same in (("positive", True), ("negative", False)):
             mask = (labels[:, None] == labels[None]) == same
             mask &= ~tf.eye(6, dtype=tf.bool)
-            chosen = losses._choose(mask, squared, "farthest", "random", draws).numpy()
+            chosen = losses._choose(mask, squared, "random", draws).numpy()
             assert all(mask.numpy()[a, b] for a, b in enumerate(chosen))
             seen[name] |= set(enumerate(chosen))
-            again = losses._choose(mask, squared, "farthest", "random", draws).numpy()
+            again = losses._choose(mask, squared, "random", draws).numpy()
             np.testing.assert_array_equal(chosen, again)
     assert len(seen["positive"]) == 6 * 2
     assert len(seen["negative"]) == 6 * 3

@@ -94,13 +94,13 @@ def test_the_loss_scale_falls_with_a_step_that_is_not_finite_and_rises_again(
     step, step_without = step_of(models[1], scaled), step_of(models[0], plain)
     scales, nan = [], float("nan")
     for last in (1.0, nan, nan, 1.0, 1.0, 1.0, nan, nan, nan, nan, 1.0):
-        monitors = step(batch(last))
-        scales.append(monitors["loss_scale"].numpy())
-        assert monitors["skipped"].numpy() == np.isnan(last)
+        metrics = step(batch(last))
+        scales.append(metrics["loss_scale"].numpy())
+        assert metrics["skipped"].numpy() == np.isnan(last)
         if not np.isnan(last):
             expected = step_without(batch(last))
             for name in ("loss", "gradient_norm"):
-                np.testing.assert_allclose(monitors[name], expected[name], rtol=1e-5)
+                np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5)
     assert scales == [8, 8, 4, 2, 2, 2, 4, 2, 1, 1, 1]  # what each step was taken with
     for mine, other in zip(models[1].variables, models[0].variables):
         np.testing.assert_allclose(mine, other, rtol=1e-5)
@@ -137,8 +137,8 @@ def test_a_step_that_is_not_finite_changes_nothing(replicas, bad, two_replicas):
     def state():
         return [v.numpy() for v in (*model.variables, *optimizer.variables)]
 
-    monitors = step(batch(0.5))
-    assert (monitors["skipped"].numpy(), np.isfinite(monitors["loss"].numpy())) == (0, True)
+    metrics = step(batch(0.5))
+    assert (metrics["skipped"].numpy(), np.isfinite(metrics["loss"].numpy())) == (0, True)
     before = state()
     for _ in range(2):
         assert step(batch(bad))["skipped"].numpy() == 1

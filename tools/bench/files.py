@@ -49,8 +49,8 @@ def epoch_of(config: BenchConfig, name: str, shape: dict[str, Any], store, count
 
     def whole() -> None:
         plan = sampler.pk_plan(images, labels[:count], batch, 1, [1])
-        for _, monitors in net.fit(feed.batches(plan, labels, [1]), 0.5, lambda step: 1e-3):
-            last = monitors
+        for _, metrics in net.fit(feed.batches(plan, labels, [1]), 0.5, lambda step: 1e-3):
+            last = metrics
         float(last["loss"])
 
     once = bare_step(net, store.size, shape["batch"])

@@ -83,8 +83,8 @@ def peak_of_run(held: int, count: int) -> float:
     nets = [make_learner(**FULL) for _ in range(2)]
     for strategy, net in nets:
         feed = Feed(InMemory(pixels), FULL["batch"], strategy)
-        for _, monitors in net.fit(feed.batches(plan, labels, [1]), 0.5, lambda step: 1e-3):
-            float(monitors["loss"])
+        for _, metrics in net.fit(feed.batches(plan, labels, [1]), 0.5, lambda step: 1e-3):
+            float(metrics["loss"])
         encode_all(net, feed, images, "embedding")
     rng, features = np.random.default_rng(0), np.empty((count // 2, 2048), np.float32)
     for part in np.array_split(np.arange(len(features)), 30):

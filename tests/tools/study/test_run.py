@@ -92,13 +92,13 @@ def test_questions_are_put_to_every_judge():
 
 def test_a_turn_is_at_rest_when_all_embeddings_are_in_one_place():
     flags = {"margin": 0.3, "lambda_end": 1.0, "normalize_embedding": True, "rounds": 4}
-    monitors = {
+    metrics = {
         "triplet_active": 0.99, "embedding_norm": 20.0, "hardest_positive": 0.015,
         "hardest_negative": 0.010, "pair_distance": 0.024,
     }  # fmt: skip
-    assert study.at_rest(monitors, flags)
-    assert not study.at_rest({**monitors, "pair_distance": 0.9}, flags)
-    assert not study.at_rest(monitors, {**flags, "lambda_end": 0.0})
+    assert study.at_rest(metrics, flags)
+    assert not study.at_rest({**metrics, "pair_distance": 0.9}, flags)
+    assert not study.at_rest(metrics, {**flags, "lambda_end": 0.0})
 
 
 def test_a_method_that_is_like_another_has_its_flags_and_changes_some():
