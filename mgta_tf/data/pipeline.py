@@ -99,7 +99,7 @@ class Draws:
     def of(cls, uniforms) -> Draws:
         """The columns of float32 [N, UNIFORMS] by name."""
         columns = tf.unstack(uniforms, axis=1)
-        return cls(*columns[:9], uniforms[:, 9:-1], columns[-1])
+        return cls(*[*columns[:9], uniforms[:, 9:-1], columns[-1]])
 
 
 def normalize(images, normalization: str):
