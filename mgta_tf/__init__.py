@@ -12,10 +12,18 @@ has not set it:
   Keras 2 without it, and with it would be another copy than the one tensorflow-addons uses.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import warnings
 from importlib import metadata
+from typing import TYPE_CHECKING
+
+from mgta_tf.embed import embed
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -49,4 +57,23 @@ def _select_keras_2() -> None:
 
 _select_keras_2()
 
+__all__ = ["embed", "load_encoder"]
 __version__ = "0.1.0"
+
+
+def load_encoder(directory: str) -> tf.keras.Model:
+    """The encoder of a SavedModel as a Keras model, which takes images as they are.
+
+    Args:
+      directory: What mgta_tf.export wrote.
+
+    Returns:
+      Images [N, H, W, 3] in 0..255 → {'res2': …, 'embedding': [N, d]}; the normalisation of
+      training is inside. `facts.image_size` is the size of training, pixels per side.
+
+    Raises:
+      UserError: no SavedModel of this package, or a damaged one.
+    """
+    from mgta_tf.models import artifact
+
+    return artifact.load_model(os.path.expanduser(directory))

@@ -29,3 +29,18 @@ def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "w"
     train.main(config_of(workdir))
     return workdir
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory):
+    """The folder of a tiny untrained encoder of 32 px."""
+    from mgta_tf.models import artifact
+    from mgta_tf.models.autoencoder import build_autoencoder
+    from mgta_tf.models.encoder import ModelConfig
+
+    directory = str(tmp_path_factory.mktemp("encoder") / "saved_model")
+    tf.keras.utils.set_random_seed(1)
+    model = ModelConfig(width=0.0625, blocks=(1, 1, 1, 1))
+    facts = artifact.Facts(model, "centered", 32, "untrained")
+    artifact.save(build_autoencoder(model), facts, directory)
+    return directory

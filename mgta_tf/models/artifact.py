@@ -39,8 +39,13 @@ class SavedEncoder(tf.Module):
     @tf.function(input_signature=[IMAGES])
     def encode(self, images):
         """uint8 [N, H, W, 3] → every endpoint by name: 'res2' … 'res5', 'embedding'."""
-        images = pipeline.normalize(images, self._normalization)
+        images = pipeline.normalize(_checked(images), self._normalization)
         return self.encoder(images, training=False)
+
+    @tf.function(input_signature=[IMAGES])
+    def serve(self, images):
+        """uint8 [N, H, W, 3] → {'embedding': float32 [N, d]}, small enough for a REST reply."""
+        return {"embedding": self.encode(images)["embedding"]}
 
 
 class SavedAutoencoder(SavedEncoder):
@@ -52,6 +57,7 @@ class SavedAutoencoder(SavedEncoder):
 
         Where H or W is no multiple of 32 the image is mirrored at its end to the next one.
         """
+        images = _checked(images)
         height, width = tf.shape(images)[1], tf.shape(images)[2]
         padding = [[0, 0], [0, -height % 32], [0, -width % 32], [0, 0]]
         padded = tf.pad(images, padding, mode="SYMMETRIC")
@@ -59,6 +65,15 @@ class SavedAutoencoder(SavedEncoder):
         reconstruction = self.decoder(endpoints["res5"], training=False)
         reconstruction = pipeline.denormalize(reconstruction, self._normalization)
         return {"reconstruction": reconstruction[:, :height, :width]}
+
+
+def _checked(images):
+    """The images, once the graph has seen that they are [N, H, W, 3].
+
+    A signature does not check the shape of what it is called with, and TensorFlow's convolution
+    ends the whole process on a single image without its batch axis.
+    """
+    return tf.ensure_shape(images, IMAGES.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +87,15 @@ class Facts:
 
 
 def save(autoencoder: tf.keras.Model, facts: Facts, directory: str) -> None:
-    """Writes the SavedModel: signature `encode` and, where there is a decoder, `reconstruct`."""
+    """Writes the SavedModel.
+
+    Its signatures: `encode`; `serving_default`, its embedding alone, which TensorFlow Serving calls;
+    and, where there is a decoder, `reconstruct`.
+    """
     kind = SavedAutoencoder if autoencoder.decoder else SavedEncoder
     module = kind(autoencoder, facts.normalization)
-    signatures = {"encode": module.encode}
+    serving = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+    signatures = {"encode": module.encode, serving: module.serve}
     if autoencoder.decoder:
         signatures["reconstruct"] = module.reconstruct
     tf.saved_model.save(module, directory, signatures=signatures)
@@ -110,6 +130,26 @@ def load_encoder(directory: str) -> tuple[tf.keras.Model, Facts]:
             f"{directory}: its variables are damaged or do not fit {FACTS}; export it again"
         ) from None
     return encoder, facts
+
+
+def load_model(directory: str) -> tf.keras.Model:
+    """The encoder of a SavedModel as a Keras model with the normalisation of training inside.
+
+    Images [N, H, W, 3] in 0..255, uint8 or float → every endpoint by name. Its layer `encoder` is
+    the network. `facts` says what `mgta_tf.json` says, such as `facts.image_size`.
+
+    Raises:
+      UserError: no SavedModel of this package, or a damaged one.
+    """
+    encoder, facts = load_encoder(directory)
+    images = keras.Input(IMAGES.shape[1:], name=IMAGES.name)
+    mean, deviation = (np.array(v) for v in pipeline.NORMALIZATIONS[facts.normalization])
+    normalize = keras.layers.Rescaling(
+        (1 / (255 * deviation)).tolist(), (-mean / deviation).tolist(), name="normalize"
+    )
+    model = keras.Model(images, encoder(normalize(images)), name="mgta_tf_encoder")
+    model.facts = facts
+    return model
 
 
 def load_reconstruct(directory: str) -> Callable[[np.ndarray], np.ndarray]:

@@ -113,6 +113,11 @@ class Progress:
         """A line that stays."""
         self._write(f"\r\033[K{text}\n" if self._live else f"{text}\n")
 
+    def clear(self) -> None:
+        """Takes the line off the terminal: what follows is another's."""
+        if self._live:
+            self._write("\r\033[K")
+
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()

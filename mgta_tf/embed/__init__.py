@@ -1,0 +1,56 @@
+"""Photographs to a table of names and vectors: `mgta_tf.embed(encoder, data)`.
+
+The command of the same name, `python -m mgta_tf.embed`, is `mgta_tf/embed/__main__.py`. This file
+imports neither NumPy nor TensorFlow before it is called, for `import mgta_tf` imports it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Table(NamedTuple):
+    """names: [N], in the order of the data. vectors: float32 [N, D]."""
+
+    names: list[str]
+    vectors: np.ndarray
+
+
+def embed(
+    encoder: Any,
+    data: Any,
+    *,
+    endpoint: str = "embedding",
+    batch_size: int = 64,
+    progress: bool = True,
+) -> Table:
+    """Encodes images with a frozen encoder.
+
+    Args:
+      encoder: A model from `mgta_tf.load_encoder`, or the folder of a SavedModel.
+      data: A folder, as `--data_dir` names it; paths of image files, PIL images or arrays
+        uint8 [H, W, 3], which are brought to the size of training by their centre; an array
+        uint8 [N, H, W, 3], used as it is; or a `tf.data.Dataset` of such images or batches, alone
+        or as the first component of a tuple.
+      endpoint: 'embedding', or 'res2' … 'res5', averaged over their pixels.
+      batch_size: Images encoded at once.
+      progress: Show a progress line on stderr.
+
+    Returns:
+      The names of the images (their path below the folder, the path that was given, or their number
+      in the data) and their vectors. Images of a folder that cannot be read are skipped, with a
+      warning; of other data, they are an error.
+
+    Raises:
+      UserError: the encoder cannot be loaded, or an image cannot be used.
+    """
+    from mgta_tf.embed import inputs, stream
+    from mgta_tf.embed.embedder import open_embedder
+
+    embedder = open_embedder(encoder, endpoint)
+    if inputs.is_folder(data):
+        return Table(*stream.encode_folder(embedder, inputs.path_of(data), batch_size, progress))
+    return Table(*inputs.encode(embedder, data, batch_size))

@@ -1,0 +1,49 @@
+"""Encodes every image of a folder: a table of names and vectors, in the order of the data.
+
+  python -m mgta_tf.embed --saved_model=DIR --data_dir=PHOTOS --output=photos.npz
+  python -m mgta_tf.embed --saved_model=DIR --data_dir=PHOTOS --output=photos.parquet
+
+Rerun the same command to resume: what is done lies in a folder beside the output until the table is
+whole. Images that cannot be read are skipped, counted, and listed in a .skipped.txt beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mgta_tf import cli
+from mgta_tf.config import flag, group
+from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.embed import stream, table
+from mgta_tf.embed.config import EncodeConfig
+from mgta_tf.embed.embedder import open_embedder
+from mgta_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedConfig:
+    """The table."""
+
+    output: str = flag(
+        "",
+        "Table to write: .npz (arrays name and embedding), .csv, or .parquet (needs pyarrow).",
+    )
+    encode: EncodeConfig = group(EncodeConfig)
+    data: DataConfig = group(DataConfig)
+
+
+def main(config: EmbedConfig) -> None:
+    if not config.output:
+        raise UserError("--output is required: the table to write, .npz, .csv or .parquet")
+    table.check_path(config.output)
+    config.encode.require()
+    source = open_source(config.data)
+    print(f"{source.format}: {len(source.names):,} images", flush=True)
+    embedder = open_embedder(config.encode.saved_model, config.encode.endpoint)
+    batch_size = config.encode.batch_size
+    rows = stream.write_table(source, embedder, config.data, batch_size, config.output)
+    print(f"{config.output}: {rows:,} vectors of {embedder.dimensions} numbers")
+
+
+if __name__ == "__main__":
+    cli.run(main, EmbedConfig)

@@ -1,0 +1,149 @@
+"""Images as people have them in Python: paths, PIL images, arrays, tf.data; as batches."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from mgta_tf.data import images
+from mgta_tf.embed.embedder import Embedder
+from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
+
+PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+
+
+def is_path(value: Any) -> bool:
+    return isinstance(value, (str, bytes, os.PathLike))
+
+
+def path_of(value: Any) -> str:
+    """A path as text, with the user's folder in the place of '~'."""
+    return os.path.expanduser(os.fsdecode(value))
+
+
+def is_folder(value: Any) -> bool:
+    """Whether it names a folder."""
+    return is_path(value) and os.path.isdir(path_of(value))
+
+
+def batches(data: Any, size: int, batch_size: int) -> Iterator[tuple[list[str], np.ndarray]]:
+    """The images of `data` with their names, uint8 [≤ batch_size, H, W, 3] at a time.
+
+    Args:
+      data: One path; an array uint8 [N, H, W, 3], used as it is; or anything to iterate over that
+        gives paths, PIL images, arrays [H, W, 3] (each brought to `size` by its centre) or batches
+        [n, H, W, 3], used as they are; of a tuple its first component. A path is a name; what has
+        none gets its number.
+      size: Pixels per side.
+      batch_size: Images at once.
+
+    Raises:
+      UserError: something is no image, or cannot be read.
+    """
+    names: list[str] = []
+    squares: list[np.ndarray] = []
+    number = 0
+    for item in _items(data):
+        batch = _batch(item, number)
+        if batch is not None:
+            if squares:
+                yield names, np.stack(squares)
+                names, squares = [], []
+            for start in range(0, len(batch), batch_size):
+                part = batch[start : start + batch_size]
+                yield [str(number + start + i) for i in range(len(part))], part
+            number += len(batch)
+            continue
+        name = os.fsdecode(item) if is_path(item) else str(number)
+        squares.append(_square(item, name, size))
+        names.append(name)
+        number += 1
+        if len(squares) == batch_size:
+            yield names, np.stack(squares)
+            names, squares = [], []
+    if squares:
+        yield names, np.stack(squares)
+
+
+def encode(embedder: Embedder, data: Any, batch_size: int) -> tuple[list[str], np.ndarray]:
+    """Names and vectors of `data`, as `batches` reads it: [N], float32 [N, D]."""
+    names: list[str] = []
+    vectors: list[np.ndarray] = []
+    for some, pixels in batches(data, embedder.size, batch_size):
+        names += some
+        vectors.append(embedder.encode(pixels))
+    return names, np.concatenate([np.zeros((0, embedder.dimensions), np.float32), *vectors])
+
+
+def _items(data: Any) -> Iterable[Any]:
+    """The images one by one, or batches of them."""
+    if is_path(data) or isinstance(data, Image.Image):
+        return [data]
+    if isinstance(data, tf.data.Dataset):
+        return map(_image_of, data.as_numpy_iterator())
+    if getattr(data, "ndim", 1) == 2 and data.shape[1] == 1:  # a column of a table
+        data = data.iloc[:, 0] if hasattr(data, "iloc") else data[:, 0]
+    if isinstance(data, np.ndarray) and data.dtype.kind not in "OUS" and data.size:
+        return [data]
+    if not isinstance(data, Iterable):
+        raise UserError(f"{type(data).__name__}: neither images nor paths of images")
+    if hasattr(data, "columns"):
+        raise UserError("a table of several columns; give the one of the images")
+    return data
+
+
+def _image_of(element: Any) -> Any:
+    """The image of a dataset's element, which may have a label as well."""
+    if isinstance(element, dict):
+        element = element.get("image", element)
+    return element[0] if isinstance(element, tuple) else element
+
+
+def _batch(item: Any, number: int) -> np.ndarray | None:
+    """The item, if it is a batch; None for a single image.
+
+    Raises:
+      UserError: an array of neither shape.
+    """
+    if not isinstance(item, np.ndarray) or item.ndim == 3:
+        return None
+    if item.dtype != np.uint8 or item.ndim != 4 or item.shape[3] != 3:
+        where = f"image {number}: " if number else ""
+        raise UserError(
+            f"{where}images are uint8 [n, H, W, 3], not {item.dtype} {list(item.shape)}"
+        )
+    return item
+
+
+def _square(item: Any, name: str, size: int) -> np.ndarray:
+    """A single image, uint8 [size, size, 3]."""
+    try:
+        if is_path(item):
+            source: Any = files.read(path_of(item), images.MAX_BYTES)
+        elif isinstance(item, Image.Image):
+            source = _as_file(item)
+        else:
+            source = item
+        if not isinstance(source, (bytes, np.ndarray)):
+            raise images.BadImage(f"{type(item).__name__} is neither an image nor a path of one")
+        return images.load_square(source, size, "crop", images.MAX_PIXELS)
+    except OSError as error:
+        raise UserError(f"{name}: {error.strerror or error}") from None
+    except images.BadImage as error:
+        raise UserError(f"{name if is_path(item) else f'image {name}'}: {error}") from None
+
+
+def _as_file(image: Image.Image) -> bytes:
+    """A PIL image as a file, so that it is read by the same rules: transparency, 16 bits, EXIF."""
+    upright = ImageOps.exif_transpose(image)
+    buffer = io.BytesIO()
+    mode = upright.mode if upright.mode in PNG_MODES else "RGB"
+    upright.convert(mode).save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()

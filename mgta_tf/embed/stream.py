@@ -1,0 +1,308 @@
+"""Every image of a source through an encoder, block by block; on disk, so that a kill costs one.
+
+Memory holds two blocks of decoded images, one being read while the other is encoded, and the list
+of names; vectors go to a file. An image is read once: what makes it an image is found out on the
+way, and what is none is skipped with its reason, as in training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+import mgta_tf
+from mgta_tf.data import images
+from mgta_tf.data.images import BadImage
+from mgta_tf.data.sources import DataConfig, Source, open_source
+from mgta_tf.embed import table
+from mgta_tf.embed.embedder import Embedder
+from mgta_tf.errors import UserError, printable
+from mgta_tf.evaluation.features import in_batches
+from mgta_tf.runtime import files
+from mgta_tf.runtime.progress import Part, Progress
+
+BLOCK = 512  # images that are read ahead, and saved together
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Images `first` … `last` - 1 of a source.
+
+    vectors: float32 [n, D], of the images that could be read, in their order. skipped: [number,
+    reason] of the others. digest: of the contents of all, whether they could be decoded or not.
+    """
+
+    first: int
+    last: int
+    vectors: np.ndarray
+    skipped: list[tuple[int, str]]
+    digest: bytes
+
+
+def blocks(
+    source: Source, embedder: Embedder, data: DataConfig, batch_size: int, first: int = 0
+) -> Iterator[Block]:
+    """The images from number `first` on, which is a multiple of BLOCK, encoded.
+
+    Batches never cross a block, so that a run that goes on from one makes the same batches, and the
+    same bits, as one that was not interrupted.
+    """
+
+    def read(number: int) -> tuple[bytes, np.ndarray | str]:
+        content = b""
+        try:
+            encoded = source.read(number)
+            content = _digest_of_image(encoded)
+            square = images.load_square(
+                encoded, embedder.size, data.resize_policy, data.max_image_pixels
+            )
+            return content, square
+        except (BadImage, OSError) as error:
+            return content, str(error)
+
+    total = len(source.names)
+    with ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool:
+        ahead = _submit(pool, read, first, total)
+        for start in range(first, total, BLOCK):
+            waiting, ahead = ahead, _submit(pool, read, start + BLOCK, total)
+            found = [future.result() for future in waiting]
+            good = [image for _, image in found if not isinstance(image, str)]
+            skipped = [(start + i, why) for i, (_, why) in enumerate(found) if isinstance(why, str)]
+            vectors = [
+                embedder.encode(np.stack(good[part[0] : part[-1] + 1]))
+                for part in in_batches(len(good), batch_size)
+            ]
+            yield Block(
+                start,
+                start + len(found),
+                np.concatenate([np.zeros((0, embedder.dimensions), np.float32), *vectors]),
+                skipped,
+                _digest_of_block(content for content, _ in found),
+            )
+
+
+def _submit(pool: ThreadPoolExecutor, function, start: int, total: int) -> list[Future]:
+    return [pool.submit(function, number) for number in range(start, min(start + BLOCK, total))]
+
+
+def _digest_of_image(encoded: bytes | np.ndarray) -> bytes:
+    about = b"" if isinstance(encoded, bytes) else str((encoded.dtype, encoded.shape)).encode()
+    content = encoded if isinstance(encoded, bytes) else encoded.tobytes()
+    return hashlib.sha256(about + hashlib.sha256(content).digest()).digest()
+
+
+def _digest_of_block(contents) -> bytes:
+    return hashlib.sha256(b"".join(hashlib.sha256(c).digest() for c in contents)).digest()
+
+
+def content_digest(source: Source, last: int) -> str:
+    """What `State.digest` is after images 0 … `last` - 1, from their contents; decodes nothing."""
+
+    def content(number: int) -> bytes:
+        try:
+            return _digest_of_image(source.read(number))
+        except (BadImage, OSError):
+            return b""
+
+    digest = ""
+    with ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool:
+        for start in range(0, last, BLOCK):
+            numbers = range(start, min(start + BLOCK, last))
+            digest = chained(digest, _digest_of_block(pool.map(content, numbers)))
+    return digest
+
+
+def chained(before: str, block: bytes) -> str:
+    """The digest of all blocks so far and the next one."""
+    return hashlib.sha256(before.encode() + block).hexdigest()
+
+
+@dataclasses.dataclass
+class State:
+    """How far a table is. images: that are done. rows: of them, those that have a vector.
+
+    digest: of the contents of the images that are done. skipped: [number, reason] of the others.
+    """
+
+    key: str
+    images: int = 0
+    rows: int = 0
+    digest: str = ""
+    skipped: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+
+
+class Partial:
+    """The vectors of an unfinished table: FOLDER/vectors.f32, and FOLDER/state.json how far.
+
+    The file of vectors may be ahead of the state, by a block that was interrupted.
+    """
+
+    def __init__(self, folder: str, dimensions: int):
+        self._folder, self._dimensions = folder, dimensions
+        self._path, self._state = (os.path.join(folder, n) for n in ("vectors.f32", "state.json"))
+
+    def open(self, key: str, source: Source) -> State:
+        """The state to go on from: a saved one of this key, if its images are still the same.
+
+        Raises:
+          UserError: another process writes here.
+        """
+        os.makedirs(self._folder, exist_ok=True)
+        self._file = open(self._path, "a+b")  # noqa: SIM115 (until `remove`)
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{self._folder}: another process is writing it; wait, or choose another --output"
+            ) from None
+        state = self._saved(key)
+        if state.digest != content_digest(source, state.images):
+            state = State(key)
+        self._file.truncate(self._bytes(state))
+        return state
+
+    def _bytes(self, state: State) -> int:
+        return state.rows * self._dimensions * 4
+
+    def _saved(self, key: str) -> State:
+        try:
+            with open(self._state, encoding="utf-8") as file:
+                state = State(**json.load(file))
+            whole = os.path.getsize(self._path) >= self._bytes(state)
+            return state if state.key == key and whole else State(key)
+        except (OSError, ValueError, TypeError):  # none yet, or damaged
+            return State(key)
+
+    def add(self, state: State, block: Block) -> None:
+        """Appends a block and moves the state on."""
+        self._file.write(np.ascontiguousarray(block.vectors).data)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        state.images, state.rows = block.last, state.rows + len(block.vectors)
+        state.digest = chained(state.digest, block.digest)
+        state.skipped += block.skipped
+        files.write_json(self._state, dataclasses.asdict(state))
+
+    def vectors(self, state: State) -> np.ndarray:
+        """All of them, float32 [rows, dimensions], as a map of the file."""
+        return np.memmap(self._path, np.float32, "r", shape=(state.rows, self._dimensions))
+
+    def remove(self) -> None:
+        """Deletes the folder, and with it the lock."""
+        self._file.close()
+        shutil.rmtree(self._folder)
+
+
+def key_of(source: Source, embedder: Embedder, data: DataConfig) -> str:
+    """SHA-256 of what decides a table, but for the contents of the images."""
+    key = hashlib.sha256(
+        f"{embedder.identity} {embedder.size} {data.resize_policy} {data.max_image_pixels}".encode()
+    )
+    for name in source.names:
+        key.update(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
+    return key.hexdigest()
+
+
+def write_table(
+    source: Source, embedder: Embedder, data: DataConfig, batch_size: int, path: str
+) -> int:
+    """Encodes all of a source into a table; what is done lies in PATH.unfinished until it is whole.
+
+    The images that were skipped are listed in PATH.skipped.txt, as a run lists them.
+
+    Returns:
+      The number of rows.
+
+    Raises:
+      UserError: another process writes it, or more images cannot be read than
+        `--max_bad_fraction` allows.
+    """
+    partial = Partial(f"{path}.unfinished", embedder.dimensions)
+    key, total = key_of(source, embedder, data), len(source.names)
+    state = partial.open(key, source)
+    if state.images:
+        print(f"resuming after {state.images:,} of {total:,} images", file=sys.stderr, flush=True)
+    for block in shown(
+        blocks(source, embedder, data, batch_size, state.images), total, state.images
+    ):
+        partial.add(state, block)
+    print(f"{state.rows:,} images encoded, {len(state.skipped):,} skipped", flush=True)
+    _list_skipped(source, state.skipped, f"{path}.skipped.txt", data.max_bad_fraction)
+    about = {"key": key, "digest": state.digest, "mgta_tf": mgta_tf.__version__}
+    table.write(path, _kept(source, state.skipped), partial.vectors(state), about)
+    partial.remove()
+    return state.rows
+
+
+def encode_folder(
+    embedder: Embedder, folder: str, batch_size: int, progress: bool
+) -> tuple[list[str], np.ndarray]:
+    """Names and vectors of what `--data_dir` reads, in memory: [N], float32 [N, D].
+
+    Warns of images that are skipped.
+
+    Raises:
+      UserError: there are no images, or none that can be read.
+    """
+    data = DataConfig(data_dir=folder)
+    source = open_source(data)
+    found = blocks(source, embedder, data, batch_size)
+    vectors, skipped = [], []
+    for block in shown(found, len(source.names)) if progress else found:
+        vectors.append(block.vectors)
+        skipped += block.skipped
+    if skipped:
+        number, reason = skipped[0]
+        said = (
+            f"{folder}: {len(skipped)} of {len(source.names)} images cannot be read; the first is "
+        )
+        said += printable(f"{source.names[number]}: {reason}")
+        if len(skipped) == len(source.names):
+            raise UserError(said)
+        warnings.warn(said, stacklevel=3)
+    return _kept(source, skipped), np.concatenate(vectors)
+
+
+def shown(found: Iterable[Block], total: int, first: int = 0) -> Iterator[Block]:
+    """The blocks, with a progress line of the images that are done."""
+    progress = Progress([Part("embed", total)], 0, first)
+    for block in found:
+        yield block
+        progress.advance_to(block.last)
+        progress.show(f"{block.last:,} of {total:,} images · {progress.speed():.0f} images/s")
+    progress.clear()
+
+
+def _list_skipped(source: Source, skipped, path: str, allowed: float) -> None:
+    """Writes the list of what was skipped; none where nothing was.
+
+    Raises:
+      UserError: no image is left, or a larger share was skipped than is allowed.
+    """
+    if not skipped:
+        return
+    lines = (f"{printable(source.names[n])}\t{printable(why)}\n" for n, why in skipped)
+    files.write_text(path, "".join(lines))
+    total, (number, reason) = len(source.names), skipped[0]
+    if len(skipped) > allowed * total:
+        raise UserError(
+            f"{len(skipped)} of {total} images cannot be used, more than --max_bad_fraction="
+            f"{allowed} allows; the first is {source.names[number]}: {reason}; all are listed in "
+            f"{path}"
+        )
+
+
+def _kept(source: Source, skipped: list[tuple[int, str]]) -> list[str]:
+    """The names of the images that have a vector, in their order."""
+    without = {number for number, _ in skipped}
+    return [name for number, name in enumerate(source.names) if number not in without]

@@ -1,0 +1,133 @@
+"""Tables of names and vectors as files: NumPy's .npz, .csv, .parquet. Written row block by block.
+
+A name may hold any bytes. In .npz it is the path as Python has it, which `open` takes; in .csv and
+.parquet, which are UTF-8, bytes that are no UTF-8 are escaped as \\udcXX.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
+
+ROWS = 4096  # written at once
+
+
+def check_path(path: str) -> None:
+    """Whether a table can be written to this path, before anything is encoded.
+
+    Raises:
+      UserError: no path, an unknown suffix, or .parquet without pyarrow.
+    """
+    suffix = os.path.splitext(path)[1]
+    if suffix not in WRITERS:
+        raise UserError(f"--output={path}: must end in {', '.join(WRITERS)}")
+    if suffix == ".parquet":
+        _pyarrow()
+
+
+def write(path: str, names: Sequence[str], vectors: np.ndarray, about: dict[str, Any]) -> None:
+    """Writes a table, whole or not at all, in the format that the suffix says.
+
+    Args:
+      path: .npz: arrays `name` [N] and `embedding` float32 [N, D]; .csv: columns `name`,
+        `embedding_0` …; .parquet: columns `name` and `embedding`, a list of D floats.
+      names: [N].
+      vectors: float32 [N, D]; may be a memory map.
+      about: What the vectors were made from; only .npz keeps it.
+    """
+    with files.replacing(path) as file:
+        WRITERS[os.path.splitext(path)[1]](file, names, vectors, about)
+
+
+def read(path: str) -> tuple[list[str], np.ndarray, dict[str, Any]]:
+    """Names, vectors and `about` of an .npz that `write` wrote.
+
+    Raises:
+      UserError: it is none.
+    """
+    try:
+        found = files.arrays(path, "name", "embedding", "about")
+        names, vectors, about = found["name"], found["embedding"], json.loads(str(*found["about"]))
+        if names.dtype.kind != "U" or vectors.dtype != np.float32 or vectors.ndim != 2:
+            raise ValueError("its arrays are of other types")
+        if names.shape != vectors.shape[:1] or not isinstance(about, dict):
+            raise ValueError("its arrays do not fit each other")
+    except ValueError as error:
+        raise UserError(f"{path}: no table of mgta_tf.embed ({error})") from None
+    return names.tolist(), vectors, about
+
+
+def as_utf8(name: str) -> str:
+    """The name with what UTF-8 cannot say escaped: 'caf\\udce9.jpg' for Latin-1's 'café.jpg'."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _slices(count: int) -> Iterator[slice]:
+    for start in range(0, count, ROWS):
+        yield slice(start, start + ROWS)
+
+
+def _write_npz(file: BinaryIO, names, vectors: np.ndarray, about: dict[str, Any]) -> None:
+    width = max(map(len, names), default=1)
+    columns = (
+        ("name", np.dtype(f"<U{max(width, 1)}"), names),
+        ("embedding", np.dtype("<f4"), vectors),
+        ("about", np.dtype(f"<U{len(json.dumps(about))}"), [json.dumps(about)]),
+    )
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, kind, values in columns:
+            shape = np.shape(values) if name == "embedding" else (len(values),)
+            header = {"descr": kind.str, "fortran_order": False, "shape": shape}
+            # Without the time of day: the same table is the same file.
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                for rows in _slices(len(values)):
+                    member.write(np.asarray(values[rows], kind).tobytes())
+
+
+def _write_csv(file: BinaryIO, names, vectors: np.ndarray, about: dict[str, Any]) -> None:
+    del about
+    text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="", write_through=True)
+    rows = csv.writer(text)
+    rows.writerow(["name", *(f"embedding_{i}" for i in range(vectors.shape[1]))])
+    for part in _slices(len(names)):
+        for name, vector in zip(names[part], vectors[part]):
+            rows.writerow([name, *map(str, vector)])  # NumPy's shortest form that reads back alike
+    text.detach()  # the file is not ours to close
+
+
+def _write_parquet(file: BinaryIO, names, vectors: np.ndarray, about: dict[str, Any]) -> None:
+    del about
+    pyarrow = _pyarrow()
+    vector_type = pyarrow.list_(pyarrow.float32(), vectors.shape[1])
+    schema = pyarrow.schema([("name", pyarrow.string()), ("embedding", vector_type)])
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        for part in _slices(len(names)):
+            values = pyarrow.array(np.ravel(vectors[part]), pyarrow.float32())
+            column = pyarrow.FixedSizeListArray.from_arrays(values, vectors.shape[1])
+            named = pyarrow.array([as_utf8(name) for name in names[part]], pyarrow.string())
+            writer.write_batch(pyarrow.record_batch([named, column], schema=schema))
+
+
+def _pyarrow():
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError(
+            ".parquet needs pyarrow: pip install 'mgta_tf[parquet]', or write .npz or .csv"
+        ) from None
+    return pyarrow
+
+
+WRITERS = {".npz": _write_npz, ".csv": _write_csv, ".parquet": _write_parquet}
