@@ -6,8 +6,7 @@ A name may hold any bytes. In .npz it is the path as Python has it, which `open`
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import json
 import os
 import zipfile
@@ -97,13 +96,10 @@ def _write_npz(file: BinaryIO, names, vectors: np.ndarray, about: dict[str, Any]
 
 def _write_csv(file: BinaryIO, names, vectors: np.ndarray, about: dict[str, Any]) -> None:
     del about
-    text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="", write_through=True)
-    rows = csv.writer(text)
-    rows.writerow(["name", *(f"embedding_{i}" for i in range(vectors.shape[1]))])
-    for part in _slices(len(names)):
-        for name, vector in zip(names[part], vectors[part]):
-            rows.writerow([name, *map(str, vector)])  # NumPy's shortest form that reads back alike
-    text.detach()  # the file is not ours to close
+    header = ["name", *(f"embedding_{i}" for i in range(vectors.shape[1]))]
+    # `str` of a NumPy float is the shortest form that reads back as the same bits.
+    rows = ([name, *map(str, vector)] for name, vector in zip(names, vectors))
+    files.write_csv(file, itertools.chain([header], rows))
 
 
 def _write_parquet(file: BinaryIO, names, vectors: np.ndarray, about: dict[str, Any]) -> None:

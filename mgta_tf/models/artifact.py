@@ -89,7 +89,7 @@ class Facts:
 def save(autoencoder: tf.keras.Model, facts: Facts, directory: str) -> None:
     """Writes the SavedModel.
 
-    Its signatures: `encode`; `serving_default`, its embedding alone, which TensorFlow Serving calls;
+    Signatures: `encode`; `serving_default`, its embedding alone, which TensorFlow Serving calls;
     and, where there is a decoder, `reconstruct`.
     """
     kind = SavedAutoencoder if autoencoder.decoder else SavedEncoder

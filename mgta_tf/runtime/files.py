@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import csv
 import errno
+import io
 import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -145,6 +147,13 @@ def write_text(path: str, text: str) -> None:
 def write_json(path: str, value: Any) -> None:
     """Writes JSON as `replacing` does; NaN and infinity become null."""
     write_text(path, json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def write_csv(file: BinaryIO, rows: Iterable[Sequence[Any]]) -> None:
+    """Writes rows as UTF-8 CSV. Bytes of file names that are not UTF-8 are escaped as \\udcXX."""
+    text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="", write_through=True)
+    csv.writer(text).writerows(rows)
+    text.detach()  # the file is the caller's to close
 
 
 def plain(value: Any) -> Any:

@@ -58,6 +58,7 @@ class Workdir:
         self.supervised = os.path.join(path, "checkpoints", "supervised")
         self.tensorboard = os.path.join(path, "tensorboard")
         self.skipped = os.path.join(path, "skipped.txt")
+        self.clusters = os.path.join(path, "clusters.csv")
         self.features = os.path.join(path, "features")
         self.kmeans = os.path.join(path, "kmeans.npz")
         self.originals = os.path.join(path, "pictures", "originals.jpg")

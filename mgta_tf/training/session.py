@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from mgta_tf.clustering.clusters import Clusters
 from mgta_tf.clustering.journal import Journal
+from mgta_tf.clustering.table import clusters_table
 from mgta_tf.data.pipeline import Feed
 from mgta_tf.data.store import ImageStore
 from mgta_tf.errors import UserError
@@ -130,10 +131,12 @@ class Session:
     def keep_labels(
         self, turn: Turn, images: np.ndarray, labels: np.ndarray, clusters: Clusters | None
     ) -> None:
-        """Puts the labels of a GLP to use, int32 [n], and into a file where they were found."""
+        """Puts the labels of a GLP to use, int32 [n], and into files where they were found."""
         self.labels[turn.half] = labels
         if clusters is not None:
-            self.workdir.save_labels(turn.round, turn.net, images, labels, clusters.distances)
+            workdir, distances = self.workdir, clusters.distances
+            workdir.save_labels(turn.round, turn.net, images, labels, distances)
+            clusters_table(workdir.clusters, self.store.names, images, labels, distances)
 
     def save_step(self, number: int, step: int, log: dict[str, Any]) -> None:
         """Saves the run within a turn, `step` steps of it being done."""
