@@ -41,16 +41,24 @@ def embed(
 
     Returns:
       The names of the images (their path below the folder, the path that was given, or their number
-      in the data) and their vectors. Images of a folder that cannot be read are skipped, with a
-      warning; of other data, they are an error.
+      in the data) and their vectors. Images of a folder that cannot be read are skipped with a
+      warning, up to a half of them; of other data, they are an error.
 
     Raises:
       UserError: the encoder cannot be loaded, or an image cannot be used.
     """
+    import warnings
+
+    from mgta_tf.data.sources import DataConfig, open_source
     from mgta_tf.embed import inputs, stream
     from mgta_tf.embed.embedder import open_embedder
 
     embedder = open_embedder(encoder, endpoint)
     if inputs.is_folder(data):
-        return Table(*stream.encode_folder(embedder, inputs.path_of(data), batch_size, progress))
+        folder = DataConfig(data_dir=inputs.path_of(data), max_bad_fraction=0.5)
+        source = open_source(folder)
+        names, vectors, skipped = stream.collect(source, embedder, folder, batch_size, progress)
+        if skipped:
+            warnings.warn(skipped, stacklevel=2)
+        return Table(names, vectors)
     return Table(*inputs.encode(embedder, data, batch_size))

@@ -14,16 +14,14 @@ import json
 import os
 import shutil
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-import mgta_tf
 from mgta_tf.data import images
 from mgta_tf.data.images import BadImage
-from mgta_tf.data.sources import DataConfig, Source, open_source
+from mgta_tf.data.sources import DataConfig, Source
 from mgta_tf.embed import table
 from mgta_tf.embed.embedder import Embedder
 from mgta_tf.errors import UserError, printable
@@ -237,40 +235,36 @@ def write_table(
     ):
         partial.add(state, block)
     print(f"{state.rows:,} images encoded, {len(state.skipped):,} skipped", flush=True)
-    _list_skipped(source, state.skipped, f"{path}.skipped.txt", data.max_bad_fraction)
-    about = {"key": key, "digest": state.digest, "mgta_tf": mgta_tf.__version__}
-    table.write(path, _kept(source, state.skipped), partial.vectors(state), about)
+    _list_skipped(source, state.skipped, f"{path}.skipped.txt")
+    _check(source, state.skipped, data.max_bad_fraction, f"{path}.skipped.txt")
+    names, made_of = _kept(source, state.skipped), {"key": key, "digest": state.digest}
+    table.write(path, names, partial.vectors(state), made_of)
     partial.remove()
     return state.rows
 
 
-def encode_folder(
-    embedder: Embedder, folder: str, batch_size: int, progress: bool
-) -> tuple[list[str], np.ndarray]:
-    """Names and vectors of what `--data_dir` reads, in memory: [N], float32 [N, D].
+def about(source: Source, embedder: Embedder, data: DataConfig) -> dict[str, str]:
+    """What a table of this source keeps as `about`; reads the images, without decoding them."""
+    digest = content_digest(source, len(source.names))
+    return {"key": key_of(source, embedder, data), "digest": digest}
 
-    Warns of images that are skipped.
+
+def collect(
+    source: Source, embedder: Embedder, data: DataConfig, batch_size: int, progress: bool = True
+) -> tuple[list[str], np.ndarray, str]:
+    """Names and vectors in memory: [N], float32 [N, D]; and what was skipped, in a line or ''.
 
     Raises:
-      UserError: there are no images, or none that can be read.
+      UserError: more images cannot be read than `--max_bad_fraction` allows.
     """
-    data = DataConfig(data_dir=folder)
-    source = open_source(data)
     found = blocks(source, embedder, data, batch_size)
     vectors, skipped = [], []
     for block in shown(found, len(source.names)) if progress else found:
         vectors.append(block.vectors)
         skipped += block.skipped
-    if skipped:
-        number, reason = skipped[0]
-        said = (
-            f"{folder}: {len(skipped)} of {len(source.names)} images cannot be read; the first is "
-        )
-        said += printable(f"{source.names[number]}: {reason}")
-        if len(skipped) == len(source.names):
-            raise UserError(said)
-        warnings.warn(said, stacklevel=3)
-    return _kept(source, skipped), np.concatenate(vectors)
+    _check(source, skipped, data.max_bad_fraction)
+    said = _said(source, skipped) if skipped else ""
+    return _kept(source, skipped), np.concatenate(vectors), said
 
 
 def shown(found: Iterable[Block], total: int, first: int = 0) -> Iterator[Block]:
@@ -283,23 +277,24 @@ def shown(found: Iterable[Block], total: int, first: int = 0) -> Iterator[Block]
     progress.clear()
 
 
-def _list_skipped(source: Source, skipped, path: str, allowed: float) -> None:
-    """Writes the list of what was skipped; none where nothing was.
+def _list_skipped(source: Source, skipped: list[tuple[int, str]], path: str) -> None:
+    """Writes a line for each skipped image, as a run does; no file where there are none."""
+    if skipped:
+        lines = (f"{printable(source.names[n])}\t{printable(why)}\n" for n, why in skipped)
+        files.write_text(path, "".join(lines))
 
-    Raises:
-      UserError: no image is left, or a larger share was skipped than is allowed.
-    """
-    if not skipped:
-        return
-    lines = (f"{printable(source.names[n])}\t{printable(why)}\n" for n, why in skipped)
-    files.write_text(path, "".join(lines))
-    total, (number, reason) = len(source.names), skipped[0]
-    if len(skipped) > allowed * total:
-        raise UserError(
-            f"{len(skipped)} of {total} images cannot be used, more than --max_bad_fraction="
-            f"{allowed} allows; the first is {source.names[number]}: {reason}; all are listed in "
-            f"{path}"
-        )
+
+def _check(source: Source, skipped: list[tuple[int, str]], allowed: float, where: str = "") -> None:
+    total = len(source.names)
+    if len(skipped) > allowed * total or len(skipped) == total:
+        said = f"{_said(source, skipped)}; more than --max_bad_fraction={allowed} allows"
+        raise UserError(said + (f"; all are listed in {where}" if where else ""))
+
+
+def _said(source: Source, skipped: list[tuple[int, str]]) -> str:
+    number, reason = skipped[0]
+    first = printable(f"{source.names[number]}: {reason}")
+    return f"{len(skipped):,} of {len(source.names):,} images cannot be read; the first is {first}"
 
 
 def _kept(source: Source, skipped: list[tuple[int, str]]) -> list[str]:

@@ -66,7 +66,9 @@ def test_maps_are_averaged(saved_model, photos, tmp_path):
 def test_what_cannot_be_read_is_skipped_and_listed(saved_model, photos, tmp_path):
     for number in range(4, 8):  # a whole block
         (photos / f"{number:02d}.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"4 of 11 .*--max_bad_fraction=0\.01 .*04\.png"):
+    with pytest.raises(
+        UserError, match=r"4 of 11 .*04\.png.*--max_bad_fraction=0\.01 .*t\.npz\.skipped\.txt"
+    ):
         run(saved_model, photos, tmp_path / "t.npz")
     run(saved_model, photos, tmp_path / "t.npz", max_bad_fraction=0.5)
     found = np.load(tmp_path / "t.npz")

@@ -1,0 +1,198 @@
+"""Image similarity search: the photographs of a folder that are nearest to a query.
+
+  python -m mgta_tf.search --saved_model=DIR --data_dir=PHOTOS --query=photo.jpg
+  python -m mgta_tf.search --saved_model=DIR --data_dir=PHOTOS --query=a.jpg,b.jpg \\
+      --embeddings=photos.npz --output=hits.html
+  python -m mgta_tf.search --saved_model=DIR --data_dir=PHOTOS --duplicates --output=copies.html
+
+The distance is 1 − cosine of the embeddings less their mean over the folder: 0 for the same image,
+about 1 for two that have nothing in common, 2 at most.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+
+from mgta_tf import cli, similarity
+from mgta_tf.config import flag, group
+from mgta_tf.data import images
+from mgta_tf.data.sources import DataConfig, Source, open_source
+from mgta_tf.embed import inputs, stream, table
+from mgta_tf.embed.config import EncodeConfig
+from mgta_tf.embed.embedder import Embedder, open_embedder
+from mgta_tf.errors import UserError, printable
+from mgta_tf.reporting import hits
+from mgta_tf.runtime import files
+
+SHOWN_GROUPS = 20  # on the terminal; the page has PAGE_GROUPS
+PAGE_GROUPS, PAGE_MEMBERS = 100, 24
+THUMBNAIL = 176  # pixels per side
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """The search."""
+
+    query: str = flag("", "Photographs to search for, separated by commas.")
+    top: int = flag(12, "Number of nearest photographs per query.", minimum=1)
+    duplicates: bool = flag(False, "Groups of near-duplicates within the folder.")
+    duplicate_distance: float = flag(
+        0.05,
+        "Largest distance of two near-duplicates.",
+        minimum=0.0,
+        maximum=2.0,
+    )
+    embeddings: str = flag(
+        "",
+        "Table of the folder's embeddings (.npz), as mgta_tf.embed writes it, used in place of "
+        "encoding again; written if it does not exist.",
+    )
+    output: str = flag("", "HTML page to write, with thumbnails inside.")
+    encode: EncodeConfig = group(EncodeConfig)
+    data: DataConfig = group(DataConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """The photographs that are searched. numbers: int [N], of the rows of `units` in the source."""
+
+    source: Source
+    numbers: np.ndarray
+    directions: similarity.Directions
+
+    def name(self, row: int) -> str:
+        return self.source.names[self.numbers[row]]
+
+
+def main(config: SearchConfig) -> None:
+    if not config.query and not config.duplicates:
+        raise UserError("--query=PHOTO or --duplicates is required")
+    if config.embeddings and not config.embeddings.endswith(".npz"):
+        raise UserError(f"--embeddings={config.embeddings}: must end in .npz")
+    config.encode.require()
+    paths = query_paths(config.query)
+    source = open_source(config.data)
+    embedder = open_embedder(config.encode.saved_model, config.encode.endpoint)
+    _, queries = inputs.encode(embedder, paths, config.encode.batch_size)
+    folder = open_folder(config, source, embedder)
+    found = [(path, nearest(folder, path, vector, config)) for path, vector in zip(paths, queries)]
+    groups = []
+    if config.duplicates:
+        groups = similarity.duplicates(folder.directions.units, config.duplicate_distance)
+    print_found(folder, found)
+    if config.duplicates:
+        print_groups(folder, groups, config.duplicate_distance)
+    if config.output:
+        write_page(config, folder, found, groups)
+
+
+def query_paths(text: str) -> list[str]:
+    """--query: one path, whatever is in it, or several with commas between them.
+
+    Raises:
+      UserError: one is no file.
+    """
+    paths = [text] if os.path.isfile(inputs.path_of(text)) else [p for p in text.split(",") if p]
+    for path in paths:
+        if not os.path.isfile(inputs.path_of(path)):
+            raise UserError(f"--query={path}: no such file")
+    return paths
+
+
+def open_folder(config: SearchConfig, source: Source, embedder: Embedder) -> Folder:
+    """Encodes the photographs, or takes their embeddings from a table.
+
+    Raises:
+      UserError: the table is of other photographs, or of another encoder.
+    """
+    data, batch_size = config.data, config.encode.batch_size
+    print(f"{source.format}: {len(source.names):,} images", flush=True)
+    if not config.embeddings:
+        names, vectors, skipped = stream.collect(source, embedder, data, batch_size)
+        print(skipped or f"{len(names):,} images encoded", flush=True)
+    else:
+        if not os.path.exists(config.embeddings):
+            stream.write_table(source, embedder, data, batch_size, config.embeddings)
+        names, vectors, about = table.read(config.embeddings)
+        if about != stream.about(source, embedder, data):
+            raise UserError(
+                f"--embeddings={config.embeddings}: made from another encoder, or the photographs "
+                "have changed; delete it, or name another file"
+            )
+    number_of = {name: number for number, name in enumerate(source.names)}
+    numbers = np.array([number_of[name] for name in names])
+    return Folder(source, numbers, similarity.directions(vectors))
+
+
+def nearest(
+    folder: Folder, path: str, vector: np.ndarray, config: SearchConfig
+) -> list[tuple[float, int]]:
+    """(distance, row) of the nearest photographs, without the query where it is one of them."""
+    query = folder.directions.of(vector[None])
+    distances, rows = similarity.nearest(folder.directions.units, query, config.top + 1)
+    hits_ = [
+        (float(distance), int(row))
+        for distance, row in zip(distances[0], rows[0])
+        if not _same_file(os.path.join(config.data.data_dir, folder.name(row)), path)
+    ]
+    return hits_[: config.top]
+
+
+def _same_file(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(inputs.path_of(other))
+
+
+def print_found(folder: Folder, found: list[tuple[str, list[tuple[float, int]]]]) -> None:
+    for path, hits_ in found:
+        print(f"nearest to {printable(path)}:")
+        for distance, row in hits_:
+            print(f"  {distance:.3f}  {printable(folder.name(row))}")
+
+
+def print_groups(folder: Folder, groups: list[np.ndarray], distance: float) -> None:
+    copies = sum(len(group) - 1 for group in groups)
+    print(f"{len(groups)} groups of near-duplicates (distance ≤ {distance:g}), {copies} copies")
+    for rows in groups[:SHOWN_GROUPS]:
+        print("  " + ", ".join(printable(folder.name(row)) for row in rows))
+    if len(groups) > SHOWN_GROUPS:
+        print(f"  and {len(groups) - SHOWN_GROUPS} more groups")
+
+
+def write_page(config: SearchConfig, folder: Folder, found, groups: list[np.ndarray]) -> None:
+    """The page of `--output`: thumbnails show what the encoder sees, the centre of an image."""
+    limit = config.data.max_image_pixels
+
+    def hit(row: int, distance: float | None = None) -> hits.Hit:
+        try:
+            pixels = images.load_square(
+                folder.source.read(int(folder.numbers[row])), THUMBNAIL, "crop", limit
+            )
+        except (OSError, images.BadImage):  # it has gone since it was encoded
+            pixels = None
+        return hits.Hit(folder.name(row), pixels, distance)
+
+    queries = []
+    for path, hits_ in found:
+        content = files.read(inputs.path_of(path), images.MAX_BYTES)
+        shown = hits.Hit(path, images.load_square(content, THUMBNAIL, "crop", limit), None)
+        queries.append((shown, [hit(row, distance) for distance, row in hits_]))
+    shown_groups = [
+        hits.Group(len(rows), [hit(int(row)) for row in rows[:PAGE_MEMBERS]])
+        for rows in groups[:PAGE_GROUPS]
+    ]
+    page = hits.render(
+        about=f"{config.encode.saved_model} · {len(folder.numbers):,} photographs",
+        queries=queries,
+        groups=shown_groups if config.duplicates else None,
+        more_groups=len(groups) - len(shown_groups),
+        distance=config.duplicate_distance,
+    )
+    files.write_text(config.output, page)
+    print(f"{config.output}: {os.path.getsize(config.output) / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    cli.run(main, SearchConfig)

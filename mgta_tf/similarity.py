@@ -1,0 +1,99 @@
+"""Nearest neighbours of images by their vectors, and groups of near-duplicates."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from sklearn.neighbors import NearestNeighbors
+
+EXACT = 100_000  # images; above it near-duplicates are searched by faiss, where it is installed
+NEIGHBOURS = 20  # of an image, that may be its near-duplicates
+FLAT = 1e-5  # length of a vector less the mean, relative to the mean: rounding, not direction
+
+
+@dataclasses.dataclass(frozen=True)
+class Directions:
+    """Vectors as directions from their mean, in which cosines are compared.
+
+    What all images have in common (features after a ReLU are positive) would make all cosines
+    large; without it, neighbours are better, and a distance means the same for every encoder.
+
+    mean: float32 [D]. units: float32 [N, D], of length 1; of length 0 where a vector is the mean.
+    """
+
+    mean: np.ndarray
+    units: np.ndarray
+
+    def of(self, vectors: np.ndarray) -> np.ndarray:
+        """Other vectors as directions from the same mean: [n, D] → [n, D]."""
+        return _units(vectors, self.mean)
+
+
+def directions(vectors: np.ndarray) -> Directions:
+    """float32 [N, D] → their directions."""
+    mean = vectors.mean(0, dtype=np.float64).astype(np.float32)
+    return Directions(mean, _units(vectors, mean))
+
+
+def _units(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    centred = vectors - mean
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    flat = lengths <= FLAT * np.linalg.norm(mean)
+    return np.where(flat, 0, centred / np.where(flat, 1, lengths)).astype(np.float32)
+
+
+def nearest(base: np.ndarray, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `top` nearest of `base` to each query, exactly.
+
+    Args:
+      base: Directions [N, D].
+      queries: Directions [n, D].
+      top: How many; fewer where there are fewer.
+
+    Returns:
+      (distances float [n, top], 1 − cosine, from 0 to 2; numbers int [n, top]), nearest first.
+    """
+    search = NearestNeighbors(n_neighbors=min(top, len(base)), algorithm="brute").fit(base)
+    lengths, numbers = search.kneighbors(queries)
+    return lengths**2 / 2, numbers
+
+
+def duplicates(base: np.ndarray, distance: float) -> list[np.ndarray]:
+    """Groups of images that are within `distance` of one another, directly or by way of others.
+
+    Args:
+      base: Directions [N, D].
+      distance: Largest 1 − cosine of near-duplicates.
+
+    Returns:
+      The numbers of each group of two or more, ascending; the largest group first.
+    """
+    lengths, numbers = _neighbours(base, min(NEIGHBOURS + 1, len(base)))
+    rows, columns = np.nonzero(lengths <= distance)
+    graph = coo_matrix(
+        (np.ones(len(rows)), (rows, numbers[rows, columns])), shape=(len(base), len(base))
+    )
+    _, group_of = connected_components(graph, directed=False)
+    order = np.argsort(group_of, kind="stable")
+    groups = np.split(order, np.nonzero(np.diff(group_of[order]))[0] + 1)
+    return sorted((group for group in groups if len(group) > 1), key=len, reverse=True)
+
+
+def _neighbours(base: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest` of all to all; approximately, by faiss, where there are many and it is there."""
+    if len(base) > EXACT:
+        try:
+            import faiss
+        except ImportError:
+            return nearest(base, base, top)
+        cells = int(4 * np.sqrt(len(base)))
+        index = faiss.index_factory(base.shape[1], f"IVF{cells},Flat")
+        index.train(base)
+        index.add(base)
+        index.nprobe = 16
+        squares, numbers = index.search(base, top)
+        return squares / 2, numbers
+    return nearest(base, base, top)
