@@ -1,5 +1,6 @@
 """Two logical CPU devices for the tests of replicas, before anything else touches TensorFlow."""
 
+import functools
 import os
 import pathlib
 
@@ -44,3 +45,20 @@ def saved_model(tmp_path_factory):
     facts = artifact.Facts(model, "centered", 32, "untrained")
     artifact.save(build_autoencoder(model), facts, directory)
     return directory
+
+
+@pytest.fixture
+def loaded_once(monkeypatch):
+    """Commands in a test share one loaded encoder; to load one takes seconds."""
+    from mgta_tf import search
+    from mgta_tf.embed import __main__ as embed
+
+    monkeypatch.setattr(embed, "open_embedder", _open_embedder)
+    monkeypatch.setattr(search, "open_embedder", _open_embedder)
+
+
+@functools.cache
+def _open_embedder(saved_model, endpoint):
+    from mgta_tf.embed.embedder import open_embedder
+
+    return open_embedder(saved_model, endpoint)

@@ -16,6 +16,7 @@ from mgta_tf.embed import __main__ as command
 from mgta_tf.embed import stream
 from mgta_tf.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 COUNT = 11
 
 
