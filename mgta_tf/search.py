@@ -111,13 +111,13 @@ def open_folder(config: SearchConfig, source: Source, embedder: Embedder) -> Fol
     data, batch_size = config.data, config.encode.batch_size
     print(f"{source.format}: {len(source.names):,} images", flush=True)
     if not config.embeddings:
-        names, vectors, skipped = stream.collect(source, embedder, data, batch_size)
-        print(skipped or f"{len(names):,} images encoded", flush=True)
+        names, vectors, said = stream.collect(source, embedder, data, batch_size)
+        print(said, flush=True)
     else:
         if not os.path.exists(config.embeddings):
             stream.write_table(source, embedder, data, batch_size, config.embeddings)
-        names, vectors, about = table.read(config.embeddings)
-        if about != stream.about(source, embedder, data):
+        names, vectors, origin = table.read(config.embeddings)
+        if origin != stream.origin_of(source, embedder, data):
             raise UserError(
                 f"--embeddings={config.embeddings}: made from another encoder, or the photographs "
                 "have changed; delete it, or name another file"

@@ -47,8 +47,9 @@ def test_the_extra_dev_is_what_the_tests_need():
 
 def test_every_command_is_a_console_script():
     commands = {
-        f"mgta-{path.stem.replace('_', '-')}": "mgta_tf.console:main"
-        for path in (ROOT / "mgta_tf").glob("*.py")
+        f"mgta-{name.replace('_', '-')}": "mgta_tf.console:main"
+        for path in [*(ROOT / "mgta_tf").glob("*.py"), *(ROOT / "mgta_tf").glob("*/__main__.py")]
+        for name in [path.parent.name if path.stem == "__main__" else path.stem]
         if re.search(r"^    cli\.run\(", path.read_text(), re.MULTILINE)
     }
     assert "mgta-train" in commands

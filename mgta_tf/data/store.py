@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -86,7 +86,7 @@ class ImageStore:
     def _load(self, index: int) -> np.ndarray:
         try:
             source = self._source.read(int(self._index[index]))
-            if _digest(source) != self._digests[index].tobytes():
+            if digest_of(source) != self._digests[index].tobytes():
                 raise BadImage("its content has changed")
             return images.load_square(source, self.size, self._policy, self._max_pixels)
         except (BadImage, OSError) as error:
@@ -140,10 +140,17 @@ def describe(store: ImageStore) -> list[str]:
     """What was found, in a line that counts every file, and what should be said of it."""
     where = "in memory" if store.pixels is not None else "read as they are needed"
     line = f"{store.format}: {len(store)} images of {store.size} px, {where}"
-    for what, found in (("skipped", store.skipped), ("not read", store.unread)):
+    line += counts(store.skipped, store.unread)
+    return [line, *(f"  {note}" for note in store.notes)]
+
+
+def counts(skipped: Sequence[tuple[str, str]], unread: Sequence[tuple[str, str]]) -> str:
+    """How many files are not used, by reason; what a line that counts the images ends in."""
+    line = ""
+    for what, found in (("skipped", skipped), ("not read", unread)):
         reasons = f" ({tree.by_reason(reason for _, reason in found)})" if found else ""
         line += f"; {len(found)} {what}{reasons}" if found or what == "skipped" else ""
-    return [line, *(f"  {note}" for note in store.notes)]
+    return line
 
 
 def load_store(
@@ -178,7 +185,7 @@ def load_store(
     pool = ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1)))
     square = functools.partial(images.load_square, size=size, policy=policy, max_pixels=max_pixels)
     bad, digests, remarks = _decode_all(source, square, pixels, labelled, pool)
-    skipped, unread = _left_out(source, bad, skipped_file, max_bad_fraction)
+    skipped, unread = left_out(source, bad, skipped_file, max_bad_fraction)
     good = np.array([number for number in range(total) if number not in bad], np.int64)
     counted = collections.Counter(remarks)
     return ImageStore(
@@ -220,7 +227,7 @@ def _decode_all(
             if labelled and source.labels is not None and source.labels[number] < 0:
                 raise NotRead("no class")
             content = source.read(number)
-            digests[number] = np.frombuffer(_digest(content), np.uint8)
+            digests[number] = np.frombuffer(digest_of(content), np.uint8)
             image = square(content, remarks=remarks)
         except (BadImage, OSError) as error:
             return error
@@ -232,10 +239,12 @@ def _decode_all(
     return {n: error for n, error in found if error is not None}, digests, remarks
 
 
-def _left_out(
+def left_out(
     source: Source, bad: dict[int, BadImage | OSError], skipped_file: str, max_bad_fraction: float
 ):
     """(skipped, unread) of an `ImageStore`, both listed in the file.
+
+    bad: the images that cannot be used, by number; `NotRead` where that is no damage.
 
     Raises:
       UserError: they are too many.
@@ -265,7 +274,7 @@ def _left_out(
     return skipped, unread
 
 
-def _digest(content: bytes | np.ndarray) -> bytes:
+def digest_of(content: bytes | np.ndarray) -> bytes:
     """16 bytes that stand for what an image holds."""
     if isinstance(content, np.ndarray):
         content = repr((content.shape, content.dtype.str)).encode() + content.tobytes()

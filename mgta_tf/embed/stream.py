@@ -14,17 +14,18 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from mgta_tf.data import images
-from mgta_tf.data.images import BadImage
+from mgta_tf.data.images import BadImage, NotRead
 from mgta_tf.data.sources import DataConfig, Source
+from mgta_tf.data.store import DIGEST, counts, digest_of, left_out
 from mgta_tf.embed import table
 from mgta_tf.embed.embedder import Embedder
-from mgta_tf.errors import UserError, printable
+from mgta_tf.errors import UserError
 from mgta_tf.evaluation.features import in_batches
 from mgta_tf.runtime import files
 from mgta_tf.runtime.progress import Part, Progress
@@ -36,14 +37,14 @@ BLOCK = 512  # images that are read ahead, and saved together
 class Block:
     """Images `first` … `last` - 1 of a source.
 
-    vectors: float32 [n, D], of the images that could be read, in their order. skipped: [number,
-    reason] of the others. digest: of the contents of all, whether they could be decoded or not.
+    vectors: float32 [n, D], of the images that could be read, in their order. bad: why the others
+    could not, by number. digest: of the contents of all, whether they could be decoded or not.
     """
 
     first: int
     last: int
     vectors: np.ndarray
-    skipped: list[tuple[int, str]]
+    bad: dict[int, BadImage | OSError]
     digest: bytes
 
 
@@ -56,17 +57,17 @@ def blocks(
     same bits, as one that was not interrupted.
     """
 
-    def read(number: int) -> tuple[bytes, np.ndarray | str]:
+    def read(number: int) -> tuple[bytes, np.ndarray | BadImage | OSError]:
         content = b""
         try:
             encoded = source.read(number)
-            content = _digest_of_image(encoded)
+            content = digest_of(encoded)
             square = images.load_square(
                 encoded, embedder.size, data.resize_policy, data.max_image_pixels
             )
             return content, square
         except (BadImage, OSError) as error:
-            return content, str(error)
+            return content, error
 
     total = len(source.names)
     with ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool:
@@ -74,8 +75,7 @@ def blocks(
         for start in range(first, total, BLOCK):
             waiting, ahead = ahead, _submit(pool, read, start + BLOCK, total)
             found = [future.result() for future in waiting]
-            good = [image for _, image in found if not isinstance(image, str)]
-            skipped = [(start + i, why) for i, (_, why) in enumerate(found) if isinstance(why, str)]
+            good = [image for _, image in found if isinstance(image, np.ndarray)]
             vectors = [
                 embedder.encode(np.stack(good[part[0] : part[-1] + 1]))
                 for part in in_batches(len(good), batch_size)
@@ -84,7 +84,7 @@ def blocks(
                 start,
                 start + len(found),
                 np.concatenate([np.zeros((0, embedder.dimensions), np.float32), *vectors]),
-                skipped,
+                {start + i: e for i, (_, e) in enumerate(found) if not isinstance(e, np.ndarray)},
                 _digest_of_block(content for content, _ in found),
             )
 
@@ -93,14 +93,8 @@ def _submit(pool: ThreadPoolExecutor, function, start: int, total: int) -> list[
     return [pool.submit(function, number) for number in range(start, min(start + BLOCK, total))]
 
 
-def _digest_of_image(encoded: bytes | np.ndarray) -> bytes:
-    about = b"" if isinstance(encoded, bytes) else str((encoded.dtype, encoded.shape)).encode()
-    content = encoded if isinstance(encoded, bytes) else encoded.tobytes()
-    return hashlib.sha256(about + hashlib.sha256(content).digest()).digest()
-
-
-def _digest_of_block(contents) -> bytes:
-    return hashlib.sha256(b"".join(hashlib.sha256(c).digest() for c in contents)).digest()
+def _digest_of_block(contents: Iterable[bytes]) -> bytes:
+    return hashlib.sha256(b"".join(content or bytes(DIGEST) for content in contents)).digest()
 
 
 def content_digest(source: Source, last: int) -> str:
@@ -108,7 +102,7 @@ def content_digest(source: Source, last: int) -> str:
 
     def content(number: int) -> bytes:
         try:
-            return _digest_of_image(source.read(number))
+            return digest_of(source.read(number))
         except (BadImage, OSError):
             return b""
 
@@ -129,14 +123,19 @@ def chained(before: str, block: bytes) -> str:
 class State:
     """How far a table is. images: that are done. rows: of them, those that have a vector.
 
-    digest: of the contents of the images that are done. skipped: [number, reason] of the others.
+    digest: of the contents of the images that are done. bad: [number, reason, whether it is no
+    damage] of those that have none.
     """
 
     key: str
     images: int = 0
     rows: int = 0
     digest: str = ""
-    skipped: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    bad: list[tuple[int, str, bool]] = dataclasses.field(default_factory=list)
+
+    def errors(self) -> dict[int, BadImage | OSError]:
+        """Why images have no vector, by number, as reading them says it."""
+        return {n: (NotRead if no_damage else BadImage)(why) for n, why, no_damage in self.bad}
 
 
 class Partial:
@@ -188,7 +187,7 @@ class Partial:
         os.fsync(self._file.fileno())
         state.images, state.rows = block.last, state.rows + len(block.vectors)
         state.digest = chained(state.digest, block.digest)
-        state.skipped += block.skipped
+        state.bad += [(n, str(e), isinstance(e, NotRead)) for n, e in block.bad.items()]
         files.write_json(self._state, dataclasses.asdict(state))
 
     def vectors(self, state: State) -> np.ndarray:
@@ -234,16 +233,18 @@ def write_table(
         blocks(source, embedder, data, batch_size, state.images), total, state.images
     ):
         partial.add(state, block)
-    print(f"{state.rows:,} images encoded, {len(state.skipped):,} skipped", flush=True)
-    _list_skipped(source, state.skipped, f"{path}.skipped.txt")
-    _check(source, state.skipped, data.max_bad_fraction, f"{path}.skipped.txt")
-    names, made_of = _kept(source, state.skipped), {"key": key, "digest": state.digest}
-    table.write(path, names, partial.vectors(state), made_of)
+    bad = state.errors()
+    skipped, unread = left_out(source, bad, f"{path}.skipped.txt", data.max_bad_fraction)
+    if not skipped and not unread:
+        os.remove(f"{path}.skipped.txt")
+    print(f"{state.rows:,} images encoded{counts(skipped, unread)}", flush=True)
+    origin = {"key": key, "digest": state.digest}
+    table.write(path, _kept(source, bad), partial.vectors(state), origin)
     partial.remove()
     return state.rows
 
 
-def about(source: Source, embedder: Embedder, data: DataConfig) -> dict[str, str]:
+def origin_of(source: Source, embedder: Embedder, data: DataConfig) -> dict[str, str]:
     """What a table of this source keeps as `about`; reads the images, without decoding them."""
     digest = content_digest(source, len(source.names))
     return {"key": key_of(source, embedder, data), "digest": digest}
@@ -252,19 +253,20 @@ def about(source: Source, embedder: Embedder, data: DataConfig) -> dict[str, str
 def collect(
     source: Source, embedder: Embedder, data: DataConfig, batch_size: int, progress: bool = True
 ) -> tuple[list[str], np.ndarray, str]:
-    """Names and vectors in memory: [N], float32 [N, D]; and what was skipped, in a line or ''.
+    """Names and vectors in memory: [N], float32 [N, D]; and a line that counts the images.
 
     Raises:
       UserError: more images cannot be read than `--max_bad_fraction` allows.
     """
     found = blocks(source, embedder, data, batch_size)
-    vectors, skipped = [], []
+    vectors, bad = [], {}
     for block in shown(found, len(source.names)) if progress else found:
         vectors.append(block.vectors)
-        skipped += block.skipped
-    _check(source, skipped, data.max_bad_fraction)
-    said = _said(source, skipped) if skipped else ""
-    return _kept(source, skipped), np.concatenate(vectors), said
+        bad.update(block.bad)
+    skipped, unread = left_out(source, bad, "", data.max_bad_fraction)
+    names = _kept(source, bad)
+    said = f"{len(names):,} images encoded{counts(skipped, unread)}"
+    return names, np.concatenate(vectors), said
 
 
 def shown(found: Iterable[Block], total: int, first: int = 0) -> Iterator[Block]:
@@ -277,27 +279,6 @@ def shown(found: Iterable[Block], total: int, first: int = 0) -> Iterator[Block]
     progress.clear()
 
 
-def _list_skipped(source: Source, skipped: list[tuple[int, str]], path: str) -> None:
-    """Writes a line for each skipped image, as a run does; no file where there are none."""
-    if skipped:
-        lines = (f"{printable(source.names[n])}\t{printable(why)}\n" for n, why in skipped)
-        files.write_text(path, "".join(lines))
-
-
-def _check(source: Source, skipped: list[tuple[int, str]], allowed: float, where: str = "") -> None:
-    total = len(source.names)
-    if len(skipped) > allowed * total or len(skipped) == total:
-        said = f"{_said(source, skipped)}; more than --max_bad_fraction={allowed} allows"
-        raise UserError(said + (f"; all are listed in {where}" if where else ""))
-
-
-def _said(source: Source, skipped: list[tuple[int, str]]) -> str:
-    number, reason = skipped[0]
-    first = printable(f"{source.names[number]}: {reason}")
-    return f"{len(skipped):,} of {len(source.names):,} images cannot be read; the first is {first}"
-
-
-def _kept(source: Source, skipped: list[tuple[int, str]]) -> list[str]:
+def _kept(source: Source, bad: Container[int]) -> list[str]:
     """The names of the images that have a vector, in their order."""
-    without = {number for number, _ in skipped}
-    return [name for number, name in enumerate(source.names) if number not in without]
+    return [name for number, name in enumerate(source.names) if number not in bad]

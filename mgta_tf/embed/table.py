@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from mgta_tf import extras
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 
@@ -31,10 +32,10 @@ def check_path(path: str) -> None:
     if suffix not in WRITERS:
         raise UserError(f"--output={path}: must end in {', '.join(WRITERS)}")
     if suffix == ".parquet":
-        _pyarrow()
+        extras.require("pyarrow", "pyarrow", "parquet", f"--output={path}")
 
 
-def write(path: str, names: Sequence[str], vectors: np.ndarray, about: dict[str, Any]) -> None:
+def write(path: str, names: Sequence[str], vectors: np.ndarray, origin: dict[str, Any]) -> None:
     """Writes a table, whole or not at all, in the format that the suffix says.
 
     Args:
@@ -42,28 +43,32 @@ def write(path: str, names: Sequence[str], vectors: np.ndarray, about: dict[str,
         `embedding_0` …; .parquet: columns `name` and `embedding`, a list of D floats.
       names: [N].
       vectors: float32 [N, D]; may be a memory map.
-      about: What the vectors were made from; only .npz keeps it.
+      origin: What the vectors were made from; only .npz keeps it.
     """
     with files.replacing(path) as file:
-        WRITERS[os.path.splitext(path)[1]](file, names, vectors, about)
+        WRITERS[os.path.splitext(path)[1]](file, names, vectors, origin)
 
 
 def read(path: str) -> tuple[list[str], np.ndarray, dict[str, Any]]:
-    """Names, vectors and `about` of an .npz that `write` wrote.
+    """Names, vectors and `origin` of an .npz that `write` wrote.
 
     Raises:
       UserError: it is none.
     """
     try:
-        found = files.arrays(path, "name", "embedding", "about")
-        names, vectors, about = found["name"], found["embedding"], json.loads(str(*found["about"]))
+        found = files.arrays(path, "name", "embedding", "origin")
+        names, vectors, origin = (
+            found["name"],
+            found["embedding"],
+            json.loads(str(*found["origin"])),
+        )
         if names.dtype.kind != "U" or vectors.dtype != np.float32 or vectors.ndim != 2:
             raise ValueError("its arrays are of other types")
-        if names.shape != vectors.shape[:1] or not isinstance(about, dict):
+        if names.shape != vectors.shape[:1] or not isinstance(origin, dict):
             raise ValueError("its arrays do not fit each other")
     except ValueError as error:
         raise UserError(f"{path}: no table of mgta_tf.embed ({error})") from None
-    return names.tolist(), vectors, about
+    return names.tolist(), vectors, origin
 
 
 def as_utf8(name: str) -> str:
@@ -76,12 +81,12 @@ def _slices(count: int) -> Iterator[slice]:
         yield slice(start, start + ROWS)
 
 
-def _write_npz(file: BinaryIO, names, vectors: np.ndarray, about: dict[str, Any]) -> None:
+def _write_npz(file: BinaryIO, names, vectors: np.ndarray, origin: dict[str, Any]) -> None:
     width = max(map(len, names), default=1)
     columns = (
         ("name", np.dtype(f"<U{max(width, 1)}"), names),
         ("embedding", np.dtype("<f4"), vectors),
-        ("about", np.dtype(f"<U{len(json.dumps(about))}"), [json.dumps(about)]),
+        ("origin", np.dtype(f"<U{len(json.dumps(origin))}"), [json.dumps(origin)]),
     )
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, kind, values in columns:
@@ -94,17 +99,19 @@ def _write_npz(file: BinaryIO, names, vectors: np.ndarray, about: dict[str, Any]
                     member.write(np.asarray(values[rows], kind).tobytes())
 
 
-def _write_csv(file: BinaryIO, names, vectors: np.ndarray, about: dict[str, Any]) -> None:
-    del about
+def _write_csv(file: BinaryIO, names, vectors: np.ndarray, origin: dict[str, Any]) -> None:
+    del origin
     header = ["name", *(f"embedding_{i}" for i in range(vectors.shape[1]))]
     # `str` of a NumPy float is the shortest form that reads back as the same bits.
     rows = ([name, *map(str, vector)] for name, vector in zip(names, vectors))
     files.write_csv(file, itertools.chain([header], rows))
 
 
-def _write_parquet(file: BinaryIO, names, vectors: np.ndarray, about: dict[str, Any]) -> None:
-    del about
-    pyarrow = _pyarrow()
+def _write_parquet(file: BinaryIO, names, vectors: np.ndarray, origin: dict[str, Any]) -> None:
+    del origin
+    import pyarrow
+    import pyarrow.parquet
+
     vector_type = pyarrow.list_(pyarrow.float32(), vectors.shape[1])
     schema = pyarrow.schema([("name", pyarrow.string()), ("embedding", vector_type)])
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
@@ -113,17 +120,6 @@ def _write_parquet(file: BinaryIO, names, vectors: np.ndarray, about: dict[str, 
             column = pyarrow.FixedSizeListArray.from_arrays(values, vectors.shape[1])
             named = pyarrow.array([as_utf8(name) for name in names[part]], pyarrow.string())
             writer.write_batch(pyarrow.record_batch([named, column], schema=schema))
-
-
-def _pyarrow():
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(
-            ".parquet needs pyarrow: pip install 'mgta_tf[parquet]', or write .npz or .csv"
-        ) from None
-    return pyarrow
 
 
 WRITERS = {".npz": _write_npz, ".csv": _write_csv, ".parquet": _write_parquet}

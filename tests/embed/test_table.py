@@ -1,6 +1,7 @@
 """Tables as other programs read them: NumPy, csv, pandas, pyarrow."""
 
 import csv
+import importlib.util
 import os
 
 import numpy as np
@@ -42,8 +43,8 @@ def test_npz_is_numpy_s(written, monkeypatch, rows):
         assert found["name"].tolist() == NAMES
         assert os.fsencode(found["name"][4]) == b"caf\xe9.jpg"
         np.testing.assert_array_equal(found["embedding"], VECTORS)
-    names, vectors, about = table.read(path)
-    assert (names, about) == (NAMES, {"key": "k"})
+    names, vectors, origin = table.read(path)
+    assert (names, origin) == (NAMES, {"key": "k"})
     np.testing.assert_array_equal(vectors, VECTORS)
 
 
@@ -71,8 +72,9 @@ def test_parquet_has_lists_of_floats(written, monkeypatch):
 
 
 def test_without_pyarrow_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(UserError, match=r"pip install 'mgta_tf\[parquet\]'"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    expected = r"--output=x\.parquet needs pyarrow; run pip install 'mgta_tf\[parquet\]'"
+    with pytest.raises(UserError, match=expected):
         table.check_path("x.parquet")
 
 
@@ -89,23 +91,23 @@ def test_other_suffixes_are_refused(path):
         {
             "name": np.array(["a"]),
             "embedding": np.zeros((2, 2), np.float32),
-            "about": np.array(["{}"]),
+            "origin": np.array(["{}"]),
         },
         {
             "name": np.array([1]),
             "embedding": np.zeros((1, 2), np.float32),
-            "about": np.array(["{}"]),
+            "origin": np.array(["{}"]),
         },
-        {"name": np.array(["a"]), "embedding": np.zeros((1, 2)), "about": np.array(["{}"])},
+        {"name": np.array(["a"]), "embedding": np.zeros((1, 2)), "origin": np.array(["{}"])},
         {
             "name": np.array(["a"]),
             "embedding": np.zeros((1, 2), np.float32),
-            "about": np.array(["[]"]),
+            "origin": np.array(["[]"]),
         },
         {
             "name": np.array(["a"]),
             "embedding": np.zeros((1, 2), np.float32),
-            "about": np.array(["{"]),
+            "origin": np.array(["{"]),
         },
     ],
 )
