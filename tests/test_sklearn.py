@@ -35,15 +35,19 @@ def test_it_is_the_signature_in_batches(saved_model, images, endpoint):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_files_are_read_as_they_are_for_training(saved_model, images, tmp_path):
+def test_files_are_read_as_they_are_for_training(encoder, images, tmp_path):
     paths = []
     for number, image in enumerate(images[:3]):
         paths.append(str(tmp_path / f"{number}.png"))
         Image.fromarray(image).save(paths[-1])
-    encoder = Encoder(saved_model).fit()
     assert encoder.size_ == 32
     np.testing.assert_array_equal(encoder.transform(paths), encoder.transform(images[:3]))
     np.testing.assert_array_equal(encoder.transform(np.array(paths)), encoder.transform(images[:3]))
+
+
+@pytest.fixture(scope="module")
+def encoder(saved_model):
+    return Encoder(saved_model, batch_size=5).fit()
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +80,12 @@ def folder(images, tmp_path_factory):
         ),
     ],
 )
-def test_images_come_in_many_forms(saved_model, images, folder, form):
-    encoder = Encoder(saved_model, batch_size=5).fit()
+def test_images_come_in_many_forms(encoder, images, folder, form):
     found = encoder.transform(form(sorted(folder.glob("*.png"))))
     np.testing.assert_array_equal(found, encoder.transform(images))
 
 
-def test_one_path_is_one_image_and_none_are_none(saved_model, images, folder):
-    encoder = Encoder(saved_model).fit()
+def test_one_path_is_one_image_and_none_are_none(encoder, images, folder):
     expected = encoder.transform(images[:1])
     for one in (folder / "00.png", str(folder / "00.png"), Image.fromarray(images[0]), images[0]):
         np.testing.assert_array_equal(encoder.transform(one), expected)
@@ -91,7 +93,7 @@ def test_one_path_is_one_image_and_none_are_none(saved_model, images, folder):
         assert encoder.transform(none).shape == (0, expected.shape[1])
 
 
-def test_pil_images_are_read_as_files_are(saved_model, tmp_path):
+def test_pil_images_are_read_as_files_are(encoder, tmp_path):
     """Transparency lies on white, EXIF turns, CMYK becomes RGB, for both alike."""
     rng = np.random.default_rng(0)
     rgb = Image.fromarray(rng.integers(0, 256, (32, 48, 3)).astype(np.uint8))
@@ -102,7 +104,6 @@ def test_pil_images_are_read_as_files_are(saved_model, tmp_path):
     saved = [("clear.png", clear, {}), ("turned.png", rgb, {"exif": exif})]
     saved += [("palette.png", rgb.quantize(16), {}), ("grey.png", rgb.convert("L"), {})]
     saved += [("cmyk.jpg", rgb.convert("CMYK"), {})]
-    encoder = Encoder(saved_model).fit()
     for name, image, options in saved:
         image.save(tmp_path / name, **options)
         found = encoder.transform([Image.open(tmp_path / name)])
@@ -139,20 +140,19 @@ def test_scikit_learn_has_no_complaint(saved_model):
         check_estimator(Encoder(saved_model))
 
 
-def test_what_it_refuses(saved_model, images, tmp_path):
+def test_what_it_refuses(saved_model, encoder, images, tmp_path):
     with pytest.raises(NotFittedError, match="fit first"):
         Encoder(saved_model).transform(images)
     with pytest.raises(UserError, match="not a SavedModel"):
         Encoder(str(tmp_path)).fit()
     with pytest.raises(UserError, match="must be one of res2"):
         Encoder(saved_model, endpoint="res6").fit()
-    encoder = Encoder(saved_model).fit()
     with pytest.raises(UserError, match=r"uint8 \[n, H, W, 3\], not float64 \[12, 32, 32, 3\]"):
         encoder.transform(images / 255)
     (tmp_path / "x.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"x\.png: "):
         encoder.transform([str(tmp_path / "x.png")])
-    with pytest.raises(UserError, match=r"1 of 1 images cannot be read; the first is x\.png: "):
+    with pytest.raises(UserError, match=r"1 of 1 images .*x\.png: "):
         encoder.transform(tmp_path)
     with pytest.raises(UserError, match=r"nowhere\.png: No such file"):
         encoder.transform("nowhere.png")
