@@ -6,7 +6,8 @@ python -m tools.docs.check --run    # and runs the blocks that are marked for it
 A block that stands below `<!-- run -->` is run, in the order of the document, in a scratch folder
 with `photos/` (generated images), `saved_model/` (an untrained encoder), `flags/` and `tools/`.
 Below `<!-- run with: --rounds=1 … -->` its mgta_tf.train gets these flags as well: the command of
-the document on a smaller scale. A block below `<!-- from: FILE -->` must stand in that file, and
+the document on a smaller scale; below `<!-- run if: PROGRAM -->` it is run where the program is
+installed, which is said. A block below `<!-- from: FILE -->` must stand in that file, and
 `FILE.py: name` in a text must be defined there.
 """
 
@@ -18,6 +19,7 @@ import importlib
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -113,7 +115,9 @@ def faults_of(block: Block, words: list[str]) -> list[str]:
     """What is wrong with a command: a module, file, target or flag that is not there."""
     flags = [word for word in words if word.startswith("--")]
     if words[:2] == ["python", "-m"] and words[2].startswith(("mgta_tf.", "tools.")):
-        path = f"{words[2].replace('.', '/')}.py"
+        path = words[2].replace(".", "/")
+        package = os.path.isdir(os.path.join(ROOT, path))
+        path = f"{path}/__main__.py" if package else f"{path}.py"
     elif words[0] == "python" and words[1].startswith("tools/"):
         path = words[1]
     elif words[0] == "make":
@@ -199,9 +203,11 @@ def run_document(name: str) -> None:
         prepare(folder)
         for block in blocks:
             print(f"{block.place}: {block.mark}", flush=True)
-            text = block.text
-            if ":" in block.mark:
-                more = block.mark.partition(":")[2].strip()
+            text, (kind, _, more) = block.text, block.mark.partition(": ")
+            if kind == "run if" and not shutil.which(more):
+                print(f"{block.place}: not run, {more} is not installed", flush=True)
+                continue
+            if kind == "run with":
                 text = re.sub(r"(python -m mgta_tf\.train (?:.*\\\n)*.*)", rf"\1 {more}", text)
             command = ["bash", "-euo", "pipefail", "-c", text]
             if block.language == "python":
