@@ -16,11 +16,11 @@ import os
 
 import numpy as np
 
-from mgta_tf import cli, similarity
+from mgta_tf import cli
 from mgta_tf.config import flag, group
 from mgta_tf.data import images
 from mgta_tf.data.sources import DataConfig, Source, open_source
-from mgta_tf.embed import inputs, stream, table
+from mgta_tf.embed import inputs, similarity, stream, table
 from mgta_tf.embed.config import EncodeConfig
 from mgta_tf.embed.embedder import Embedder, open_embedder
 from mgta_tf.errors import UserError, printable

@@ -18,6 +18,7 @@ FLOORS = (
     ("cli", "clustering", "data"),
     ("models",),
     ("evaluation",),
+    ("embed",),
     ("detection", "training"),
     ("reporting",),
 )

@@ -16,10 +16,11 @@ import dataclasses
 
 import numpy as np
 
-from mgta_tf import cli, similarity
+from mgta_tf import cli
 from mgta_tf.config import flag, group
 from mgta_tf.data.sources import DataConfig
 from mgta_tf.data.store import ImageStore, open_images
+from mgta_tf.embed import similarity
 from mgta_tf.embed.config import EncodeConfig
 from mgta_tf.embed.embedder import open_embedder
 from mgta_tf.errors import UserError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mgta_tf import similarity
+from mgta_tf.embed import similarity
 
 RNG = np.random.default_rng(0)
 
