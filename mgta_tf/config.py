@@ -190,8 +190,13 @@ def to_flagfile(config: Any) -> str:
     return "".join(f"--{name}={as_typed(v)}\n" for name, v in to_dict(config).items())
 
 
+def words_of(flags: dict[str, Any]) -> list[str]:
+    """Flags by name as the words of a command line."""
+    return [f"--{name}={as_typed(value)}" for name, value in flags.items()]
+
+
 def as_typed(value: Any) -> str:
     """A flag's value as it is typed on the command line."""
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return ",".join(str(part) for part in value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -3,12 +3,15 @@
 from mgta_tf import config as config_lib
 from mgta_tf.training.config import TrainConfig
 
-FLAGS = {
+DATA_AND_NET = {
     "data_source": "shapes",
     "shapes_count": 96,
     "image_size": 32,
     "width": 0.0625,
     "blocks": (1, 1, 1, 1),
+}
+FLAGS = {
+    **DATA_AND_NET,
     "iae_epochs": 1,
     "rounds": 1,
     "epochs_per_round": 1,

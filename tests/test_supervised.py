@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from small import DATA_AND_NET
 
 from mgta_tf import config as config_lib
 from mgta_tf import export, supervised
@@ -17,11 +18,7 @@ from mgta_tf.runtime.checkpoints import Checkpoints
 from mgta_tf.training.config import SupervisedConfig
 
 FLAGS = {
-    "data_source": "shapes",
-    "shapes_count": 96,
-    "image_size": 32,
-    "width": 0.0625,
-    "blocks": (1, 1, 1, 1),
+    **DATA_AND_NET,
     "epochs": 3,
     "batch_size": 16,
     "warmup_steps": 2,

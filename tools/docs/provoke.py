@@ -21,6 +21,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from mgta_tf import cli, flagfiles
+from mgta_tf import config as config_lib
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.reporting import figures, record
@@ -80,7 +81,7 @@ def main(config: ProvokeConfig) -> None:
         folder = os.path.join(config.workdir, name)
         if name != "healthy":
             flags = {"iae_checkpoint": os.path.join(config.workdir, "healthy"), **flags}
-        words = [f"--{key}={value}" for key, value in {**COMMON, **flags}.items()]
+        words = config_lib.words_of({**COMMON, **flags})
         print(f"{name}: {flags or 'the defaults'}", flush=True)
         command = [sys.executable, "-m", "mgta_tf.train", *words, f"--workdir={folder}"]
         subprocess.run(command, check=True)

@@ -92,11 +92,7 @@ class Suite:
 def command(workdir: str, flags: dict[str, Any]) -> list[str]:
     """The command of a run, as a user types it."""
     module = "mgta_tf.supervised" if "epochs" in flags else "mgta_tf.train"
-    values = {
-        name: ",".join(map(str, value)) if isinstance(value, tuple) else value
-        for name, value in {**flags, "workdir": workdir}.items()
-    }
-    return [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in values.items())]
+    return [sys.executable, "-m", module, *config_lib.words_of({**flags, "workdir": workdir})]
 
 
 def begin(workdir: str, flags: dict[str, Any]) -> subprocess.Popen[str]:

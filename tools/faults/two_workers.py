@@ -24,6 +24,7 @@ import time
 import numpy as np
 
 from mgta_tf import cli
+from mgta_tf import config as config_lib
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
@@ -73,7 +74,7 @@ def main(config: TwoWorkersConfig) -> None:
 
 
 def start(workdir: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
-    flags = [f"--{name}={value}" for name, value in FLAGS.items()]
+    flags = config_lib.words_of(FLAGS)
     command = [sys.executable, "-m", "mgta_tf.train", f"--workdir={workdir}", *flags]
     return subprocess.Popen(command, env={**os.environ, **(environment or {})})
 

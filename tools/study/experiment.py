@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mgta_tf import config as config_lib
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json
@@ -38,7 +39,7 @@ def command(module: str, flags: dict[str, Any], log: str) -> None:
       CollapseError: the embedding of a net has collapsed.
       UserError: it failed otherwise; the message is its last line.
     """
-    words = [f"--{name}={_text(value)}" for name, value in flags.items()]
+    words = config_lib.words_of(flags)
     with open(log, "a", encoding="utf-8") as file:
         file.write(f"$ python -m {module} {' '.join(words)}\n")
         file.flush()
@@ -51,12 +52,6 @@ def command(module: str, flags: dict[str, Any], log: str) -> None:
         if any(words in last[0] for words in COLLAPSED):
             raise CollapseError(last[0].split("error: ")[-1].strip())
         raise UserError(f"{log}: python -m {module} ended with {done.returncode}: {last[0]}")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return ",".join(str(part) for part in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def train_and_judge(

@@ -13,32 +13,21 @@ class) and table2.png.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import os
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from mgta_tf import cli, probe
 from mgta_tf.config import flag, group
-from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features
 from mgta_tf.probe import ProbeConfig
-from mgta_tf.runtime.files import write_text
+from tools.study import tables
 
-PAPER = {  # name: (row of Table 2, mAP on VOC07)
-    "random": ("Random", 8.0),
-    "iae": ("IAE (baseline)", 23.8),
-    "mgta_100": ("MGTA (k=100)", 29.7),
-    "mgta_300": ("MGTA (k=300)", 31.3),
-    "supervised": ("Supervised", 52.8),
-}
+# mAP on VOC07 in the paper's Table 2
+PAPER = {"random": 8.0, "iae": 23.8, "mgta_100": 29.7, "mgta_300": 31.3, "supervised": 52.8}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +39,8 @@ class TableConfig:
 
 
 def main(config: TableConfig) -> None:
-    models = parse_models(config.models)
-    if not config.probe.output:
-        raise UserError("--output is missing: name a folder for the table")
-    os.makedirs(config.probe.output, exist_ok=True)
+    models = tables.parse_rows(config.models, "models")
+    tables.make_folder(config.probe.output)
     results = {}
     for name, saved_model in models.items():
         path = os.path.join(config.probe.output, f"{name}.json")
@@ -64,8 +51,7 @@ def main(config: TableConfig) -> None:
         with open(path, encoding="utf-8") as file:
             results[name] = json.load(file)
     write(config.probe.output, results)
-    with open(os.path.join(config.probe.output, "table2.txt"), encoding="utf-8") as file:
-        print(file.read(), end="")
+    print(as_text(results), end="")
 
 
 def _is_of(path: str, saved_model: str) -> bool:
@@ -77,28 +63,15 @@ def _is_of(path: str, saved_model: str) -> bool:
     return known is None or known == features.model_digest(saved_model)
 
 
-def parse_models(text: str, flag_name: str = "models") -> dict[str, str]:
-    """'a=DIR,b=DIR' → {'a': 'DIR', 'b': 'DIR'}.
-
-    Raises:
-      UserError: it is something else, or names a row twice.
-    """
-    pairs = [part.partition("=") for part in text.split(",") if part]
-    names = [name for name, _, path in pairs if name and path]
-    if not pairs or len(set(names)) != len(pairs):
-        raise UserError(f"--{flag_name}={text}: must be name=DIR,name=DIR, all names different")
-    return {name: path for name, _, path in pairs}
-
-
 def write(folder: str, results: dict[str, dict[str, Any]]) -> None:
-    """table2.txt, table2.csv and table2.png of what the probes found."""
-    write_text(os.path.join(folder, "table2.txt"), as_text(results))
-    write_text(os.path.join(folder, "table2.csv"), as_csv(results))
+    """table2.txt, table2.csv (encoder, mAP, AP of each class) and table2.png."""
+    classes = list(next(iter(results.values()))["per_class"])
+    rows = [
+        [name, result["map"], *(result["per_class"][c] for c in classes)]
+        for name, result in results.items()
+    ]
+    tables.write(folder, "table2", as_text(results), ["encoder", "map", *classes], rows)
     draw(os.path.join(folder, "table2.png"), results)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
 
 
 def as_text(results: dict[str, dict[str, Any]]) -> str:
@@ -110,11 +83,12 @@ def as_text(results: dict[str, dict[str, Any]]) -> str:
     accuracies = first["top1"] is not None
     head = f"{'encoder':18s} {'paper, VOC07':>13s} {'here, mAP':>10s}"
     lines = [head + (f" {'top-1':>7s} {'20-NN':>7s}" if accuracies else "")]
-    for name in [n for n in PAPER if n in results] + [n for n in results if n not in PAPER]:
-        row, result = PAPER.get(name, (name, None)), results[name]
-        line = f"{row[0]:18s} {_number(row[1]):>13s} {_number(result['map']):>10s}"
+    for name in tables.in_order(results):
+        result, paper = results[name], tables.number(PAPER.get(name), 1)
+        line = f"{tables.title_of(name):18s} {paper:>13s} {tables.number(result['map'], 1):>10s}"
         if accuracies:
-            line += f" {_number(result['top1']):>7s} {_number(result['knn'].get('20')):>7s}"
+            for value in (result["top1"], result["knn"].get("20")):
+                line += f" {tables.number(value, 1):>7s}"
         lines.append(line)
     lines.append(
         f"here: {first['num_train']} images to fit, {first['num_test']} to test, "
@@ -124,18 +98,6 @@ def as_text(results: dict[str, dict[str, Any]]) -> str:
     if undefined:
         lines.append(f"no AP, and not in the mean, for want of positives: {', '.join(undefined)}")
     return "\n".join(lines) + "\n"
-
-
-def as_csv(results: dict[str, dict[str, Any]]) -> str:
-    """encoder, mAP, and the AP of each class; an undefined AP is an empty field."""
-    classes = list(next(iter(results.values()))["per_class"])
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["encoder", "map", *classes])
-    for name, result in results.items():
-        values = [result["map"], *(result["per_class"][c] for c in classes)]
-        writer.writerow([name, *("" if v is None else f"{v:.3f}" for v in values)])
-    return text.getvalue()
 
 
 def draw(path: str, results: dict[str, dict[str, Any]]) -> None:
@@ -149,20 +111,11 @@ def draw(path: str, results: dict[str, dict[str, Any]]) -> None:
         values = [result["map"], *(result["per_class"][c] for c in labels[1:])]
         places = [x - 0.4 + width * (number + 0.5) for x in range(len(labels))]
         heights = [0.0 if v is None else v for v in values]
-        axes.bar(places, heights, width, label=PAPER.get(name, (name,))[0])
+        axes.bar(places, heights, width, label=tables.title_of(name))
     axes.set_xticks(range(len(labels)), labels, rotation=60 if len(labels) > 1 else 0, ha="right")
     axes.set_ylabel("average precision, %")
     axes.set_title("Linear SVMs on frozen features (Table 2)")
-    save_bars(figure, axes, path)
-
-
-def save_bars(figure: Any, axes: Any, path: str) -> None:
-    """Writes a bar chart as PNG, with its grid and its legend, and lets go of it."""
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    tables.save_bars(figure, axes, path)
 
 
 if __name__ == "__main__":

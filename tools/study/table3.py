@@ -10,31 +10,25 @@ folder gets table3.txt, table3.csv (every class) and table3.png.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import os
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
-from mgta_tf.runtime.files import write_text
-from tools.study.table2 import parse_models, save_bars
+from tools.study import tables
 
-PAPER: dict[str, tuple[str, float | None, float | None]] = {
-    # name: (row of Table 3, mAP trained on VOC2007, on VOC2007+2012); None did not converge
-    "random": ("Random", None, None),
-    "iae": ("IAE (baseline)", 11.27, 17.01),
-    "mgta_100": ("MGTA (k=100)", 15.88, 21.19),
-    "mgta_300": ("MGTA (k=300)", 15.07, 19.84),
-    "supervised": ("Supervised", 33.67, 37.84),
+PAPER: dict[str, tuple[float | None, float | None]] = {
+    # mAP of Table 3, trained on VOC2007 and on VOC2007+2012; None did not converge
+    "random": (None, None),
+    "iae": (11.27, 17.01),
+    "mgta_100": (15.88, 21.19),
+    "mgta_300": (15.07, 19.84),
+    "supervised": (33.67, 37.84),
 }
 FIGURES = ("ap50_voc07", "ap50_area", "coco_ap")
 SETS = {"voc07": "VOC07", "voc0712": "VOC07+12"}
@@ -49,11 +43,9 @@ class TableConfig:
 
 
 def main(config: TableConfig) -> None:
-    if not config.output:
-        raise UserError("--output is missing: name a folder for the table")
-    named = parse_models(config.runs, "runs")
+    named = tables.parse_rows(config.runs, "runs")
     rows = {name: read(paths.split("+")) for name, paths in named.items()}
-    os.makedirs(config.output, exist_ok=True)
+    tables.make_folder(config.output)
     write(config.output, rows)
     print(as_text(rows), end="")
 
@@ -79,9 +71,16 @@ def read(workdirs: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def write(folder: str, rows: dict[str, dict[str, dict[str, Any]]]) -> None:
-    """table3.txt, table3.csv, table3.png."""
-    write_text(os.path.join(folder, "table3.txt"), as_text(rows))
-    write_text(os.path.join(folder, "table3.csv"), as_csv(rows))
+    """table3.txt, table3.csv (a line a run: the figures, the AP of each class), table3.png."""
+    results = [(name, s, result) for name, row in rows.items() for s, result in row.items()]
+    classes = next((list(r["per_class"]) for _, _, r in results if r["per_class"]), [])
+    lines = []
+    for name, train_set, result in results:
+        per_class = result["per_class"] or {}
+        figures = [*(result[f] for f in FIGURES), *(per_class.get(c) for c in classes)]
+        lines.append([name, train_set, str(result["diverged"]).lower(), *figures])
+    head = ["encoder", "train_set", "diverged", *FIGURES, *classes]
+    tables.write(folder, "table3", as_text(rows), head, lines)
     draw(os.path.join(folder, "table3.png"), rows)
 
 
@@ -93,13 +92,12 @@ def as_text(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
     used = [name for name in SETS if any(name in row for row in rows.values())]
     head = f"{'encoder':18s} {'paper, 07':>10s} {'07+12':>7s}"
     lines = [head + "".join(f" {SETS[s] + ', 11 pt':>16s} {'area':>6s} {'COCO':>6s}" for s in used)]
-    for name in [n for n in PAPER if n in rows] + [n for n in rows if n not in PAPER]:
-        title, *paper = PAPER.get(name, (name,))
-        cells = [_number(value) for value in paper] or ["", ""]
-        line = f"{title:18s} {cells[0]:>10s} {cells[1]:>7s}"
+    for name in tables.in_order(rows):
+        cells = [tables.number(value, 2) for value in PAPER.get(name, ())] or ["", ""]
+        line = f"{tables.title_of(name):18s} {cells[0]:>10s} {cells[1]:>7s}"
         for train_set in used:
             result = rows[name].get(train_set)
-            cells = [_number(result[key]) if result else "" for key in FIGURES]
+            cells = [tables.number(result[key], 2) if result else "" for key in FIGURES]
             line += "".join(f" {cell:>{width}s}" for cell, width in zip(cells, (16, 6, 6)))
         lines.append(line.rstrip())
     for train_set in used:
@@ -110,32 +108,13 @@ def as_text(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def as_csv(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """encoder, training set, the figures, and the AP of each class; undefined is empty."""
-    results = [(name, s, result) for name, row in rows.items() for s, result in row.items()]
-    classes = next((list(r["per_class"]) for _, _, r in results if r["per_class"]), [])
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["encoder", "train_set", "diverged", *FIGURES, *classes])
-    for name, train_set, result in results:
-        per_class = result["per_class"] or {}
-        values = [*(result[f] for f in FIGURES), *(per_class.get(c) for c in classes)]
-        shown = ["" if v is None else f"{v:.3f}" for v in values]
-        writer.writerow([name, train_set, str(result["diverged"]).lower(), *shown])
-    return text.getvalue()
-
-
 def draw(path: str, rows: dict[str, dict[str, dict[str, Any]]]) -> None:
     """A bar for each row: ours, the paper's beside it; a cross where a run diverged."""
     figure, axes = plt.subplots(figsize=(max(5.0, 1.1 * len(rows) + 2), 4.0))
     bars = [(SETS[s], s) for s in SETS if any(s in row for row in rows.values())]
     width = 0.8 / (2 * max(len(bars), 1))
     for place, name in enumerate(rows):
-        paper = dict(zip(SETS, PAPER.get(name, ("",))[1:]))
+        paper = dict(zip(SETS, PAPER.get(name, ())))
         for number, (_, train_set) in enumerate(bars):
             result = rows[name].get(train_set, {})
             x = place - 0.4 + width * (2 * number + 0.5)
@@ -146,11 +125,11 @@ def draw(path: str, rows: dict[str, dict[str, dict[str, Any]]]) -> None:
     for number, (title, _) in enumerate(bars):
         axes.bar(0, 0, color=f"C{number}", label=f"{title}, here")
         axes.bar(0, 0, color=f"C{number}", alpha=0.35, label=f"{title}, paper")
-    titles = [PAPER.get(name, (name,))[0] for name in rows]
+    titles = [tables.title_of(name) for name in rows]
     axes.set_xticks(range(len(rows)), titles, rotation=20, ha="right")
     axes.set_ylabel("AP50 by 11 points, %")
     axes.set_title("Faster R-CNN C4, frozen body (Table 3)")
-    save_bars(figure, axes, path)
+    tables.save_bars(figure, axes, path)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features
-from tools.study import table2
+from tools.study import table2, tables
 
 
 def result(value, **more):
@@ -58,8 +58,8 @@ def test_csv_and_picture(tmp_path):
 @pytest.mark.parametrize("text", ["", "a", "a=", "a=x,a=y", "=x"])
 def test_models_must_be_named(text):
     with pytest.raises(UserError, match="--models="):
-        table2.parse_models(text)
-    assert table2.parse_models("a=x,b=y") == {"a": "x", "b": "y"}
+        tables.parse_rows(text, "models")
+    assert tables.parse_rows("a=x,b=y", "models") == {"a": "x", "b": "y"}
 
 
 def test_a_result_of_another_encoder_does_not_count(tmp_path):

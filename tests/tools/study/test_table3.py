@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mgta_tf.errors import UserError
-from tools.study import table3
+from tools.study import table3, tables
 
 
 def run(folder, value, train_set="voc07"):
@@ -65,4 +65,4 @@ def test_bad_input_is_named(tmp_path):
     with pytest.raises(UserError, match="a second run on voc07 in one row"):
         table3.read(twice)
     with pytest.raises(UserError, match="--runs=a: must be name=DIR"):
-        table3.parse_models("a", "runs")
+        tables.parse_rows("a", "runs")
