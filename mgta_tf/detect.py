@@ -23,6 +23,7 @@ from mgta_tf import cli, extras
 from mgta_tf.data import images
 from mgta_tf.detection.config import DetectConfig
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
 from mgta_tf.runtime.files import write_json
 from mgta_tf.runtime.workdir import Workdir, load_config, open_workdir
 from mgta_tf.training.summary import versions
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 def main(config: DetectConfig) -> None:
     extras.require("official", "TensorFlow Model Garden", "detection", "mgta_tf.detect")
     run = config.run
+    if set(os.path.abspath(run.workdir)) & files.PATTERN:
+        raise UserError(
+            f"--workdir={run.workdir}: Model Garden takes *, ?, [, ] and \\ for a pattern; name "
+            "another folder"
+        )
     if run.image or run.eval_only:
         workdir = Workdir(run.workdir)
         config = of_workdir(workdir, run.min_score)

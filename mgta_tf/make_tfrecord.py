@@ -18,9 +18,9 @@ from PIL import Image
 
 from mgta_tf import cli
 from mgta_tf.config import flag, group
-from mgta_tf.data import images, tfrecords
+from mgta_tf.data import images, tfrecords, tree
 from mgta_tf.data.sources import DataConfig, open_source
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def main(config: MakeConfig) -> None:
             encoded = image if isinstance(image, bytes) else to_png(image)
             images.decode(encoded, max_pixels=config.data.max_image_pixels)
         except (images.BadImage, OSError) as error:
-            print(f"left out: {name}: {error}")
+            print(f"left out: {printable(name)}: {error}")
             bad += 1
             continue
         label = -1 if source.labels is None else int(source.labels[number])
@@ -66,7 +66,11 @@ def main(config: MakeConfig) -> None:
         written += 1
     for writer in writers:
         writer.close()
-    print(f"{source.format}: {written} images in {shards} files in {output}, {bad} left out")
+    unread = tree.by_reason(one.reason for one in source.unread)
+    print(
+        f"{source.format}: {written} images in {shards} files in {output}, {bad} left out"
+        + (f"; not read: {unread}" if unread else "")
+    )
     if not written:
         raise UserError(f"none of the {len(source.names)} images could be decoded")
 

@@ -28,7 +28,7 @@ LARGE = 4_000_000  # pixels; above it images are decoded one after the other, no
 # Tags of TIFF.
 BITS, REDUCED, TILE_WIDTH, TILE_LENGTH, MAX_SAMPLE, DNG_VERSION = 258, 254, 322, 323, 281, 50706
 
-NO_HEIF = "HEIC, for which pillow-heif is not installed; pip install 'pillow-heif==1.1.1'"
+NO_HEIF = "HEIC, which needs pillow-heif; run pip install 'mgta_tf[heic]'"
 DARK = (
     "16-bit images without a value above 4095 are read as dark; if their range is 12 bits, convert "
     "them, or have them say so (TIFF's MaxSampleValue, PNG's sBIT)"

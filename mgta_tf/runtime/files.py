@@ -18,6 +18,7 @@ import numpy as np
 
 from mgta_tf.errors import UserError
 
+PATTERN = frozenset("*?[]\\")  # of which TensorFlow makes a pattern
 MAX_LIST_BYTES = 256 * 2**20  # of a list of images; ImageNet's has 70 MB
 
 
@@ -109,7 +110,7 @@ def literal(folder: str) -> Iterator[str]:
     It takes *, ?, [, ] and \ in the path of a checkpoint for a pattern. Where one of them is there,
     the path is that of a temporary link.
     """
-    if not set(folder) & set("*?[]\\"):
+    if not set(folder) & PATTERN:
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="mgta_tf-") as place:

@@ -380,7 +380,7 @@ def test_previews_in_raw_files_are_no_photographs():
 
 @pytest.mark.skipif(images.has_heif(), reason="pillow-heif is installed here")
 def test_heic_without_its_library_says_so():
-    with pytest.raises(NotRead, match="pillow-heif is not installed"):
+    with pytest.raises(NotRead, match="needs pillow-heif; run pip install"):
         images.decode(cases.HEIC)
 
 
