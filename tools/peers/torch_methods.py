@@ -290,14 +290,9 @@ METHODS: dict[str, Any] = {
 
 
 def load(encoder: Encoder, path: str) -> Encoder:
+    """Reads weights as the TensorFlow side writes them, all of them and no other."""
     with np.load(path) as arrays:
-        encoder.load_state_dict(
-            {n: torch.from_numpy(arrays[n]) for n in arrays.files}, strict=False
-        )
-        missing = set(encoder.state_dict()) - set(arrays.files)
-    unknown = {name for name in missing if not name.endswith("num_batches_tracked")}
-    if unknown:
-        raise ValueError(f"{path}: no weights of {', '.join(sorted(unknown))}")
+        encoder.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
     return encoder
 
 
