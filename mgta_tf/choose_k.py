@@ -32,18 +32,29 @@ class ChooseConfig:
 
     features: str = flag("", "NumPy file of features, float [N, D].")
     saved_model: str = flag("", "SavedModel that encodes the images of --data_dir instead.")
-    candidates: str = flag("50:500:10", "first:last:number, or numbers with commas.")
-    criterion: str = flag("ch", "What chooses.", choices=tuple(CRITERIA))
-    output: str = flag("", "JSON: best_k, on_edge, table, and what its clusters are like.")
-    plot: str = flag("", "PNG of the curves; none if empty.")
-    seed: int = flag(0, "Of the starts and samples.", minimum=0)
+    candidates: str = flag(
+        "50:500:10", "Candidates for K: first:last:count, or a comma-separated list."
+    )
+    criterion: str = flag(
+        "ch",
+        "Criterion that chooses K: Calinski-Harabasz (eq. 2), silhouette, gap statistic or "
+        "stability.",
+        choices=tuple(CRITERIA),
+    )
+    output: str = flag(
+        "",
+        "JSON file to write: best_k, on_edge, the table of candidates and a summary of the "
+        "clusters.",
+    )
+    plot: str = flag("", "PNG file for the curves; empty writes none.")
+    seed: int = flag(0, "Random seed for the k-means starts and the samples.", minimum=0)
     data: DataConfig = group(DataConfig)
     cluster: ClusterConfig = group(ClusterConfig)
 
 
 def main(config: ChooseConfig) -> None:
     if not config.output:
-        raise UserError("--output is missing: name a JSON file")
+        raise UserError("--output is required: a JSON file to write")
     if bool(config.features) == bool(config.saved_model):
         raise UserError("give --features, or --saved_model with --data_dir")
     candidates = parse_candidates(config.candidates, "candidates")

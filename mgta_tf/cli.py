@@ -1,8 +1,8 @@
-"""What every command shares: flags in, one line out when something is wrong.
+"""The command line of every command: parses flags, reports errors in one line.
 
 Exit status: 0 done; 1 the input, the disk or the data is at fault (one line says what to do); 2 a
-flag is at fault; 130 stopped by SIGINT and 143 by SIGTERM, with everything saved: the same command
-goes on from there.
+flag is at fault; 130 stopped by SIGINT and 143 by SIGTERM, with everything saved: rerun
+the same command to resume.
 """
 
 from __future__ import annotations
@@ -69,17 +69,17 @@ def run(main: Callable[[Any], None], config_class: type) -> None:
             where = f"cannot write {error.filename or ''}" if unwritten else error.filename
             fail(f"{where}: {os.strerror(error.errno)}")
         except preemption.Stopped as stopped:
-            fail(f"{stopped}; the same command goes on", status=stopped.exit_status)
+            fail(f"{stopped}; rerun the same command to resume", status=stopped.exit_status)
         except Exception as error:
             if os.environ.get("TF_CONFIG") and type(error).__name__ in LOST:
                 first = str(error).strip().splitlines()[0]
-                fail(f"a host was lost ({first}); the same command on all hosts goes on")
+                fail(f"a host was lost ({first}); rerun the command on all hosts")
             # As TensorFlow's file system says it.
             reasons = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
             reason = next((reason for reason in reasons if reason in str(error)), None)
             if not reason:
                 raise
-            fail(f"{reason}; remove the cause and give the same command again")
+            fail(f"{reason}; fix the cause and rerun the same command")
 
     app.run(guarded, flags_parser=parse)
 

@@ -5,8 +5,8 @@
   python -m mgta_tf.detect --workdir=runs/detector --eval_only
   python -m mgta_tf.detect --workdir=runs/detector --image=photo.jpg
 
-A run that was interrupted goes on where it was when the same command is given again. A run whose
-loss becomes NaN ends cleanly and is '-' in tools/table3.py.
+An interrupted run resumes: rerun the same command. A run whose loss becomes NaN ends cleanly and
+is '-' in tools/table3.py.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def main(config: DetectConfig) -> None:
         config = of_workdir(workdir, run.min_score)
     else:
         if not run.saved_model:
-            raise UserError("--saved_model is missing: name what mgta_tf.export has written")
+            raise UserError(
+                "--saved_model is required: pass a SavedModel written by mgta_tf.export"
+            )
         workdir = open_workdir(run.workdir, config)
     photo = read_photo(run.image) if run.image else None
     # Model Garden takes 15 seconds to import, which --help and bad flags need not wait for.
@@ -74,7 +76,7 @@ def of_workdir(workdir: Workdir, min_score: float) -> DetectConfig:
     """The flags of a run that has trained."""
     config = load_config(workdir.flagfile, DetectConfig)
     if not os.path.exists(os.path.join(workdir.checkpoints, "checkpoint")):
-        raise UserError(f"{workdir.checkpoints}: no checkpoint in it yet; has the run trained?")
+        raise UserError(f"{workdir.checkpoints}: no checkpoint; train the run first")
     return dataclasses.replace(config, run=dataclasses.replace(config.run, min_score=min_score))
 
 

@@ -24,6 +24,6 @@ def encodable(text: str) -> str:
 def printable(text: str) -> str:
     """The text with everything escaped that a terminal or UTF-8 cannot show.
 
-    File names come from strangers: they may hold line breaks, escape codes, or bytes of no script.
+    File names are untrusted: they may hold line breaks, escape codes, or bytes of no script.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

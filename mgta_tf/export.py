@@ -31,20 +31,20 @@ class ExportConfig:
     output: str = flag("", "Folder for the SavedModel; must be new or empty.")
     net: str = flag(
         "n2",
-        "The auto-encoder of stage 1, N1, or N2, which is the method's result (§4.2). A run of "
-        "mgta_tf.supervised has one net only.",
+        "Net to export: the auto-encoder of stage 1, N1, or N2, the result of the method "
+        "(§4.2). Runs of mgta_tf.supervised have a single net.",
         choices=("iae", "n1", "n2"),
     )
     untrained: bool = flag(
-        False, "The run's network with random weights: the first row of Table 2."
+        False, "Random weights in place of trained ones: the first row of Table 2."
     )
 
 
 def main(config: ExportConfig) -> None:
     if not config.output:
-        raise UserError("--output is missing: name a folder for the SavedModel")
+        raise UserError("--output is required: a folder for the SavedModel")
     if os.path.isdir(config.output) and os.listdir(config.output):
-        raise UserError(f"--output={config.output} is not empty; name another folder")
+        raise UserError(f"--output={config.output} is not empty; choose another folder")
     workdir = Workdir(config.workdir)
     supervised = os.path.exists(f"{workdir.supervised}.index")
     trained = load_config(workdir.flagfile, SupervisedConfig if supervised else TrainConfig)

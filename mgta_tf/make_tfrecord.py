@@ -3,7 +3,7 @@
   python -m mgta_tf.make_tfrecord --data_dir=PHOTOS --output=RECORDS --shards=8
 
 Encoded images are copied as they are; pixels (of the miniImageNet cache, of shapes) become PNG.
-Images that cannot be decoded are left out and counted.
+Images that cannot be decoded are skipped and counted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class OutputConfig:
     """Output."""
 
     output: str = flag("", "Folder for the files; must be new or empty.")
-    shards: int = flag(8, "Files to write.", minimum=1)
+    shards: int = flag(8, "Number of files to write.", minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +42,9 @@ class MakeConfig:
 def main(config: MakeConfig) -> None:
     output, shards = config.to.output, config.to.shards
     if not output:
-        raise UserError("--output is missing: name a folder for the TFRecords")
+        raise UserError("--output is required: a folder for the TFRecords")
     if os.path.isdir(output) and os.listdir(output):
-        raise UserError(f"--output={output} is not empty; name another folder")
+        raise UserError(f"--output={output} is not empty; choose another folder")
     source = open_source(config.data)
     os.makedirs(output, exist_ok=True)
     paths = [os.path.join(output, f"{i:05d}-of-{shards:05d}.tfrecord") for i in range(shards)]
@@ -56,7 +56,7 @@ def main(config: MakeConfig) -> None:
             encoded = image if isinstance(image, bytes) else to_png(image)
             images.decode(encoded, max_pixels=config.data.max_image_pixels)
         except (images.BadImage, OSError) as error:
-            print(f"left out: {printable(name)}: {error}")
+            print(f"skipped: {printable(name)}: {error}")
             bad += 1
             continue
         label = -1 if source.labels is None else int(source.labels[number])
@@ -68,7 +68,7 @@ def main(config: MakeConfig) -> None:
         writer.close()
     unread = tree.by_reason(one.reason for one in source.unread)
     print(
-        f"{source.format}: {written} images in {shards} files in {output}, {bad} left out"
+        f"{source.format}: {written} images in {shards} files in {output}, {bad} skipped"
         + (f"; not read: {unread}" if unread else "")
     )
     if not written:

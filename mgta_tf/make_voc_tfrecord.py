@@ -21,11 +21,12 @@ from mgta_tf.errors import UserError
 class RecordsConfig:
     """The records."""
 
-    voc_root: str = flag("", "VOCdevkit.")
+    voc_root: str = flag("", "Path of the VOCdevkit folder.")
     output: str = flag("", "Folder for the files.")
     train_set: str = flag(
         "voc07",
-        "trainval of VOC2007, or of VOC2007 and VOC2012; VOC2007's test comes with it.",
+        "Training set: trainval of VOC2007, or of VOC2007 and VOC2012. VOC2007's test set is "
+        "always included.",
         choices=tuple(TRAIN_SETS),
     )
 
@@ -33,7 +34,7 @@ class RecordsConfig:
 def main(config: RecordsConfig) -> None:
     for name in ("voc_root", "output"):
         if not getattr(config, name):
-            raise UserError(f"--{name} is missing")
+            raise UserError(f"--{name} is required")
     for name in (*TRAIN_SETS[config.train_set], TEST_SET):
         print(records.describe(name, records.write_set(config.voc_root, name, config.output)))
 

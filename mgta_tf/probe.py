@@ -1,4 +1,4 @@
-"""Judges a frozen encoder by linear SVMs: the protocol of the paper's Table 2.
+"""Evaluates a frozen encoder by linear SVMs: the protocol of the paper's Table 2.
 
   python -m mgta_tf.probe --saved_model=DIR --voc_root=VOCdevkit --output=probe.json
   python -m mgta_tf.probe --saved_model=DIR --dataset=folder --data_dir=tiny-imagenet-100 \\
@@ -31,47 +31,60 @@ from mgta_tf.runtime.workdir import Workdir
 class ProbeConfig:
     """The probe (protocols §2)."""
 
-    saved_model: str = flag("", "The encoder, as mgta_tf.export wrote it.")
-    workdir: str = flag("", "In place of --saved_model: a run that has a saved_model/.")
-    output: str = flag("", "JSON to write; features are kept in a folder beside it.")
+    saved_model: str = flag("", "SavedModel of the encoder, written by mgta_tf.export.")
+    workdir: str = flag("", "Folder of a run with a saved_model/, in place of --saved_model.")
+    output: str = flag("", "JSON file to write; features are cached in a folder next to it.")
     dataset: str = flag(
         "voc",
-        "PASCAL VOC, or any labelled images that mgta_tf.train reads.",
+        "Data set: PASCAL VOC, or any labelled images that mgta_tf.train reads.",
         choices=("voc", "folder"),
     )
-    voc_root: str = flag("", "VOCdevkit.")
-    voc_year: str = flag("2007", "Which of its years.", choices=("2007", "2012"))
+    voc_root: str = flag("", "Path of the VOCdevkit folder.")
+    voc_year: str = flag("2007", "Year of VOC.", choices=("2007", "2012"))
     data_dir: str = flag("", "Labelled images of --dataset=folder, as mgta_tf.train reads them.")
-    train_dir: str = flag("", "In place of --data_dir: the folder of the training images, and")
-    val_dir: str = flag("", "that of the test images; classes are matched by name.")
-    train_split: str = flag("", "Split to train on; by default trainval (VOC), train (folder).")
+    train_dir: str = flag("", "Folder of training images, in place of --data_dir; needs --val_dir.")
+    val_dir: str = flag("", "Folder of test images for --train_dir; classes are matched by name.")
+    train_split: str = flag("", "Split to train on. Default: trainval (VOC), train (folder).")
     test_split: str = flag(
         "",
-        "Split to test on; by default test (VOC), val or else test (folder). Where it is the same "
-        "as --train_split, or the folder has no splits: halves of it, by class.",
+        "Split to test on. Default: test (VOC), val or else test (folder). If it equals "
+        "--train_split, or the folder has no splits, each class is split in half.",
     )
-    image_size: int = flag(64, "Pixels per side, of --dataset=folder; VOC has 224.", minimum=32)
-    endpoint: str = flag("res4", "What is read.", choices=features.ENDPOINTS)
-    svm_costs: str = flag("goyal", "26 costs (goyal), 11 (vissl), or a list as 0.1,1,10.")
+    image_size: int = flag(
+        64, "Image size in pixels per side for --dataset=folder; VOC uses 224.", minimum=32
+    )
+    endpoint: str = flag(
+        "res4", "Endpoint whose features are evaluated.", choices=features.ENDPOINTS
+    )
+    svm_costs: str = flag(
+        "goyal", "SVM costs to choose from: 26 (goyal), 11 (vissl), or a list such as 0.1,1,10."
+    )
     svm_impl: str = flag(
         "batched",
-        "All fits at once, or scikit-learn's LinearSVC one by one: the reference.",
+        "SVM solver: all fits at once (batched), or scikit-learn's LinearSVC one by one, the "
+        "reference (liblinear).",
         choices=("batched", "liblinear"),
     )
-    ap: str = flag("area", "Area under the envelope, or VOC2007's 11 points.", choices=METHODS)
+    ap: str = flag(
+        "area",
+        "Definition of AP: area under the envelope, or VOC2007's 11 points.",
+        choices=METHODS,
+    )
     drop_difficult: bool = flag(
-        False, "Leave difficult-only images out of training; the reference has them as negatives."
+        False,
+        "Exclusion of images with only difficult objects from training; the reference counts "
+        "them as negatives.",
     )
     batch_size: int = flag(32, "Images encoded at once.", minimum=1)
     baselines: bool = flag(
-        True, "Compare with chance, a 4×4 colour thumbnail and the untrained encoder."
+        True, "Comparison with chance, a 4×4 colour thumbnail and the untrained encoder."
     )
 
 
 def main(config: ProbeConfig) -> None:
     began = time.monotonic()
     if not config.output:
-        raise UserError("--output is missing: name the JSON to write")
+        raise UserError("--output is required: the JSON file to write")
     if config.dataset == "voc" and (config.data_dir or config.train_dir or config.val_dir):
         raise UserError("--data_dir, --train_dir and --val_dir are for --dataset=folder; add it")
     saved_model = config.saved_model or os.path.join(config.workdir, "saved_model")
@@ -82,7 +95,7 @@ def main(config: ProbeConfig) -> None:
     extracted = encoded(config, sets, encode, digest)
     for part, (values, _) in zip(sets, extracted):
         print(f"{part.name} → {values.shape[1]} numbers")
-    result = judge(config, costs, sets, [values for values, _ in extracted])
+    result = evaluate(config, costs, sets, [values for values, _ in extracted])
     result.update(
         endpoint=config.endpoint,
         pool=extracted[0][1],
@@ -103,7 +116,7 @@ def encoded(
 ) -> list[tuple[np.ndarray, str]]:
     """Features of both sets and their pool in words, kept beside --output.
 
-    of: what tells the encoder from others.
+    of: what identifies the encoder.
     """
     folder = os.path.join(os.path.dirname(os.path.abspath(config.output)), "probe_features")
     found = []
@@ -138,12 +151,12 @@ def compared(
         of = f"untrained {facts.model} {facts.normalization} {baselines.SEED}"
         features_of["untrained"] = [values for values, _ in encoded(config, sets, encode, of)]
     for name, values in features_of.items():
-        judged = judge(config, costs, sets, values)
-        found[name] = {key: judged[key] for key in ("map", "top1")}
+        evaluated = evaluate(config, costs, sets, values)
+        found[name] = {key: evaluated[key] for key in ("map", "top1")}
     return found
 
 
-def judge(config: ProbeConfig, costs: tuple[float, ...], sets, values) -> dict:
+def evaluate(config: ProbeConfig, costs: tuple[float, ...], sets, values) -> dict:
     """SVMs, and k-NN where each image has one class; percentages are 0 to 100."""
     train, test = sets
     targets = train.targets

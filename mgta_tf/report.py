@@ -23,15 +23,13 @@ from mgta_tf.runtime.files import write_text
 class ReportConfig:
     """The report."""
 
-    workdir: str = flag("", "Folder of the run; the report becomes its report.html.")
-    compare: str = flag(
-        "", "Folders of other runs, with commas between them, to show beside it (same page)."
-    )
+    workdir: str = flag("", "Folder of the run; the page is written to its report.html.")
+    compare: str = flag("", "Folders of other runs to show on the same page, separated by commas.")
 
 
 def main(config: ReportConfig) -> None:
     if not config.workdir:
-        raise UserError("--workdir is missing: name the folder of a run")
+        raise UserError("--workdir is required: the folder of a run")
     paths = [config.workdir, *(path for path in config.compare.split(",") if path)]
     records = [record.read(path) for path in paths]
     target = records[0].workdir.report

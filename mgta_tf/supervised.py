@@ -167,7 +167,7 @@ def train(config: SupervisedConfig) -> dict[str, Any]:
     images = 0 if store.pixels is None else store.pixels.nbytes
     size = config.augment.image_size
     needed = needs.of_run([net], config.model, run.batch_size, size, run.keep, images)
-    print(needs.said(needed, workdir.path), flush=True)
+    print(needs.estimate_line(needed, workdir.path), flush=True)
     board = TensorBoardWriter(workdir.tensorboard)
     chosen = choose_labelled(store.labels, run.label_fraction, run.seed)
     _train(config, net, feed, checkpoints, position, store.labels, chosen, board)

@@ -1,4 +1,4 @@
-"""Pre-trains two auto-encoders that teach each other (MGTA).
+"""Pre-trains two auto-encoders that guide each other by pseudo labels (MGTA).
 
   python -m mgta_tf.train --flagfile=flags/quickstart.flagfile --workdir=runs/quickstart
   python -m mgta_tf.train --data_dir=PHOTOS --workdir=runs/mine --num_clusters=100

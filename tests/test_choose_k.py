@@ -80,5 +80,5 @@ def test_bad_input_is_named(features, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             choose_k.main(config_of(tmp_path, **flags))
-    with pytest.raises(UserError, match="--output is missing"):
+    with pytest.raises(UserError, match="--output is required"):
         choose_k.main(choose_k.ChooseConfig())

@@ -114,7 +114,7 @@ def labels_of(root, split, **flags):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe.svm, "linear_svm", linear_svm)
         with pytest.raises(KeyboardInterrupt):
-            probe.judge(config, (1.0,), sets, [np.zeros((24, 2))] * 2)
+            probe.evaluate(config, (1.0,), sets, [np.zeros((24, 2))] * 2)
     return seen
 
 
@@ -178,8 +178,8 @@ def test_bad_input_is_named(saved_model, root, tmp_path):
         with pytest.raises(UserError, match=message):
             probe.main(ProbeConfig(**flags))
 
-    fails("--output is missing", output="")
-    fails("--voc_root is missing", voc_root="")
+    fails("--output is required", output="")
+    fails("--voc_root is required", voc_root="")
     fails("no VOC2012/ImageSets/Main in it", voc_year="2012")
     fails(r"val\.txt: No such file", train_split="val")
     fails("not a SavedModel", saved_model=str(tmp_path))

@@ -81,7 +81,7 @@ def test_it_is_one_small_file_that_asks_nobody(whole):
 
 
 def test_a_workdir_that_is_none_is_refused(tmp_path):
-    for workdir, message in (("", "--workdir is missing"), (str(tmp_path), "no such file")):
+    for workdir, message in (("", "--workdir is required"), (str(tmp_path), "no such file")):
         with pytest.raises(UserError, match=message):
             report.main(report.ReportConfig(workdir=workdir))
 

@@ -1,4 +1,4 @@
-"""The training command end to end: what it leaves, how it goes on, how it stops."""
+"""The training command end to end: output, resuming, stopping."""
 
 import json
 import os
@@ -390,7 +390,7 @@ def test_every_net_can_be_exported(finished, saved_model, tmp_path):
 
 def test_export_says_what_is_missing(finished, tmp_path):
     for flags, message in (
-        ({"workdir": str(finished)}, "--output is missing"),
+        ({"workdir": str(finished)}, "--output is required"),
         ({"workdir": str(tmp_path), "output": "x"}, "no such file"),
         ({"workdir": str(finished), "output": str(finished)}, "not empty"),
     ):

@@ -2,7 +2,7 @@
 
   python tools/make_scenes.py --output=runs/scenes
 
-They exist to see the whole system run, not to judge the method.
+They exist to see the whole system run, not to evaluate the method.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ScenesConfig:
 
 def main(config: ScenesConfig) -> None:
     if not config.output:
-        raise UserError("--output is missing: name a folder for the scenes")
+        raise UserError("--output is required: a folder for the scenes")
     write_voc_scenes(config.output, config.trainval, config.test, config.size)
     print(f"{config.output}/VOCdevkit: {config.trainval} + {config.test} scenes")
 

@@ -23,7 +23,7 @@ from mgta_tf.clustering.clusters import Clusters
 from mgta_tf.clustering.lloyd import Start, assign, kmeans, plus_plus
 from mgta_tf.errors import UserError
 
-SAMPLE = 4000  # points by which silhouette and gap judge
+SAMPLE = 4000  # points that silhouette and gap are computed on
 HALVES = 20_000  # points in the two halves of stability
 STABLE = 0.01  # agreements that differ by less are alike
 REFERENCES = 5  # data sets without clusters that the gap statistic compares with
@@ -49,7 +49,7 @@ class Choice:
         return (
             f"K = {self.best_k} is the {'first' if self.best_k == self.table[0]['k'] else 'last'} "
             f"of the candidates, so {self.criterion} has no maximum among them: widen "
-            "--k_candidates, or judge by another --k_criterion"
+            "--k_candidates, or choose another --k_criterion"
         )
 
 

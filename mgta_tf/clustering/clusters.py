@@ -43,7 +43,7 @@ class Clusters:
 
 
 def chunks(points: np.ndarray, mean: Any, k: int = 1) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, rows less the mean), so many rows that neither they nor [rows, k] grow large.
+    """(first row, rows − mean), so many rows that neither they nor [rows, k] grow large.
 
     The rows are float32 [n, D], in one buffer for all: valid until the next are asked for. It is
     aligned as TensorFlow wants it, which then need not copy it (a fifth of a Lloyd step).
@@ -94,7 +94,7 @@ def mean_of(points: np.ndarray) -> np.ndarray:
 def own_distances(points, mean, centroids, labels) -> np.ndarray:
     """Distances to the own centroid by differences: exactly 0 for a point that lies on it.
 
-    centroids: [K, D], less the mean, as the points will be. Noise is infinitely far.
+    centroids: [K, D], with the mean subtracted, as the points. Noise is infinitely far.
     """
     distances = np.full(len(points), np.inf, np.float32)
     for first, chunk in chunks(points, mean):

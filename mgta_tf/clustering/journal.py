@@ -29,7 +29,7 @@ class Journal:
     def opened(
         self, points: np.ndarray, k: int, seed: int, start: Start | None
     ) -> Iterator[State | None]:
-        """Gives the state to go on from, if there is one; at the end there is none any more."""
+        """Yields the saved state, if there is one, and deletes it when the block ends."""
         self._about, self._key = (points, k, seed, start), ""
         self._saved = time.monotonic()
         state = self._load() if os.path.exists(self._path) else None

@@ -37,7 +37,7 @@ class Start:
 class State:
     """k-means after `steps` of its steps.
 
-    centroids: float32 [K, D], less the mean. labels: int32 [N], by which they were moved.
+    centroids: float32 [K, D], mean subtracted. labels: int32 [N], by which they were moved.
     """
 
     start: Start
@@ -73,7 +73,7 @@ def kmeans(
         or when no label has changed.
       start: Of at least k clusters; one is made if none is given.
       with_distances: Without them the inertia has float32's precision of the scatter.
-      state: Where a call with the same arguments was; it goes on from there, to the same result.
+      state: An interrupted call with the same arguments; it resumes there, to the same result.
       on_step: Called after every step with where it is.
 
     Raises:
@@ -224,8 +224,8 @@ def lloyd_step(
     mean: [D], taken from the points. centroids: float32 [K, D], from which it has been taken.
 
     Returns:
-      Labels int32 [N], sums of the points (less the mean) float64 [K, D], sizes [K], and the gain:
-      the inertia is the scatter less twice of it.
+      Labels int32 [N], sums of the points − mean, float64 [K, D], sizes [K], and the gain:
+      the inertia is the scatter − 2 · gain.
     """
     k = len(centroids)
     labels = np.empty(len(points), np.int32)

@@ -67,13 +67,13 @@ def oriented(stored: np.ndarray, orientation: int, size: Size | None, boxes: boo
     if not boxes:
         return shown
     if size is None:
-        problem = "the annotation states no size that tells"
+        problem = "the annotation states no size, so it is unknown"
     elif size == size_stored:
-        problem = f"the stated size {size[0]}×{size[1]} fits both ways, so it does not tell"
+        problem = f"the stated size {size[0]}×{size[1]} fits both, so it is unknown"
     else:
         problem = (
             f"the stated size {size[0]}×{size[1]} is neither the stored {size_stored[0]}×"
-            f"{size_stored[1]} nor the displayed {size_shown[0]}×{size_shown[1]} and does not tell"
+            f"{size_stored[1]} nor the displayed {size_shown[0]}×{size_shown[1]}, so it is unknown"
         )
     raise BadImage(
         f"EXIF orientation {orientation}, and {problem} whether the boxes lie on the stored or on "

@@ -1,7 +1,7 @@
 """Generated images, so that the whole system runs without a download.
 
-They exist to see the machinery work, not to judge the method: a class is an outline, and outlines
-are easy. Single objects on crops of the two photographs that scikit-learn ships (colour, size,
+They exercise the whole system and do not evaluate the method: a class is an outline, which is easy
+to learn. Single objects on crops of the two photographs that scikit-learn ships (colour, size,
 rotation, place and texture vary independently of the class), and scenes of several objects with
 boxes, written in VOC's layout for the probe and the detector.
 

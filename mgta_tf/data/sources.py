@@ -1,4 +1,4 @@
-"""Where images come from. `open_source` looks at a folder and says what it is.
+"""Sources of images. `open_source` detects the format of a folder.
 
 A `Source` is a list of images that can be read one by one, in any order, from any thread. Nothing
 is decoded here: `mgta_tf.data.store` does that, once, for all formats alike.
@@ -21,44 +21,52 @@ from mgta_tf.runtime import files
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Images in."""
+    """Images."""
 
     data_dir: str = flag(
         "",
-        "Folder of images, at any depth (the first folder below is the class), Tiny ImageNet, "
+        "Folder of images at any depth (the first sub-folder is the class), Tiny ImageNet, "
         "miniImageNet (CSV splits or mini-imagenet-cache-*.pkl), or TFRecords of "
-        "mgta_tf.make_tfrecord; which of them is found out and printed. Several, separated by "
-        "commas; @FILE is a list of image files, one a line.",
+        "mgta_tf.make_tfrecord. The format is detected and printed. Separate several folders by "
+        "commas; @FILE is a list of image files, one per line.",
     )
     data_source: str = flag(
         "",
-        "In place of --data_dir: 'shapes', generated images; or 'tfds:NAME', a TensorFlow Dataset "
-        "that is prepared on disk (its folder is then --data_dir, if not the default one).",
+        "Source of images in place of a folder: 'shapes' generates images; 'tfds:NAME' reads a "
+        "TensorFlow Dataset that is prepared on disk (in --data_dir, or TFDS's default folder).",
     )
     data_split: str = flag(
         "train",
-        "Split of the images: train, val or test, as folders or the data set name them (valid and "
-        "validation are val); data without splits are all train. Of tfds its own, as train[:50%].",
+        "Split of the images: train, val or test, as folders or the data set name them (valid "
+        "and validation mean val). Data without splits are all train. TFDS takes its own "
+        "syntax, such as train[:50%].",
     )
-    shapes_count: int = flag(2000, "Images that 'shapes' generates.", minimum=1)
+    shapes_count: int = flag(2000, "Number of images that 'shapes' generates.", minimum=1)
     load_size: int = flag(
-        0, "Pixels per side as stored, for crops to cut from; 0 is --image_size.", minimum=0
+        0,
+        "Stored size in pixels per side, from which crops are cut; 0 uses --image_size.",
+        minimum=0,
     )
     resize_policy: str = flag(
         "crop",
-        "How an image becomes square: its centre, the whole squashed, or padded with black.",
+        "Method that makes images square: crop the centre, squash the sides, or pad with black.",
         choices=images.RESIZE_POLICIES,
     )
     cache_budget_mb: int = flag(
-        4096, "Decoded images are kept in memory if all fit in so many MiB.", minimum=0
+        4096, "Memory for decoded images in MiB; larger sets are decoded on the fly.", minimum=0
     )
     max_bad_fraction: float = flag(
-        0.01, "Share of unusable images above which a run does not start.", minimum=0.0, maximum=1.0
+        0.01,
+        "Fraction of unusable images above which a run refuses to start.",
+        minimum=0.0,
+        maximum=1.0,
     )
     follow_links: bool = flag(
-        False, "Read images that links inside --data_dir place outside of it, too."
+        False, "Permission to read images that symbolic links place outside --data_dir."
     )
-    max_image_pixels: int = flag(images.MAX_PIXELS, "Larger images are not decoded.", minimum=1)
+    max_image_pixels: int = flag(
+        images.MAX_PIXELS, "Pixel limit; larger images are skipped.", minimum=1
+    )
 
     def __post_init__(self):
         if self.data_source not in ("", "shapes") and not self.data_source.startswith("tfds:"):

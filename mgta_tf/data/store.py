@@ -92,7 +92,7 @@ class ImageStore:
         except (BadImage, OSError) as error:
             raise UserError(
                 f"{self.names[index]}: was readable when the run began and is not now ({error}); "
-                "restore it and give the same command again"
+                "restore it and rerun the same command"
             ) from None
 
 
@@ -110,7 +110,7 @@ def open_images(
       data: Where they are; `--load_size`, where given, is the size to store.
       size: Pixels per side to store otherwise.
       skipped_file: Written with a line "name<TAB>reason" for every file that is not used.
-      labelled: Whether images without a class are left out.
+      labelled: Whether images without a class are skipped.
       check: Raises `UserError` where so many images, with these labels, do not fit the flags. It is
         asked as soon as they are found, and again where some could not be read.
 
@@ -174,7 +174,7 @@ def load_store(
       max_bad_fraction: Largest share of images that may be unusable.
       max_pixels: Larger images are refused.
       skipped_file: Written with a line "name<TAB>reason" for every file that is not used.
-      labelled: Whether images without a class are left out.
+      labelled: Whether images without a class are skipped.
 
     Raises:
       UserError: no image is left, more are bad than allowed, or more than half cannot be read.

@@ -123,7 +123,7 @@ def _describe(example: tf.train.Example) -> tuple[str, int, str]:
 
 
 def make_example(encoded: bytes, name: str, label: int, text: str) -> tf.train.Example:
-    """The record of an image; a label below 0 is left out."""
+    """The record of an image; a label below 0 is omitted."""
 
     def bytes_feature(value: bytes) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

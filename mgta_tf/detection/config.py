@@ -20,36 +20,40 @@ TEST_SET = "2007_test"
 class DetectRunConfig:
     """The run."""
 
-    workdir: str = flag("", "Folder for everything that the run leaves; resumes what it holds.")
-    saved_model: str = flag("", "The encoder, as mgta_tf.export wrote it.")
+    workdir: str = flag("", "Output folder of the run; an existing run in it is resumed.")
+    saved_model: str = flag("", "SavedModel of the encoder, written by mgta_tf.export.")
     eval_only: bool = flag(
-        False, "Judge the newest checkpoint of --workdir again, with the flags of its run."
+        False,
+        "Evaluation of the newest checkpoint in --workdir without training, with the run's own "
+        "flags.",
     )
     image: str = flag(
-        "", "Draw the boxes that the detector of --workdir finds in a photograph, as PNG beside it."
+        "",
+        "Photograph on which to draw the detections of --workdir; the PNG is written next to it.",
     )
     min_score: float = flag(
-        0.5, "Boxes of --image and of the sheet are drawn from this score.", minimum=0.0
+        0.5, "Score above which boxes are drawn, for --image and for detections.png.", minimum=0.0
     )
-    seed: int = flag(1, "Of the new layers, the order of the images, the samples.", minimum=0)
+    seed: int = flag(1, "Random seed for new layers, order of images and sampling.", minimum=0)
     log_every_steps: int = flag(100, "Steps between two points of a curve.", minimum=1)
     checkpoint_every_steps: int = flag(1000, "Steps between checkpoints.", minimum=1)
-    keep: int = flag(2, "Checkpoints that are kept.", minimum=1)
+    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class VocConfig:
     """Data."""
 
-    voc_root: str = flag("", "VOCdevkit.")
+    voc_root: str = flag("", "Path of the VOCdevkit folder.")
     records: str = flag(
         "",
-        "Folder of mgta_tf.make_voc_tfrecord. By default `records` in --workdir, made from "
-        "--voc_root.",
+        "Folder written by mgta_tf.make_voc_tfrecord. Default: `records` in --workdir, made "
+        "from --voc_root.",
     )
     train_set: str = flag(
         "voc07",
-        "trainval of VOC2007, or of VOC2007 and VOC2012. The test is VOC2007's.",
+        "Training set: trainval of VOC2007, or of VOC2007 and VOC2012. The test set is always "
+        "VOC2007's.",
         choices=tuple(TRAIN_SETS),
     )
 
@@ -58,24 +62,24 @@ class VocConfig:
 class DetectorConfig:
     """Detector (protocols §3a)."""
 
-    width: float = flag(0.0, "The encoder must have this --width; 0 takes any.", minimum=0.0)
+    width: float = flag(0.0, "Required --width of the encoder; 0 accepts any.", minimum=0.0)
     short_side: int = flag(
-        600, "Pixels of an image's short side, in training and test.", minimum=32
+        600, "Length of an image's short side in pixels, in training and test.", minimum=32
     )
-    long_side: int = flag(1000, "Pixels that the long side may have at most.", minimum=32)
+    long_side: int = flag(1000, "Maximum length of an image's long side in pixels.", minimum=32)
     anchor_sizes: tuple[int, ...] = flag(
         (64, 128, 256, 512), "Sides of the square anchors, in pixels; each also as 1:2 and 2:1."
     )
-    rpn_candidates: int = flag(12000, "Best anchors of an image before NMS, training.", minimum=1)
-    rpn_proposals: int = flag(2000, "Proposals of an image after NMS, training.", minimum=1)
-    test_rpn_candidates: int = flag(2000, "Best anchors of an image before NMS, test.", minimum=1)
-    test_rpn_proposals: int = flag(1000, "Proposals of an image after NMS, test.", minimum=1)
-    rpn_samples: int = flag(256, "Anchors of an image that the RPN learns from.", minimum=2)
-    roi_samples: int = flag(64, "Proposals of an image that the RoI head learns from.", minimum=4)
+    rpn_candidates: int = flag(12000, "Anchors per image kept before NMS in training.", minimum=1)
+    rpn_proposals: int = flag(2000, "Proposals per image kept after NMS in training.", minimum=1)
+    test_rpn_candidates: int = flag(2000, "Anchors per image kept before NMS in test.", minimum=1)
+    test_rpn_proposals: int = flag(1000, "Proposals per image kept after NMS in test.", minimum=1)
+    rpn_samples: int = flag(256, "Anchors per image sampled for the RPN loss.", minimum=2)
+    roi_samples: int = flag(64, "Proposals per image sampled for the RoI loss.", minimum=4)
     roi_size: int = flag(
         14,
-        "Cells per side that a proposal is cropped to for res5. 14 is what res5 reads of an image "
-        "of 224 px; an encoder that was trained on smaller ones wants fewer.",
+        "Cells per side of a pooled RoI, the input of res5. 14 corresponds to images of 224 px; "
+        "an encoder trained on smaller images needs fewer.",
         minimum=2,
     )
 
@@ -95,14 +99,16 @@ class DetectorConfig:
 class ScheduleConfig:
     """Schedule (protocols §3a)."""
 
-    steps: int = flag(50000, "Training steps.", minimum=1)
-    decay_step: int = flag(38000, "Step from which the learning rate is a tenth.", minimum=1)
-    batch_size: int = flag(4, "Images in a step.", minimum=1)
+    steps: int = flag(50000, "Number of training steps.", minimum=1)
+    decay_step: int = flag(38000, "Step at which the learning rate drops to a tenth.", minimum=1)
+    batch_size: int = flag(4, "Images per step.", minimum=1)
     base_learning_rate: float = flag(
-        2e-3, "For 4 images a step; scaled linearly with --batch_size.", minimum=0.0
+        2e-3, "Learning rate for 4 images per step; scales linearly with --batch_size.", minimum=0.0
     )
-    warmup_steps: int = flag(500, "Steps of linear warm-up from a third.", minimum=0)
-    weight_decay: float = flag(5e-4, "L2, of kernels only.", minimum=0.0)
+    warmup_steps: int = flag(
+        500, "Steps of linear warm-up, from a third of the learning rate.", minimum=0
+    )
+    weight_decay: float = flag(5e-4, "L2 weight decay of kernels.", minimum=0.0)
 
     @property
     def learning_rate(self) -> float:
@@ -115,11 +121,11 @@ class CacheConfig:
 
     cache_body_features: str = flag(
         "auto",
-        "Compute the body's features of every training image and its flip once, and keep them on "
-        "disk as bfloat16. auto: in --workdir, if they fit; off; or a folder, which several runs "
-        "may share.",
+        "Cache on disk for the body's features of all training images and their flips, as "
+        "bfloat16. auto: in --workdir, if they fit; off: no cache; or a folder that several "
+        "runs may share.",
     )
-    cache_budget_gb: float = flag(100.0, "Largest size of these files, in GB.", minimum=0.0)
+    cache_budget_gb: float = flag(100.0, "Size limit of the feature cache in GB.", minimum=0.0)
 
 
 @dataclasses.dataclass(frozen=True)

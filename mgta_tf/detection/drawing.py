@@ -54,7 +54,7 @@ def of_image(found: Detections, min_score: float) -> list[Box]:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """An image judged at one score: how many boxes are right or wrong, how many objects missed."""
+    """An image evaluated at one score: boxes right and wrong, objects missed."""
 
     image: int
     right: int
@@ -67,7 +67,7 @@ class Verdict:
         return 2 * self.right / max(2 * self.right + self.wrong + self.missed, 1)
 
 
-def judge(found: Detections, there: Objects, min_score: float) -> list[Verdict]:
+def evaluate(found: Detections, there: Objects, min_score: float) -> list[Verdict]:
     """Every image that has an object or a box, the best first.
 
     Boxes that are right are green, wrong ones red, objects that were missed orange.

@@ -82,7 +82,7 @@ class Parser(parser.Parser):
         return self.train_example(data, tf.random.uniform([]) < 0.5)
 
     def train_example(self, data, flip):
-        """(inputs, labels) of a decoded record, mirrored where `flip`; difficult objects left out.
+        """(inputs, labels) of a decoded record, mirrored where `flip`; difficult objects omitted.
 
         labels: `image_info` [4, 2], `anchor_boxes`, `rpn_score_targets`, `rpn_box_targets` by
         level, `gt_boxes` [MAX_OBJECTS, 4] in pixels of the scaled image, `gt_classes`; both padded

@@ -2,9 +2,9 @@
 
 A folder holds `SET-00000-of-00008.tfrecord` … for each set (2007_trainval, 2007_test, …) and
 `voc_records.json`, which says what is in it. A record is a tf.train.Example with Model Garden's
-keys; `image/object/is_crowd` marks difficult objects, which its parser leaves out of training and
-its COCO evaluator out of the count. `image/source_id` is year × 100,000 + the image's number in
-its set, so that it names an image of a union of years.
+keys; `image/object/is_crowd` marks difficult objects, which its parser omits from training
+and its COCO evaluator from the count. `image/source_id` is year × 100,000 + the image's number in
+its set, unique over several years.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A detector in its workdir: trained by Model Garden's trainer, judged, asked."""
+"""A detector in its workdir: trained by Model Garden's trainer, evaluated, and applied."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ class Detector:
         params = experiment(config)
         if train:
             params.task.features = self._features()
-        # A resumed run goes on with other samples than those that it began with.
+        # A resumed run draws other samples than those it began with.
         params.task.train_data.seed = config.run.seed + _newest_step(workdir.checkpoints)
         tf.keras.utils.set_random_seed(params.task.train_data.seed)
-        task = FasterRcnnC4Task(params.task, on_detections=self._judge)
+        task = FasterRcnnC4Task(params.task, on_detections=self._evaluate)
         with strategy.scope(), _quiet():
             self._trainer = train_utils.create_trainer(params, task, train=train, evaluate=True)
             step = self._trainer.global_step
@@ -122,7 +122,7 @@ class Detector:
 
     @property
     def num_test(self) -> int:
-        """Images to judge on."""
+        """Images to evaluate on."""
         return num_images(self._config.voc, (TEST_SET,))
 
     @property
@@ -168,7 +168,7 @@ class Detector:
             hosts.leave(self._strategy)
 
     def evaluate(self) -> dict[str, Any]:
-        """Judges the detector on VOC2007's test set; leaves `detections.png`.
+        """Evaluates the detector on VOC2007's test set and writes `detections.png`.
 
         Returns:
           The figures of `detection.json`, 0 to 100.
@@ -186,11 +186,11 @@ class Detector:
             "per_class_area": dict(zip(CLASSES, self._per_class["ap50_area"])),
         }
 
-    def _judge(self, found: Detections) -> dict[str, float]:
+    def _evaluate(self, found: Detections) -> dict[str, float]:
         """VOC's average precisions, and the sheet of the best and the worst images."""
         values = boxes.average_precisions(found, self._there, len(CLASSES))
         self._per_class = {name: 100 * values[method] for name, method in METHODS.items()}
-        verdicts = drawing.judge(found, self._there, self._config.run.min_score)
+        verdicts = drawing.evaluate(found, self._there, self._config.run.min_score)
         best = [v for v in verdicts[:SHOWN_IMAGES] if v.f1]
         worst = [v for v in verdicts[::-1][:SHOWN_IMAGES] if v not in best]
         shown = {v.image: v.items for v in (*best, *worst)}
@@ -252,7 +252,7 @@ def with_records(config: DetectConfig, workdir: Workdir) -> DetectConfig:
         have = records.sets_of(folder)
         wanted = [n for n in (*TRAIN_SETS[config.voc.train_set], TEST_SET) if n not in have]
         if wanted and not config.voc.voc_root:
-            raise UserError("--voc_root or --records is missing: name VOCdevkit, or its TFRecords")
+            raise UserError("--voc_root or --records is required: VOCdevkit, or its TFRecords")
         for name in wanted:
             counts = records.write_set(config.voc.voc_root, name, folder)
             print(records.describe(name, counts), flush=True)

@@ -14,7 +14,7 @@ def average_precision(targets: np.ndarray, scores: np.ndarray, method: str = "ar
     (FAIR's benchmark sorts them as NumPy happens to; only exact ties differ.)
 
     Args:
-      targets: [N]; 1 is present, -1 absent, 0 is left out (difficult instances only).
+      targets: [N]; 1 is present, -1 absent, 0 is ignored (difficult instances only).
       scores: [N], higher is more likely present.
       method: 'area' under the precision envelope, as VOC from 2010 on and FAIR's benchmark; or
         'voc2007', the mean of the envelope at recalls 0, 0.1, … 1.

@@ -48,7 +48,7 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 
 
 def match(detections: Detections, objects: Objects) -> tuple[np.ndarray, np.ndarray]:
-    """Judges every detection.
+    """Evaluates every detection.
 
     In the order of their scores, each detection looks at the object of its class and image that it
     overlaps most. It is right if that overlap is over 0.5 and no detection was right about the

@@ -1,4 +1,4 @@
-"""Frozen features as the judges read them (protocols §2.1 to §2.3)."""
+"""Frozen features as the evaluators read them (protocols §2.1 to §2.3)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Encode = Callable[..., dict[str, tf.Tensor]]
 def load_encode(saved_model: str, endpoint: str) -> Encode:
     """The `encode` signature of a SavedModel, for one of its endpoints.
 
-    It becomes part of a graph that gives no other, so that TensorFlow leaves out the layers which
+    It becomes part of a graph that gives no other, so that TensorFlow prunes the layers which
     the endpoint does not need.
 
     Raises:

@@ -23,7 +23,7 @@ def knn_accuracy(
     Args:
       train_features: float32 [N, D]. train_labels: int [N].
       test_features: float32 [M, D]. test_labels: int [M].
-      ks: Those above N are left out.
+      ks: Those above N are skipped.
     """
     ks = tuple(k for k in ks if k <= len(train_features))
     train = tf.math.l2_normalize(train_features, axis=1)

@@ -50,7 +50,7 @@ def voc_sets(config: ProbeConfig) -> list[Labelled]:
     """
     if not config.voc_root:
         raise UserError(
-            "--voc_root is missing: name the VOCdevkit folder, or evaluate on --dataset=folder"
+            "--voc_root is required: the VOCdevkit folder, or evaluate on --dataset=folder"
         )
     folder = voc.year_dir(config.voc_root, config.voc_year)
     sets = []

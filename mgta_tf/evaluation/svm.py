@@ -41,7 +41,7 @@ BLOCK_VALUES = 2**24  # of an array [images, problems] that the batched solver h
 
 @dataclasses.dataclass(frozen=True)
 class SvmResult:
-    """One-vs-rest SVMs of C classes, judged on M test images.
+    """One-vs-rest SVMs of C classes, evaluated on M test images.
 
     ap: [C] percent, NaN without a positive. map: their mean. cost: [C], chosen by cross-validation.
     cv_ap: [C, costs], mean over the folds, 0 to 1. scores: float32 [M, C]. error: largest
@@ -68,11 +68,11 @@ def linear_svm(
     impl: str = "batched",
     ap: str = "area",
 ) -> SvmResult:
-    """Chooses each class's cost by 3-fold cross-validation, fits on all, judges on the test images.
+    """Chooses each class's cost by 3-fold cross-validation, fits on all, evaluates on the test set.
 
     Args:
       train: float32 [N, D], as `features.normalize` leaves them. targets: int8 [N, C] in {1, -1},
-        or 0 where the image is left out for the class.
+        or 0 where the image is ignored for the class.
       test: float32 [M, D]. test_targets: int8 [M, C], likewise.
       costs: C's to choose from.
       impl: 'batched' or 'liblinear'.
@@ -113,7 +113,7 @@ def linear_svm(
 def folds_of(target: np.ndarray) -> np.ndarray:
     """The fold of each image of a class in scikit-learn's stratified, unshuffled 3-fold split.
 
-    target: [N] in {1, -1, 0} → int [N], -1 where the image is left out.
+    target: [N] in {1, -1, 0} → int [N], -1 where the image is ignored.
     """
     fold, counted = np.full(len(target), -1), np.flatnonzero(target)
     with warnings.catch_warnings():

@@ -177,7 +177,7 @@ def read_facts(directory: str) -> Facts:
     """
     path = os.path.join(directory, FACTS)
     if not os.path.isfile(path):
-        raise UserError(f"{directory}: no {FACTS}; name a folder that mgta_tf.export has written")
+        raise UserError(f"{directory}: no {FACTS}; pass a folder written by mgta_tf.export")
     try:
         with open(path, encoding="utf-8") as file:
             values: dict[str, Any] = json.load(file)

@@ -20,22 +20,22 @@ class ModelConfig:
     """Networks (Table 1)."""
 
     width: float = flag(
-        1.0, "Multiplier of all channels, encoder and decoder alike; 1 is ResNet-50.", minimum=0.05
+        1.0, "Channel multiplier of encoder and decoder; 1 is ResNet-50.", minimum=0.05
     )
     blocks: tuple[int, ...] = flag(
         (3, 4, 6, 3),
-        "Residual blocks in res2, res3, res4, res5; the decoder has the same, mirrored.",
+        "Residual blocks in res2, res3, res4 and res5; the decoder mirrors them.",
     )
     decoder: str = flag(
         "mirror",
-        "Table 1's mirror of the encoder in transposed convolutions; resize_conv: the same with "
-        "every pixel repeated before a plain convolution, which leaves no checkerboard; light: the "
-        "mirror with one block a stage (future work, §5, second point); none: no decoder and no "
-        "reconstruction, which halves the cost of a step.",
+        "Decoder. mirror: Table 1's mirrored encoder with transposed convolutions; resize_conv: "
+        "upsampling and plain convolutions, free of checkerboard artefacts; light: one block "
+        "per stage (future work, §5, second point); none: no decoder and no reconstruction, "
+        "which halves the cost of a step.",
         choices=("mirror", "resize_conv", "light", "none"),
     )
     sync_batch_norm: bool = flag(
-        True, "Batch norm statistics over all replicas; without effect on one device."
+        True, "Batch norm statistics over all replicas; no effect on a single device."
     )
 
     def __post_init__(self):

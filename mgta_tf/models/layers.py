@@ -60,7 +60,7 @@ class ImageTransposed(tf.keras.layers.Conv2DTranspose):
 
     For so few channels TensorFlow's transposed convolution is slow on a CPU. Every output pixel
     sees 4×4 input pixels, through one of 2×2 parts of the kernel. So: one plain 4×4 convolution to
-    2×2×3 channels, which are then dealt out to 2×2 pixels. Row j of what comes out of that is row
+    2×2×3 channels, which are then rearranged to 2×2 pixels. Row j of what comes out of that is row
     j - 1 of the image: input row i meets kernel row k = 2v + d at j = 2 (i - 1 + v) + d.
     """
 

@@ -20,7 +20,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.reporting.record import Members, Record
 from mgta_tf.runtime import files
 
-# Okabe and Ito's colours, told apart by colour-blind eyes, those that show on light and dark.
+# Okabe and Ito's colours, distinguishable for colour-blind eyes, those that show on light and dark.
 COLOURS = ("#0b84c6", "#d96c1e", "#009e73", "#c068a0", "#b8860b", "#7f7f7f")
 DASHES = {"net1": "dot", "net2": "solid", "run": "solid"}
 FLOWING = 8  # clusters of a labelling that the flows show one by one
@@ -321,7 +321,7 @@ def _sequence(record: Record) -> list[tuple[str, dict[int, int]]]:
 
 
 def _labels(record: Record, row: dict[str, Any]) -> dict[int, int]:
-    """Image → cluster of a labelling; images without one are left out, all where it has no file.
+    """Image → cluster of a labelling; images without one are skipped, all where it has no file.
 
     Raises:
       UserError: the file is damaged.
@@ -341,7 +341,7 @@ def _labels(record: Record, row: dict[str, Any]) -> dict[int, int]:
 
 
 def online_probe(records: Sequence[Record]) -> go.Figure | None:
-    """20-NN accuracy and mAP on the run's own images, after the turns that were judged."""
+    """20-NN accuracy and mAP on the run's own images, after the evaluated turns."""
     figure = go.Figure()
     for number, record in enumerate(records):
         rows = [row for row in record.stages if row.get("probe_knn") is not None]

@@ -131,9 +131,9 @@ def facts(run: Record) -> list[tuple[str, str]]:
         )
         if row.get("nmi_truth") is not None:
             found.append(("NMI with the classes", f"{row['nmi_truth']:.3f}"))
-    judged = [row for row in run.stages if row.get("probe_knn") is not None]
-    if judged:
-        found.append(("20-NN", f"{judged[-1]['probe_knn']:.1f} %"))
+    evaluated = [row for row in run.stages if row.get("probe_knn") is not None]
+    if evaluated:
+        found.append(("20-NN", f"{evaluated[-1]['probe_knn']:.1f} %"))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: everything from which a run goes on.
+"""Checkpoints: everything that a run resumes from.
 
 A checkpoint holds both nets, both optimisers and a `Position`, inside TensorFlow's files, so that
 none of them can disagree with the others. Beside it lies its manifest, `ckpt-N.json`, with the size
@@ -135,11 +135,11 @@ class Checkpoints:
             _remove(path)  # the part that was written would keep the disk full
             raise UserError(
                 f"{self._own}: cannot write a checkpoint ({_first_line(error)}); "
-                "those before it are whole. Remove the cause and give the same command again"
+                "those before it are whole. Fix the cause and rerun the same command"
             ) from None
 
     def _sweep(self) -> None:
-        """Deletes all but the newest, and tells `tf.train.latest_checkpoint` which that is."""
+        """Deletes all but the newest, and records it for `tf.train.latest_checkpoint`."""
         kept = [path for path in _paths(self._own) if path not in self._damaged][: self._keep]
         names = [os.path.basename(path) for path in kept]
         state = [f'model_checkpoint_path: "{names[0]}"\n']
@@ -187,7 +187,7 @@ class Checkpoints:
         if exist(self._directory):
             raise UserError(
                 f"{self._directory}: every checkpoint in it is damaged, or of another version of "
-                "mgta_tf; begin again under another --workdir"
+                "mgta_tf; start again under another --workdir"
             )
         return Position(data=data)
 
@@ -303,7 +303,7 @@ def drop_damaged(directory: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """What TensorFlow says, less the name of its graph's node."""
+    """TensorFlow's message without the name of the graph's node."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\]$", "", first)[:160]
 
@@ -320,8 +320,8 @@ def save_net(model: tf.keras.Model, path: str) -> None:
         _write_manifest(path)
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"{path}: cannot write it ({_first_line(error)}); remove the cause and give the same "
-            "command again"
+            f"{path}: cannot write it ({_first_line(error)}); fix the cause and rerun the "
+            "same command"
         ) from None
 
 
@@ -337,7 +337,7 @@ def load_net(model: tf.keras.Model, path: str) -> None:
         _read(tf.train.Checkpoint(net=model), path)
     except DAMAGED:
         raise UserError(
-            f"{path}: damaged, or a net of another --width, --blocks or --decoder than asked for"
+            f"{path}: corrupt, or saved with a different --width, --blocks or --decoder"
         ) from None
 
 
@@ -349,7 +349,7 @@ def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
     """
     paths = _paths(directory) or _newest_of_tensorflow(directory)
     if not paths:
-        raise UserError(f"{directory}: no checkpoint in it yet; has the run trained?")
+        raise UserError(f"{directory}: no checkpoint; train the run first")
     nets = tf.train.Checkpoint(**{str(index): model})  # a list's items by name; N1 may be N2
     for path in paths:
         try:

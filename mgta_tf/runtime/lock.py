@@ -18,7 +18,7 @@ def lock(path: str) -> None:
 
     The lock is POSIX's, on `path`: the system drops it when the process dies, however it dies, so
     that none is ever stale, and NFS hands it to the server, so that it counts on every host. Where
-    a file system has no locks the run says so and goes on without.
+    a file system has no locks the run prints a note and continues without.
 
     Raises:
       UserError: another process has it.
@@ -33,7 +33,7 @@ def lock(path: str) -> None:
             file.seek(0)
             raise UserError(
                 f"--workdir={os.path.dirname(path)}: {file.read(200).strip() or 'another process'} "
-                "is writing into it; wait until it ends, or name another folder"
+                "is writing into it; wait until it ends, or choose another folder"
             ) from None
         print(f"{path}: no locks here ({error.strerror}); see that no other run writes into it")
     file.truncate(0)

@@ -29,7 +29,7 @@ class Progress:
     """
 
     def __init__(self, parts: list[Part], part: int, steps: int, batch_size: int = 1, stream=None):
-        """part, steps: where the run goes on, `steps` steps of part number `part` being done.
+        """part, steps: where the run resumes, `steps` steps of part number `part` being done.
 
         batch_size: images in a step, where there are parts that label images.
         """

@@ -22,7 +22,7 @@ class StepLog:
       steps: Of the turn.
       epochs: Into which they fall.
       every: Steps of a window.
-      max_skipped: Steps in a row that may be left out because they were not finite.
+      max_skipped: Steps in a row that may be skipped because they were not finite.
       state: What `state()` said when the run was interrupted.
     """
 
@@ -57,7 +57,7 @@ class StepLog:
         return len(self._window) + len(self._waiting) >= self._every
 
     def point(self, step: int) -> dict[str, float]:
-        """Ends the window: means over its steps, `step` being done, and how many were left out."""
+        """Ends the window: means over its steps, `step` being done, and how many were skipped."""
         self._settle(step)
         good = [row for row in self._window if not row["skipped"]]
         point = mean_of_rows(good or self._window)
@@ -89,7 +89,7 @@ class StepLog:
         }
 
     def _settle(self, step: int) -> None:
-        """Waits for the steps up to `step` and counts those that were left out.
+        """Waits for the steps up to `step` and counts those that were skipped.
 
         Raises:
           UserError: too many in a row.
@@ -105,8 +105,8 @@ class StepLog:
             if self._in_a_row > self._max_skipped:
                 raise UserError(
                     f"{self._where}, step {number}: the loss is {values['loss']} and its gradient "
-                    f"{values['gradient_norm']}, after {self._in_a_row - 1} steps that had to be "
-                    f"left out before it (--max_skipped_steps={self._max_skipped}); the last good "
+                    f"{values['gradient_norm']}, after {self._in_a_row - 1} steps that were "
+                    f"skipped before it (--max_skipped_steps={self._max_skipped}); the last good "
                     "checkpoint is kept. Lower --learning_rate, or set --clip_norm, under another "
                     "--workdir"
                 )
@@ -114,7 +114,7 @@ class StepLog:
 
 
 def _for_its_scale(values: dict[str, float]) -> bool:
-    """Whether a step was left out in float16 for its loss scale alone, as far as it can be told.
+    """Whether a float16 step was skipped because of its loss scale alone, as far as is known.
 
     The loss itself is not scaled, so it is finite; only its gradient is not. The scale halves at
     every such step, and at 1 it cannot be the reason: from 2¹⁵ there are 15 of them at most.

@@ -21,20 +21,20 @@ class DeviceConfig:
 
     mixed_precision: str = flag(
         "off",
-        "Convolutions and products of the training step in 16 bits; weights, losses, the "
-        "statistics of batch norm and k-means stay in float32, and float16's loss is scaled. Not "
+        "Precision of convolutions and matrix products in a training step. Weights, losses, "
+        "batch norm statistics and k-means stay in float32; float16 uses loss scaling. Not "
         "measured on a GPU.",
         choices=tuple(POLICIES),
     )
     jit_compile: bool = flag(
         False,
-        "XLA for the forward and the backward pass of a training step, on one device. Not "
+        "XLA compilation of the forward and backward pass; supports a single device. Not "
         "measured on a GPU.",
     )
     profile_steps: int = flag(
         0,
-        "Steps that are traced for TensorBoard's profiler, from the third that this start of the "
-        "run takes.",
+        "Steps to trace for TensorBoard's profiler, starting with the third step after the "
+        "start; 0 traces none.",
         minimum=0,
     )
 
@@ -56,7 +56,7 @@ def make_strategy(parts: int, flag: str, least: int = 1) -> tf.distribute.Strate
     """A MirroredStrategy over all visible GPUs, or over the CPU; over the hosts of `TF_CONFIG`.
 
     Args:
-      parts: What a batch is dealt out to the replicas in: whole clusters, so that every anchor
+      parts: What a batch is split into for the replicas: whole clusters, so that every anchor
         finds its positives on its own device; or images.
       flag: The flag that says so.
       least: How many parts a replica needs.

@@ -107,7 +107,7 @@ class Workdir:
 
 
 def open_workdir(path: str, config: Any) -> Workdir:
-    """Makes the folder of a new run, or opens that of an old one to go on with it.
+    """Makes the folder of a new run, or opens that of an old one to resume it.
 
     A run that has saved nothing yet may be started again with other flags.
 
@@ -116,7 +116,7 @@ def open_workdir(path: str, config: Any) -> Workdir:
         writes into it.
     """
     if not path:
-        raise UserError("--workdir is missing: name a folder for what the run leaves")
+        raise UserError("--workdir is required: the run's output folder")
     if not hosts.is_chief():
         return Workdir(path, own=tempfile.mkdtemp(prefix="mgta_tf-"))
     workdir = Workdir(path)
@@ -134,7 +134,7 @@ def open_workdir(path: str, config: Any) -> Workdir:
                 "flags to resume it, or another --workdir"
             )
     elif os.path.isdir(path) and _others_files(path) and not os.path.exists(workdir.flagfile):
-        raise UserError(f"--workdir={path} is not empty and holds no run; name another folder")
+        raise UserError(f"--workdir={path} is not empty and holds no run; choose another folder")
     os.makedirs(path, exist_ok=True)
     lock(os.path.join(os.path.realpath(path), "lock"))
     files.write_text(workdir.flagfile, config_lib.to_flagfile(config))

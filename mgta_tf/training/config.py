@@ -17,11 +17,11 @@ from mgta_tf.training.losses import LossConfig
 from mgta_tf.training.optimization import OptimizerConfig
 
 DETERMINISTIC = (
-    "TensorFlow's deterministic operations only: a run that was interrupted ends with the bits of "
-    "one that was not. docs/robustness.md says what may differ without it."
+    "Deterministic operations only: a resumed run ends with the same bits as an uninterrupted "
+    "one. docs/robustness.md lists what may differ otherwise."
 )
 MAX_SKIPPED_STEPS = (
-    "Steps in a row that may be left out because their loss or gradient is not finite, before the "
+    "Steps in a row that may be skipped because their loss or gradient is not finite before the "
     "run stops."
 )
 
@@ -30,28 +30,30 @@ MAX_SKIPPED_STEPS = (
 class RunConfig:
     """The run."""
 
-    workdir: str = flag("", "Folder for everything that the run leaves; resumes what it holds.")
-    seed: int = flag(1, "Of the weights, the split, the clusters, the batches.", minimum=0)
+    workdir: str = flag("", "Output folder of the run; an existing run in it is resumed.")
+    seed: int = flag(1, "Random seed for weights, split, clusters and batches.", minimum=0)
     iae_checkpoint: str = flag(
         "",
-        "Folder of a run whose IAE both nets start from, in place of stage 1; two folders, with a "
-        "comma between them, give each net its own.",
+        "Folder of a run whose IAE replaces stage 1 for both nets; two folders separated by a "
+        "comma give each net its own.",
     )
     checkpoint_every_steps: int = flag(
         0,
-        "Steps between checkpoints within a turn; there is one after each turn. 0: none.",
+        "Steps between checkpoints within a turn, in addition to one after each turn; 0 "
+        "disables them.",
         minimum=0,
     )
     checkpoint_every_secs: float = flag(
-        600.0, "Seconds between checkpoints within a turn, and within a k-means.", minimum=0.0
+        600.0, "Seconds between checkpoints within a turn and within k-means.", minimum=0.0
     )
-    keep: int = flag(2, "Checkpoints that are kept.", minimum=1)
+    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1)
     deterministic: bool = flag(False, DETERMINISTIC)
     max_skipped_steps: int = flag(10, MAX_SKIPPED_STEPS, minimum=0)
     probe_every_rounds: int = flag(
         0,
-        "Judge a net by SVM and 20-NN when it has trained, every so many rounds and after stages 1 "
-        "and 3; 0 never. On labelled images of the run, half to fit and half to test.",
+        "Rounds between quick evaluations (linear SVMs and 20-NN) of the nets, also after "
+        "stages 1 and 3; 0 disables them. Uses labelled images of the run, half to fit and half "
+        "to test.",
         minimum=0,
     )
     log_every_steps: int = flag(20, "Steps between two points of a curve.", minimum=1)
@@ -91,29 +93,35 @@ class TrainConfig:
 class SupervisedRunConfig:
     """The run."""
 
-    workdir: str = flag("", "Folder for everything that the run leaves; resumes what it holds.")
-    seed: int = flag(1, "Of the weights and the batches.", minimum=0)
-    epochs: int = flag(100, "Passes over the images.", minimum=1)
-    batch_size: int = flag(64, "Images in a step.", minimum=1)
+    workdir: str = flag("", "Output folder of the run; an existing run in it is resumed.")
+    seed: int = flag(1, "Random seed for weights and batches.", minimum=0)
+    epochs: int = flag(100, "Passes over the training images.", minimum=1)
+    batch_size: int = flag(64, "Images per step.", minimum=1)
     init: str = flag(
-        "", "SavedModel of mgta_tf.export whose encoder the training starts from; none: random."
+        "",
+        "SavedModel of mgta_tf.export to initialize the encoder from; empty starts from random "
+        "weights.",
     )
     frozen_epochs: int = flag(
-        0, "First epochs in which only the classifier trains, on frozen features.", minimum=0
+        0, "First epochs that train only the classifier on the frozen encoder.", minimum=0
     )
     label_fraction: float = flag(
         1.0,
-        "Share of each class's images that is used, at least one; the others count as unlabelled.",
+        "Fraction of each class's images to train on, at least one; the others are treated as "
+        "unlabelled.",
         minimum=0.0,
         maximum=1.0,
     )
     checkpoint_every_steps: int = flag(
-        0, "Steps between checkpoints within an epoch; there is one after each. 0: none.", minimum=0
+        0,
+        "Steps between checkpoints within an epoch, in addition to one after each epoch; 0 "
+        "disables them.",
+        minimum=0,
     )
     checkpoint_every_secs: float = flag(
         600.0, "Seconds between checkpoints within an epoch.", minimum=0.0
     )
-    keep: int = flag(2, "Checkpoints that are kept.", minimum=1)
+    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1)
     deterministic: bool = flag(False, DETERMINISTIC)
     max_skipped_steps: int = flag(10, MAX_SKIPPED_STEPS, minimum=0)
 

@@ -30,35 +30,50 @@ class GuidanceConfig:
     """Mutual guidance (§3.4, §4.2)."""
 
     iae_epochs: int = flag(
-        100, "Stage 1: epochs of the auto-encoder on all images (§4.2).", minimum=0
+        100, "Stage 1: epochs of the initial auto-encoder (IAE) on all images (§4.2).", minimum=0
     )
-    rounds: int = flag(10, "Stage 2: rounds in which each net labels and trains.", minimum=0)
-    epochs_per_round: int = flag(10, "Epochs on the half, each time that a net trains.", minimum=1)
+    rounds: int = flag(
+        10, "Stage 2: rounds; in each round both nets label and train once.", minimum=0
+    )
+    epochs_per_round: int = flag(
+        10, "Stage 2: epochs that a net trains on its half of the images per round.", minimum=1
+    )
     final_epochs: int = flag(
-        10, "Stage 3: epochs of N2 on all images, with the labels of N1.", minimum=0
+        10, "Stage 3: epochs of N2 on all images, with labels by N1.", minimum=0
     )
-    lambda_start: float = flag(100.0, "λ₁ of eq. 8 in the first round; §4.2 has 0.1.", minimum=0.0)
-    lambda_end: float = flag(100.0, "λ₁ in the last round and in stage 3; §4.2 has 1.", minimum=0.0)
+    lambda_start: float = flag(
+        100.0,
+        "Weight λ₁ of the triplet loss (eq. 8) in the first round; the paper uses 0.1 (§4.2).",
+        minimum=0.0,
+    )
+    lambda_end: float = flag(
+        100.0,
+        "Weight λ₁ in the last round and in stage 3; the paper uses 1 (§4.2). λ₁ is linear in "
+        "between.",
+        minimum=0.0,
+    )
     schedule: str = flag(
         "sequential",
-        "N2 labels after it has trained (§4.2), or both label before either trains (§3.4).",
+        "Order within a round: N2 labels after it has trained (§4.2), or both nets label before "
+        "either trains (§3.4).",
         choices=("sequential", "parallel"),
     )
     split_policy: str = flag(
         "fixed",
-        "One split (§4.2), or a new one each round (§3.4).",
+        "Split of the images into halves: one for the whole run (§4.2), or a new one every "
+        "round (§3.4).",
         choices=("fixed", "every_round"),
     )
     guidance: str = flag(
         "mutual",
-        "A net learns from the other's labels, or (the ablation) from its own.",
+        "Source of a net's labels: the other net, or (ablation) the net itself.",
         choices=("mutual", "self"),
     )
     labels: str = flag(
         "clusters",
-        "Pseudo labels: clusters of a net's features; or none, which makes each image its own "
-        "cluster (K = N), so that a single net learns in stage 3 to match the views of an image. "
-        "Needs --rounds=0.",
+        "Pseudo labels: clusters of a net's features; or none: each image is its own cluster (K "
+        "= N), and a single net learns in stage 3 to match the views of an image. none needs "
+        "--rounds=0.",
         choices=("clusters", "none"),
     )
 

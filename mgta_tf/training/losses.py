@@ -18,45 +18,48 @@ class LossConfig:
 
     reconstruction_reduction: str = flag(
         "mean",
-        "Over the pixels of an image: §4.2's mean, or eq. 7's sum, which is H·W·3 times as much "
-        "and wants a λ₁ as much larger.",
+        "Reduction over the pixels of an image: mean (§4.2), or sum (eq. 7), which is H·W·3 "
+        "times larger and needs a λ₁ larger by the same factor.",
         choices=("mean", "sum"),
     )
-    margin: float = flag(0.3, "α of eq. 6, in units of embedding distance.", minimum=0.0)
-    soft_margin: bool = flag(False, "ln(1 + e^x) in place of eq. 6's [α + x]₊.")
+    margin: float = flag(0.3, "Margin α of eq. 6, in units of embedding distance.", minimum=0.0)
+    soft_margin: bool = flag(False, "Softplus ln(1 + e^x) in place of the hinge [α + x]₊ of eq. 6.")
     triplet_reduction: str = flag(
-        "mean", "Over the anchors: mean, or eq. 6's sum.", choices=("mean", "sum")
+        "mean", "Reduction over the anchors: mean, or sum (eq. 6).", choices=("mean", "sum")
     )
     normalize_embedding: bool = flag(
-        True, "Distances between embeddings of length 1, not as the encoder leaves them (eq. 6)."
+        True, "L2 normalization of embeddings before distances are measured; eq. 6 has none."
     )
     triplet_positive: str = flag(
         "nearest",
-        "Which image of its cluster an anchor is compared with: the nearest, eq. 6's farthest, "
-        "or any.",
+        "Positive of an anchor within its cluster: the nearest image, the farthest (hardest, "
+        "eq. 6), or a random one.",
         choices=("nearest", "hardest", "random"),
     )
     triplet_negative: str = flag(
         "hardest",
-        "Which image of another cluster: eq. 6's nearest; all of them by the soft minimum of their "
-        "distances (with --soft_margin the N-pair loss of Sohn, 2016); or any.",
+        "Negative of an anchor from other clusters: the nearest image (hardest, eq. 6); the "
+        "soft minimum over all of them (with --soft_margin, the N-pair loss of Sohn, 2016); or "
+        "a random one.",
         choices=("hardest", "soft", "random"),
     )
     triplet_impl: str = flag(
         "native",
-        "Eq. 6 by this package, or by tensorflow-addons, which counts anchors that have no "
-        "positive and knows no images without a cluster.",
+        "Implementation of eq. 6: this package, or tensorflow-addons, which also counts anchors "
+        "without a positive and does not support images without a cluster.",
         choices=("native", "tfa"),
     )
     triplet_scope: str = flag(
         "replica",
-        "Among which images a positive and a negative are looked for on many devices: those of the "
-        "anchor's own device, which holds whole clusters; or of the whole batch, whose embeddings "
-        "are gathered.",
+        "Images searched for positives and negatives on several devices: those of the anchor's "
+        "replica, which holds whole clusters; or the global batch, whose embeddings are "
+        "gathered.",
         choices=("replica", "global"),
     )
     reconstruction_weight: float = flag(
-        1.0, "Factor of the reconstruction in eq. 8 after stage 1; 0 is an ablation.", minimum=0.0
+        1.0,
+        "Weight of the reconstruction loss in eq. 8 after stage 1; 0 is an ablation.",
+        minimum=0.0,
     )
 
     def __post_init__(self):
@@ -303,14 +306,18 @@ def _of_all_devices(values):
 
 
 def looks_collapsed(metrics: dict[str, float], config: LossConfig) -> bool:
-    """Whether the embedding has collapsed: the loss sits on its margin and all distances vanish.
+    """Whether the embedding has collapsed: loss stuck at the margin, all distances near 0.
 
     With every embedding in one place d_ap = d_an, so eq. 6 stands at α (ln 2 with a soft margin)
     and no gradient leads away. `metrics` are means over some steps, as `total_loss` names them.
     """
     scale = 1.0 if config.normalize_embedding else max(metrics["embedding_norm"], 1e-12)
-    resting = 0.6931 if config.soft_margin else config.margin
-    at_rest = abs(metrics["hardest_positive"] - metrics["hardest_negative"]) < 0.1 * resting
+    margin_loss = 0.6931 if config.soft_margin else config.margin
+    stuck_at_margin = (
+        abs(metrics["hardest_positive"] - metrics["hardest_negative"]) < 0.1 * margin_loss
+    )
     return bool(
-        metrics["triplet_active"] > 0.95 and at_rest and metrics["pair_distance"] < 0.05 * scale
+        metrics["triplet_active"] > 0.95
+        and stuck_at_margin
+        and metrics["pair_distance"] < 0.05 * scale
     )

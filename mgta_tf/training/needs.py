@@ -1,4 +1,4 @@
-"""What a run will need of disk and memory, said before its first step."""
+"""Estimates of the disk space and memory of a run, printed before its first step."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def halves(model: ModelConfig) -> int:
     return 1 if model.decoder == "none" else 2
 
 
-def said(needs: Needs, folder: str) -> str:
-    """The estimate in a line, beside what there is."""
+def estimate_line(needs: Needs, folder: str) -> str:
+    """The estimate and the available resources in one line."""
     disk, memory = sum(needs.disk.values()), sum(needs.memory.values())
     free, available = shutil.disk_usage(folder).free, _available()
     parts = ", ".join(f"{name} {_size(value)}" for name, value in needs.memory.items() if value)
@@ -95,7 +95,7 @@ def said(needs: Needs, folder: str) -> str:
     if available:
         line += f"; {_size(available)} available"
         short += ["memory"] if memory > available else []
-    return line + (f". There may not be enough {' or '.join(short)}" if short else "")
+    return line + (f"; there may be too little {' or '.join(short)}" if short else "")
 
 
 def _size(size: float) -> str:

@@ -179,7 +179,7 @@ class Session:
             turns = self.timeline.turns
             where = turns[number] if number < len(turns) else "its end"
             print(f"resuming in {self.workdir.path} at {where}, step {step}")
-        print(needs.said(_needs(self), self.workdir.path), flush=True)
+        print(needs.estimate_line(_needs(self), self.workdir.path), flush=True)
 
 
 def _needs(session: Session) -> needs.Needs:

@@ -1,4 +1,4 @@
-"""What a run says of itself in words and numbers: `summary.json` and the closing lines."""
+"""The results of a run: `summary.json` and the closing lines."""
 
 from __future__ import annotations
 

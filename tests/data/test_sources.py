@@ -316,7 +316,7 @@ def test_tfrecords_there_and_back(tmp_path):
     done = make_tfrecords(tmp_path / "in", tmp_path / "out", 2)
     assert done.returncode == 0, done.stderr
     assert "5 images in 2 files" in done.stdout
-    assert "1 left out" in done.stdout
+    assert "1 skipped" in done.stdout
     source = opened(tmp_path / "out")
     assert sorted(values(source)) == [0, 1, 2, 3, 4]
     assert source.class_names == ("class 0", "class 1")

@@ -21,8 +21,8 @@ FOUND = Detections(
 )
 
 
-def test_images_are_judged_by_what_is_right_wrong_and_missed():
-    verdicts = drawing.judge(FOUND, THERE, min_score=0.5)
+def test_images_are_evaluated_by_right_wrong_and_missed_boxes():
+    verdicts = drawing.evaluate(FOUND, THERE, min_score=0.5)
     assert [v.image for v in verdicts] == [2, 1, 3]
     counts = {v.image: (v.right, v.wrong, v.missed) for v in verdicts}
     assert counts == {
@@ -36,7 +36,7 @@ def test_images_are_judged_by_what_is_right_wrong_and_missed():
 def test_colours_say_what_a_box_is():
     one, two, three = (
         {(i.text, i.colour) for i in v.items}
-        for v in sorted(drawing.judge(FOUND, THERE, 0.5), key=lambda v: v.image)
+        for v in sorted(drawing.evaluate(FOUND, THERE, 0.5), key=lambda v: v.image)
     )
     assert one == {("aeroplane 0.90", GREEN), ("bicycle 0.80", GREEN), ("bicycle 0.60", RED)}
     assert two == {("aeroplane 0.70", GREEN), ("bicycle 0.90", GREEN)}

@@ -69,7 +69,7 @@ def test_flip_mirrors_image_and_boxes_alike():
         assert inputs["image"].numpy().sum() == pytest.approx(16 * 12 * 3 * 200, rel=0.01)
 
 
-def test_difficult_objects_are_not_trained_on_but_judged():
+def test_difficult_objects_are_not_trained_on_but_evaluated():
     pixels = np.zeros((32, 32, 3), np.uint8)
     data = record(pixels, [(4, 4, 20, 20), (8, 8, 30, 30)], [3, 9], [True, False])
     _, labels = Parser(SMALL).train_example(data, flip=False)

@@ -146,10 +146,13 @@ def test_bad_input_is_one_line(small, trained, tmp_path):
         with pytest.raises(UserError, match=message):
             detect.main(with_run(config, **flags))
 
-    fails("--saved_model is missing", DetectConfig())
-    fails("--workdir is missing", DetectConfig(), saved_model="x")
+    fails("--saved_model is required", DetectConfig())
+    fails("--workdir is required", DetectConfig(), saved_model="x")
     fails(
-        "--voc_root or --records is missing", DetectConfig(), saved_model="x", workdir=str(tmp_path)
+        "--voc_root or --records is required",
+        DetectConfig(),
+        saved_model="x",
+        workdir=str(tmp_path),
     )
     fails("no such file; is its folder the --workdir", DetectConfig(), workdir="x", eval_only=True)
     fails(

@@ -87,7 +87,7 @@ def test_eta_of_a_stage_is_right_within_a_fifth_after_its_first_tenth(clock, rou
         for stage in ("iae", "mutual", "final")
     }
     progress = Progress([part for part, _ in script], 0, 0, 64, io.StringIO())
-    spent, judged = dict.fromkeys(total, 0.0), dict.fromkeys(total, 0)
+    spent, checked = dict.fromkeys(total, 0.0), dict.fromkeys(total, 0)
     for part, took in script:
         for steps, seconds in took:
             clock[0] += seconds
@@ -96,11 +96,11 @@ def test_eta_of_a_stage_is_right_within_a_fifth_after_its_first_tenth(clock, rou
                 progress.advance_to(steps)
                 left = total[part.stage] - spent[part.stage]
                 if spent[part.stage] > 0.1 * total[part.stage]:
-                    judged[part.stage] += 1
+                    checked[part.stage] += 1
                     # the first 2.5 s after a last step cannot be foreseen
                     assert progress.left(part.stage) == pytest.approx(left, rel=0.2, abs=2.6)
         progress.end_part()
-    assert all(count > 10 for count in judged.values())
+    assert all(count > 10 for count in checked.values())
     assert progress.left() == 0
 
 

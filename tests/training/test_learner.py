@@ -140,7 +140,7 @@ def test_a_net_of_16_bits_is_loaded_as_one_of_float32(tmp_path):
 
 def test_a_checkpoint_keeps_the_loss_scale(tmp_path):
     net, _ = train(tf.distribute.get_strategy(), steps=1, mixed="float16", reduction="sum")
-    assert net.optimizer.loss_scale.numpy() == 2.0**14  # that step was left out
+    assert net.optimizer.loss_scale.numpy() == 2.0**14  # that step was skipped
     Checkpoints(str(tmp_path), [net], keep=1).save(Position(step=1))
     again = learner(tf.distribute.get_strategy(), mixed="float16")
     assert again.optimizer.loss_scale.numpy() == 2.0**15

@@ -25,7 +25,7 @@ def test_the_sums_are_those_by_hand(tmp_path):
     assert found.memory["a step"] == 2 * 2 * 4 * 2 * values
     assert found.memory["nets"] == found.checkpoint + 4 * 9
     assert found.memory["graphs"] == 2 * 4 * 28 * 2**20  # two nets of four blocks
-    line = needs.said(found, str(tmp_path))
+    line = needs.estimate_line(found, str(tmp_path))
     assert line.startswith("needs about 0 MB of disk (checkpoints of 0 MB; ")
     assert "images" in line
     assert "features" not in line
@@ -33,6 +33,8 @@ def test_the_sums_are_those_by_hand(tmp_path):
 
 @pytest.mark.parametrize(("disk", "memory"), [(2**60, 1), (1, 2**60), (2**60, 2**60)])
 def test_what_there_is_not_enough_of_is_said(tmp_path, disk, memory):
-    line = needs.said(needs.Needs(1, {"checkpoints": disk}, {"a step": memory}), str(tmp_path))
+    line = needs.estimate_line(
+        needs.Needs(1, {"checkpoints": disk}, {"a step": memory}), str(tmp_path)
+    )
     short = [name for name, size in (("disk", disk), ("memory", memory)) if size > 1]
     assert line.endswith(f"There may not be enough {' or '.join(short)}")

@@ -38,12 +38,12 @@ class BenchConfig:
 
     json: str = flag("", "JSON to write: a list of bench, ours, peer, unit, ratio, target, pass.")
     parts: str = flag(",".join(PARTS), f"Which of {', '.join(PARTS)}.")
-    points: int = flag(30_000, "N.", minimum=600)
-    dimensions: int = flag(2048, "D.", minimum=2)
-    clusters: int = flag(300, "K.", minimum=2)
-    repeats: int = flag(5, "Times that ours and faiss run, alternately.", minimum=1)
-    large: int = flag(200_000, "N of the file that does not fit the budget.", minimum=1000)
-    budget_mb: int = flag(1024, "The budget, MiB.", minimum=1)
+    points: int = flag(30_000, "N: number of points.", minimum=600)
+    dimensions: int = flag(2048, "D: dimensions of a point.", minimum=2)
+    clusters: int = flag(300, "K: number of clusters.", minimum=2)
+    repeats: int = flag(5, "Repetitions of both implementations, alternating.", minimum=1)
+    large: int = flag(200_000, "N of the file that exceeds the memory budget.", minimum=1000)
+    budget_mb: int = flag(1024, "Memory budget in MiB.", minimum=1)
 
 
 def main(config: BenchConfig) -> None:

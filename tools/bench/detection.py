@@ -43,7 +43,7 @@ class BenchConfig:
 
 def main(config: BenchConfig) -> None:
     if not config.detect.voc.records or not config.detect.run.saved_model:
-        raise UserError("--records or --saved_model is missing")
+        raise UserError("--records or --saved_model is required")
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         steps = {"without": step_of(config.detect, ""), "with": step_of(config.detect, folder)}

@@ -37,12 +37,17 @@ class BenchConfig:
     """The benchmark."""
 
     json: str = flag("", "JSON to write: a list of bench, ours, peer, unit, ratio, target, pass.")
-    scale: float = flag(1.0, "Share of VOC2007's images and features.", minimum=0.001, maximum=1.0)
+    scale: float = flag(
+        1.0, "Fraction of VOC2007's images and features.", minimum=0.001, maximum=1.0
+    )
     check_scale: float = flag(
-        0.12, "The same, of the problem on which results are compared.", minimum=0.01, maximum=1.0
+        0.12,
+        "Fraction used for the problem on which results are compared.",
+        minimum=0.01,
+        maximum=1.0,
     )
     sampled_classes: int = flag(1, "Classes that LinearSVC fits.", minimum=1, maximum=20)
-    seed: int = flag(0, "Of the features.", minimum=0)
+    seed: int = flag(0, "Random seed for the features.", minimum=0)
 
 
 def main(config: BenchConfig) -> None:

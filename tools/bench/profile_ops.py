@@ -47,10 +47,10 @@ class ProfileConfig:
     """The profile."""
 
     net: str = flag(
-        "full", "Full size at 64 px, or the laptop twin at 32.", choices=("full", "twin")
+        "full", "Net: full size at 64 px, or the small model at 32.", choices=("full", "twin")
     )
-    job: str = flag("step", "What is profiled.", choices=("step", "encode"))
-    endpoint: str = flag("embedding", "What an encoding ends with.", choices=("embedding", "res4"))
+    job: str = flag("step", "Job to profile.", choices=("step", "encode"))
+    endpoint: str = flag("embedding", "Endpoint of the encoding.", choices=("embedding", "res4"))
     runs: int = flag(4, "Times that it runs under the profiler.", minimum=1)
 
 

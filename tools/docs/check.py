@@ -45,8 +45,8 @@ ENVIRONMENT = "import sys; sys.path.insert(0, '.'); import mgta_tf\n"
 class DocsConfig:
     """What is checked."""
 
-    run: bool = flag(False, "Also run the blocks that are marked for it.")
-    only: str = flag("", "One document, as docs/tutorial.md, in place of all.")
+    run: bool = flag(False, "Execution of the marked code blocks, in addition to the checks.")
+    only: str = flag("", "Path of a single document, such as docs/tutorial.md; empty checks all.")
 
 
 @dataclasses.dataclass(frozen=True)

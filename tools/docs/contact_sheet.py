@@ -34,7 +34,7 @@ class SheetConfig:
 
 def main(config: SheetConfig) -> None:
     if not config.output:
-        raise UserError("--output is missing: name the PNG to write")
+        raise UserError("--output is required: the PNG to write")
     run = load_config(Workdir(config.workdir).flagfile, TrainConfig)
     saved_model = os.path.join(config.workdir, "saved_model")
     source = open_source(run.data)

@@ -24,8 +24,8 @@ from tools.docs import marked
 class PerformanceConfig:
     """The page."""
 
-    json: str = flag("bench.json", "What `tools/bench.py all --json=…` has written.")
-    page: str = flag("docs/performance.md", "The page whose table is replaced.")
+    json: str = flag("bench.json", "JSON file written by `tools/bench.py all --json=…`.")
+    page: str = flag("docs/performance.md", "Page whose table is replaced.")
 
 
 def main(config: PerformanceConfig) -> None:

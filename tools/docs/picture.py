@@ -36,7 +36,7 @@ class PictureConfig:
 
 def main(config: PictureConfig) -> None:
     if not config.output:
-        raise UserError("--output is missing: name the picture to write")
+        raise UserError("--output is required: the picture to write")
     run = record.read(config.workdir)
     if not run.stages or not run.labellings:
         raise UserError(f"--workdir={config.workdir}: a round must have ended first")

@@ -40,11 +40,11 @@ from tools.faults.suite import (
 class FaultsConfig:
     """The fault suite."""
 
-    output: str = flag("faults.json", "Where the table goes, as JSON.")
-    form: str = flag("long", "How much of it.", choices=("short", "long"))
-    only: str = flag("", "Names of cases, with commas between them; all of them if empty.")
-    scratch: str = flag("", "Folder for the runs; a temporary one if empty.")
-    seed: int = flag(0, "Of the moments and the damage.", minimum=0)
+    output: str = flag("faults.json", "JSON file for the table.")
+    form: str = flag("long", "Size of the test: short or full.", choices=("short", "long"))
+    only: str = flag("", "Names of cases, separated by commas; empty runs all.")
+    scratch: str = flag("", "Folder for the runs; empty uses a temporary one.")
+    seed: int = flag(0, "Random seed for the moments and the damage.", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,11 +42,11 @@ LOSSES = ("reconstruction_loss", "triplet_loss")
 class TwoWorkersConfig:
     """The check."""
 
-    workdir: str = flag("runs/two_workers", "Folder for the runs; what it holds is removed.")
+    workdir: str = flag("runs/two_workers", "Folder for the runs; its content is deleted.")
     tolerance: float = flag(
         0.001, "Largest relative difference of a stage's losses, one worker against two.", minimum=0
     )
-    timeout: float = flag(900.0, "Seconds that a run may take.", minimum=1)
+    timeout: float = flag(900.0, "Time limit of a run in seconds.", minimum=1)
 
 
 def main(config: TwoWorkersConfig) -> None:

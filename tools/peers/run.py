@@ -60,9 +60,11 @@ KEPT = ("map", "top1", "knn", "passes", "seconds", "cpu_seconds", "train_cpu_sec
 class PeersConfig:
     """The peers."""
 
-    do: str = flag("rows", "What is done.", choices=("check", "search", "rows", "page"))
+    do: str = flag("rows", "Action to perform.", choices=("check", "search", "rows", "page"))
     torch_python: str = flag("", "Python interpreter of the environment that has PyTorch.")
-    data_dir: str = flag("", "Tiny ImageNet's layout; the labels only evaluate.")
+    data_dir: str = flag(
+        "", "Images in Tiny ImageNet's layout; the labels are used for evaluation only."
+    )
     workdir: str = flag("", "Folder for the runs.")
     results: str = flag("docs/results", "Folder of the rows and of the page.")
     search: str = flag("docs/results/peer_search.json", "JSON of all trials.")
@@ -189,7 +191,9 @@ class Evaluation:
     def judge(self, maps: list[np.ndarray]) -> dict[str, Any]:
         """What the probe finds in the maps of res4 [N, h, w, c], train and test."""
         values = [features.normalize(features.pool(m, self.asked.endpoint)) for m in maps]
-        return probe.judge(self.asked, probe.parse_costs(self.asked.svm_costs), self.sets, values)
+        return probe.evaluate(
+            self.asked, probe.parse_costs(self.asked.svm_costs), self.sets, values
+        )
 
 
 def open_evaluation(data_dir: str, flags: dict[str, Any]) -> Evaluation:

@@ -40,14 +40,16 @@ OF_A_TURN = (
 class StudyConfig:
     """The study."""
 
-    plan: str = flag("", "JSON: what is run, with which flags and seeds.")
-    data_dir: str = flag("", "Tiny ImageNet's layout; none: no runs, only the page.")
-    voc_root: str = flag("", "VOCdevkit to judge by as well; none: not done.")
+    plan: str = flag("", "JSON file with methods, flags and seeds.")
+    data_dir: str = flag(
+        "", "Images in Tiny ImageNet's layout; empty only writes the page from committed rows."
+    )
+    voc_root: str = flag("", "Path of a VOCdevkit to evaluate on as well; empty skips it.")
     workdir: str = flag("", "Folder for the runs.")
-    results: str = flag("docs/results", "Folder of the rows; the page lies beside it.")
-    readme: str = flag("", "Also a page to whose marked part the first table goes.")
-    only: str = flag("", "Methods to run, separated by commas; all if empty.")
-    seeds: str = flag("", "Seeds to run, separated by commas; the plan's if empty.")
+    results: str = flag("docs/results", "Folder of the rows; results.md is written to its parent.")
+    readme: str = flag("", "Page whose marked part receives the first table.")
+    only: str = flag("", "Methods to run, separated by commas; empty runs all.")
+    seeds: str = flag("", "Seeds to run, separated by commas; empty uses the plan's.")
 
 
 def main(config: StudyConfig) -> None:
@@ -60,7 +62,7 @@ def main(config: StudyConfig) -> None:
     seeds = [int(s) for s in config.seeds.split(",")] if config.seeds else plan["seeds"]
     if config.data_dir:
         if not config.workdir:
-            raise UserError("--workdir is missing: name a folder for the runs")
+            raise UserError("--workdir is required: a folder for the runs")
         for seed in seeds:
             for name in chosen:
                 if run_one(config, plan, name, methods[name], seed):

@@ -152,21 +152,21 @@ SPACE: dict[str, BaseDistribution] = dict(
 class SearchConfig:
     """The search."""
 
-    data_dir: str = flag("", "Labelled images; the labels only judge.")
-    workdir: str = flag("", "Folder for trials and results; resumes what it holds.")
-    output: str = flag("", "JSON of all trials; default search.json in the workdir.")
-    trials: int = flag(24, "Settings that are tried.", minimum=1)
-    finalists: int = flag(4, "Settings of which a longer run from another seed is made.", minimum=0)
-    rounds: int = flag(4, "Rounds of a trial.", minimum=1)
-    epochs_per_round: int = flag(4, "Epochs each time that a net trains.", minimum=1)
-    iae_epochs: int = flag(20, "Epochs of the IAE that all trials start from.", minimum=1)
-    seed: int = flag(1, "Of Optuna's proposals.", minimum=0)
+    data_dir: str = flag("", "Labelled images; the labels are used for evaluation only.")
+    workdir: str = flag("", "Folder for trials and results; an existing search in it is resumed.")
+    output: str = flag("", "JSON file of all trials; default: search.json in the workdir.")
+    trials: int = flag(24, "Number of settings to try.", minimum=1)
+    finalists: int = flag(4, "Number of settings to train longer, from another seed.", minimum=0)
+    rounds: int = flag(4, "Rounds per trial.", minimum=1)
+    epochs_per_round: int = flag(4, "Epochs that a net trains per round.", minimum=1)
+    iae_epochs: int = flag(20, "Epochs of the IAE that all trials share.", minimum=1)
+    seed: int = flag(1, "Random seed for Optuna's proposals.", minimum=0)
 
 
 def main(config: SearchConfig) -> None:
     for name in ("data_dir", "workdir"):
         if not getattr(config, name):
-            raise UserError(f"--{name} is missing")
+            raise UserError(f"--{name} is required")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     output = config.output or os.path.join(config.workdir, "search.json")
     experiment.hold_out(config.data_dir, held_out(config), share=1 / 3)

@@ -45,7 +45,7 @@ def make_folder(output: str) -> None:
       UserError: none is named.
     """
     if not output:
-        raise UserError("--output is missing: name a folder for the table")
+        raise UserError("--output is required: a folder for the table")
     os.makedirs(output, exist_ok=True)
 
 

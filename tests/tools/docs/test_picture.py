@@ -16,7 +16,7 @@ def test_it_shows_reconstructions_and_clusters(finished, tmp_path):
 
 
 def test_it_says_what_is_missing(finished, tmp_path):
-    with pytest.raises(UserError, match="--output is missing"):
+    with pytest.raises(UserError, match="--output is required"):
         picture.main(picture.PictureConfig(workdir=str(finished)))
     with pytest.raises(UserError, match="no such picture"):
         picture.opened(str(tmp_path / "x.jpg"))

@@ -274,7 +274,7 @@ def test_a_plan_that_starts_from_an_unknown_stage_1_is_refused(tmp_path):
     [
         ({"plan": "nowhere.json"}, "--plan=nowhere.json: not a plan"),
         ({"plan": "docs/study.json", "only": "mgta_9"}, "has no mgta_9"),
-        ({"plan": "docs/study.json", "data_dir": "x"}, "--workdir is missing"),
+        ({"plan": "docs/study.json", "data_dir": "x"}, "--workdir is required"),
     ],
 )
 def test_bad_input_is_named(flags, message):

@@ -1,4 +1,4 @@
-"""The search: what is tried, in which order, and that a search that was killed goes on."""
+"""The search: trials, their order, and resuming after a kill."""
 
 import json
 
