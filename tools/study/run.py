@@ -20,14 +20,17 @@ from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json, write_text
+from mgta_tf.runtime.workdir import load_config
+from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.losses import LossConfig, looks_collapsed
 from mgta_tf.training.summary import versions
 from tools.docs import marked
 from tools.study import experiment
 from tools.study import report as study_report
+from tools.study.comparisons import methods_of
 
-KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "turns", "at_rest", "voc_map")
-GUIDED = ("mgta", "oracle")  # methods with rounds
+KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "passes", "turns", "at_rest", "voc_map")
+GUIDED = ("mgta", "oracle")  # methods with rounds, on the plan's schedule
 TRAINERS = {"supervised": "mgta_tf.supervised", "oracle": "tools.study.oracle_labels"}
 OF_A_TURN = (
     *("stage", "round", "net", "half", "num_clusters", "purity", "ari_truth"),
@@ -54,7 +57,7 @@ class StudyConfig:
 
 def main(config: StudyConfig) -> None:
     plan = load_plan(config.plan)
-    methods = study_report.methods_of(plan)
+    methods = methods_of(plan)
     chosen = config.only.split(",") if config.only else list(methods)
     unknown = set(chosen) - set(methods)
     if unknown:
@@ -79,8 +82,11 @@ def load_plan(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             plan = json.load(file)
-        methods = study_report.methods_of(plan)
-        asked = {name for _, *names in plan["questions"] + plan["more_questions"] for name in names}
+        methods = methods_of(plan)
+        asked = {name for _, *names in plan["questions"] + plan["claims"] for name in names}
+        asked |= {plan["baseline"], *plan["main"], *plan["picture"], *plan["readme"]}
+        asked |= {name for finding in plan["findings"] for name in finding["rows"]}
+        asked -= set(plan["peers"])
         asked |= {method.get("iae", "own") for method in methods.values()} - {"own", "two"}
         for name in asked - set(methods):
             raise KeyError(name)
@@ -131,6 +137,7 @@ def flags_of(plan: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
         "mgta": rounds,
         "oracle": rounds,
         "supervised": {},
+        "train": {},  # the defaults of mgta_tf.train
     }
     return {**plan["twin"], **stages[method["kind"]], **method["flags"]}
 
@@ -157,8 +164,10 @@ def train_and_judge(
         probe={**plan["judge"], "data_dir": config.data_dir},
         trainer=TRAINERS.get(kind, "mgta_tf.train"),
     )
-    found["turns"] = turns_of(os.path.join(folder, "run")) if kind in GUIDED else []
-    found["at_rest"] = kind in GUIDED and at_rest(found["turns"][-1], flags)
+    trained = kind in (*GUIDED, "train")
+    found["turns"] = turns_of(os.path.join(folder, "run")) if trained else []
+    found["at_rest"] = trained and at_rest(found["turns"][-1], flags)
+    found["passes"] = None if kind == "supervised" else passes_of(os.path.join(folder, "run"))
     if not config.voc_root:
         return {**found, "voc_map": None}
     output = os.path.join(folder, "voc.json")
@@ -180,14 +189,32 @@ def train_and_judge(
 
 def turns_of(run: str) -> list[dict[str, Any]]:
     """What a row keeps of each turn in which a net of the run was trained with labels."""
+    turns = _summary(run)["stages"]
+    return [{key: turn.get(key) for key in OF_A_TURN} for turn in turns if turn["stage"] != "iae"]
+
+
+def passes_of(run: str) -> float:
+    """The cost of a run's own turns, in image passes for each of its images.
+
+    A pass is the encoder forward and backward over one image; an auto-encoder's step is 2, and an
+    encoder forward alone, which a GLP is, a third.
+    """
+    config = load_config(os.path.join(run, "flags.flagfile"), TrainConfig)
+    of_step = (1 if config.model.decoder == "none" else 2) * config.batch.size
+    summary = _summary(run)
+    trained = sum(of_step * turn["steps"] for turn in summary["stages"])
+    labelled = sum(turn["images"] for turn in summary["labellings"]) / 3
+    return round((trained + labelled) / summary["num_images"], 2)
+
+
+def _summary(run: str) -> dict[str, Any]:
     with open(os.path.join(run, "summary.json"), encoding="utf-8") as file:
-        turns = json.load(file)["stages"]
-    return [{key: turn[key] for key in OF_A_TURN} for turn in turns if turn["stage"] != "iae"]
+        return json.load(file)
 
 
 def at_rest(turn: dict[str, Any], flags: dict[str, Any]) -> bool:
     """Whether the triplets of a turn taught nothing, with all embeddings in one place."""
-    if not flags["lambda_end"]:
+    if not flags.get("lambda_end", 1.0):
         return False
     names = [field.name for field in dataclasses.fields(LossConfig) if field.name in flags]
     return looks_collapsed(turn, LossConfig(**{name: flags[name] for name in names}))
@@ -205,7 +232,7 @@ def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: 
     seeds, folders = plan["seeds"], []
     after = dict(zip(seeds, [*seeds[1:], seeds[0]]))
     name, used = ("iae", (seed, after.get(seed, seeds[0]))) if which == "two" else (which, (seed,))
-    flags = flags_of(plan, study_report.methods_of(plan)[name])
+    flags = flags_of(plan, methods_of(plan)[name])
     for number in used:
         folder = os.path.join(config.workdir, f"seed_{number}", name)
         train = {**flags, "seed": number, "data_dir": config.data_dir}
@@ -214,14 +241,16 @@ def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: 
 
 
 def write_page(config: StudyConfig, plan: dict[str, Any]) -> None:
-    """docs/results.md and its picture, from the rows alone."""
+    """The pages and the picture, from the plan and the rows alone."""
     rows = {
         name: experiment.load_rows(os.path.join(config.results, f"{name}.json"))
-        for name in study_report.methods_of(plan)
+        for name in (*methods_of(plan), *plan["peers"])
     }
     search = experiment.load_rows(os.path.join(config.results, "search.json"))
-    page = os.path.join(os.path.dirname(config.results), "results.md")
-    write_text(page, study_report.page(plan, rows, search))
+    above = os.path.dirname(config.results)
+    write_text(os.path.join(above, "results.md"), study_report.page(plan, rows))
+    write_text(os.path.join(config.results, "all_methods.md"), study_report.all_methods(plan, rows))
+    write_text(os.path.join(config.results, "search.md"), study_report.search_page(plan, search))
     if config.readme:
         marked.replace(config.readme, "tools/study.py", study_report.summary(plan, rows))
     if any(rows.values()):

@@ -10,23 +10,25 @@ import pytest
 from PIL import Image
 
 from mgta_tf.errors import UserError
+from tools.study import comparisons
 from tools.study import report as study_report
 from tools.study import run as study
 
 PLAN = study.load_plan("docs/study.json")
-METHODS = study_report.methods_of(PLAN)
+METHODS = comparisons.methods_of(PLAN)
 
 
 def row(seed, value, **more):
     return {
         "method": "m", "seed": seed, "map": value, "top1": value / 2, "knn": {"20": value + 1},
-        "voc_map": None, "seconds": 10.0, "cpu_seconds": 9.0, "turns": [], "at_rest": False,
+        "voc_map": None, "seconds": 10.0, "cpu_seconds": 9.0,
+        "passes": None, "turns": [], "at_rest": False,
         "flags": {}, "date": "2026-01-01", "versions": {"tensorflow": "2"}, **more,
     }  # fmt: skip
 
 
 def rows_of(**known):
-    return {name: known.get(name, []) for name in METHODS}
+    return {name: known.get(name, []) for name in (*METHODS, *PLAN["peers"])}
 
 
 def test_answers_pair_runs_of_the_same_seed():
@@ -34,21 +36,21 @@ def test_answers_pair_runs_of_the_same_seed():
         mgta_100=[row(1, 6.0), row(2, 7.0), row(3, 6.5), row(9, 99.0)],
         iae=[row(1, 5.0), row(2, 5.5), row(3, 5.5)],
     )
-    assert study_report.paired(rows, "mgta_100", "iae") == [1.0, 1.5, 1.0]
-    said = study_report.answer(rows, "Better?", "mgta_100", "iae")
+    assert comparisons.paired(rows, "mgta_100", "iae") == [1.0, 1.5, 1.0]
+    said = comparisons.answer(rows, "Better?", "mgta_100", "iae")
     # mean 7/6, s = 0.28868, s/√3 = 1/6, t(0.975, 2) = 4.3027: ± 0.7171; base 16/3
     assert said == (
         "**Better?** Yes: +1.17 mAP (+22 %), 95 % interval +0.45 to +1.88 (+8 to +35 %), 3 seeds."
     )
-    assert "reverse: -1.17" in study_report.answer(rows, "?", "iae", "mgta_100")
+    assert "reverse: -1.17" in comparisons.answer(rows, "?", "iae", "mgta_100")
 
 
 def test_one_seed_decides_nothing_and_none_says_so():
     rows = rows_of(mgta_100=[row(1, 6.0)], iae=[row(1, 5.0)], random=[row(2, 1.0)])
-    assert "+1.00 mAP (+20 %) on one seed, which decides nothing" in study_report.answer(
+    assert "+1.00 mAP (+20 %); one seed, no interval" in comparisons.answer(
         rows, "?", "mgta_100", "iae"
     )
-    assert study_report.answer(rows, "?", "iae", "random") == "**?** Not run yet."
+    assert comparisons.answer(rows, "?", "iae", "random") == "**?** Not run yet."
 
 
 def turn(half, ari, stage="mutual"):
@@ -61,28 +63,28 @@ def test_label_agreement_is_of_the_first_half_in_the_first_round_and_the_last():
         row(2, 5.0, turns=[turn(1, 0.03), turn(2, 0.5), turn(1, 0.04), turn(None, 0.9, "final")]),
         row(3, 5.0),
     ]
-    assert study_report.label_agreement(rows) == "0.020 → 0.030"
-    assert study_report.label_agreement(rows[2:]) == "-"
+    assert comparisons.label_agreement(rows) == "0.020 → 0.030"
+    assert comparisons.label_agreement(rows[2:]) == "-"
 
 
-def test_the_table_counts_runs_at_rest_and_leaves_out_costs_that_are_not_known():
+def test_the_table_counts_stuck_runs_and_skips_unknown_costs():
     rows = rows_of(
         iae_longer=[
             row(1, 5.0, cpu_seconds=None), row(2, 6.0, at_rest=True, cpu_seconds=30.0), row(3, 7.0)
         ]
     )  # fmt: skip
-    lines = study_report.table({"iae_longer": METHODS["iae_longer"]}, rows, "iae_longer")
+    lines = comparisons.table({"iae_longer": METHODS["iae_longer"]}, rows, "iae_longer")
     cells = [cell.strip() for cell in lines[2].split("|")]
-    assert cells[3:5] == ["3, 1 at rest", "6.00 ± 1.00"]
+    assert cells[3:5] == ["3, 1 stuck at the margin", "6.00 ± 1.00"]
     assert cells[-2] == "20"  # (30 + 9) / 2
 
 
-def test_questions_are_put_to_every_judge():
+def test_questions_are_answered_by_every_evaluation():
     rows = rows_of(
         mgta_100=[row(1, 6.0, voc_map=3.0), row(2, 7.5), row(3, 8.0)],
         iae=[row(1, 5.0, voc_map=1.0), row(2, 6.0), row(3, 7.0, voc_map=2.0)],
     )
-    line = study_report.by_every_judge(PLAN, rows)[2]
+    line = comparisons.by_every_evaluation(PLAN, rows)[2]
     # 1, 1.5, 1 as above; top-1 the half of it; VOC's mAP is known of both in one seed only
     assert line.split(" | ")[1:] == [
         "**+1.17 (+0.45 to +1.88)**", "**+0.58 (+0.22 to +0.94)**", "**+1.17 (+0.45 to +1.88)**",
@@ -108,28 +110,44 @@ def test_a_method_that_is_like_another_has_its_flags_and_changes_some():
             "b": {"three": {"like": "two"}, "four": {}},
         }
     }
-    flags = {name: method["flags"] for name, method in study_report.methods_of(plan).items()}
+    flags = {name: method["flags"] for name, method in comparisons.methods_of(plan).items()}
     assert flags == {
         "one": {"x": 1, "y": 2}, "two": {"x": 1, "y": 3}, "three": {"x": 1, "y": 3}, "four": {},
     }  # fmt: skip
 
 
-def test_an_interval_across_0_is_undecided():
+def test_an_interval_across_0_is_not_significant():
     rows = rows_of(iae=[row(1, 5.0), row(2, 6.0)], random=[row(1, 5.5), row(2, 5.0)])
-    assert "Undecided: +0.25" in study_report.answer(rows, "?", "iae", "random")
+    assert "Not significant: +0.25" in comparisons.answer(rows, "?", "iae", "random")
 
 
 def test_the_page_and_picture_of_few_runs(tmp_path):
-    rows = rows_of(iae=[row(1, 5.0), row(2, 6.0)])
-    text = study_report.page(PLAN, rows, [])
+    rows = rows_of(
+        iae=[row(1, 5.0), row(2, 6.0)],
+        two_views_alone=[row(1, 7.0, passes=71.6), row(2, 9.0, passes=72.4)],
+    )
+    text = study_report.page(PLAN, rows)
+    # −2 and −3: mean −2.5, s = 0.7071, t = 12.706, reach = 12.706 · 0.7071 / √2 = 6.353
+    assert (
+        "| IAE, stage 1 only | 40 | 5.50 ± 0.71 | -2.50 (-8.85 to +3.85) | 2.75 ± 0.35 |"
+    ) in text
+    assert "| two views alone | 72 | 8.00 ± 1.41 |  | 4.00 ± 0.71 |" in text
+    assert "| the paper's losses, k = 100 | 74 | - | - | - | - | 0 |" in text
+    text = study_report.all_methods(PLAN, rows)
     assert "| `iae` | stage 1: reconstruction only | 2 | 5.50 ± 0.71 | - | 2.75 ± 0.35 |" in text
-    assert "| `mgta_300` | the paper's losses, k = 300 | 0 | - | - | - | - | - | - | - |" in text
     study_report.draw(PLAN, rows, str(tmp_path / "t.png"))
     with Image.open(tmp_path / "t.png") as picture:
         assert picture.size[0] > 300
 
 
-def test_better_worse_and_undecided_are_told_apart():
+def test_the_page_is_short():
+    assert len(PLAN["claims"]) == 5
+    assert len(PLAN["main"]) <= study_report.MAX_ROWS
+    assert len(PLAN["picture"]) <= study_report.MAX_BARS
+    assert all(2 <= len(finding["rows"]) <= 4 for finding in PLAN["findings"])
+
+
+def test_verdicts_are_better_worse_or_not_significant():
     rows = rows_of(
         iae_longer=[row(1, 5.0), row(2, 6.0), row(3, 7.0)],
         mgta_plus=[row(1, 6.0), row(2, 7.5), row(3, 8.0)],
@@ -139,9 +157,9 @@ def test_better_worse_and_undecided_are_told_apart():
         mgta_300=[row(1, 9.0)],
     )
     # 1, 1.5, 1 as above; -1, -1.1, -1: s = 0.05774, ± 0.1434; 0.5, -0.5, 0: s = 0.5, ± 1.2421
-    text = "\n".join(study_report.verdicts(PLAN, rows))
+    text = "\n".join(comparisons.verdicts(PLAN, rows))
     better, rest = text.split("Worse:")
-    worse, undecided = rest.split("No difference that was seen:")
+    worse, undecided = rest.split("Not significant (the 95 % interval includes 0):")
     assert "* `mgta_plus` against `iae_longer`: +1.17 (+0.45 to +1.88)" in better
     assert "* `mgta_auto` against `iae_longer`: -1.03 (-1.18 to -0.89)" in worse
     assert "* `mgta_100` against `iae_longer`: +0.00 (-1.24 to +1.24)" in undecided
@@ -150,11 +168,14 @@ def test_better_worse_and_undecided_are_told_apart():
 
 
 def committed():
-    return {name: study.experiment.load_rows(f"docs/results/{name}.json") for name in METHODS}
+    return {
+        name: study.experiment.load_rows(f"docs/results/{name}.json")
+        for name in (*METHODS, *PLAN["peers"])
+    }
 
 
 def test_the_committed_tables_say_what_the_committed_files_say():
-    with open("docs/results.md", encoding="utf-8") as file:
+    with open("docs/results/all_methods.md", encoding="utf-8") as file:
         text = file.read()
     for name in METHODS:
         path = f"docs/results/{name}.json"
@@ -164,25 +185,33 @@ def test_the_committed_tables_say_what_the_committed_files_say():
                 found = json.load(file)
             values = [float(row["map"]) for row in found if "map" in row]
             lost = len(found) - len(values)
-            resting = sum(row.get("at_rest", False) for row in found)
+            stuck = sum(row.get("at_rest", False) for row in found)
             ended = f", {lost} collapsed" if lost else ""
-            ended += f", {resting} at rest" if resting else ""
+            ended += f", {stuck} stuck at the margin" if stuck else ""
         cells = re.search(rf"^\| `{name}` \|(.*)\|$", text, re.MULTILINE).group(1).split("|")
         assert cells[1].strip() == f"{len(values)}{ended}"
         if values:
             assert float(cells[2].split("±")[0]) == pytest.approx(
                 statistics.mean(values), abs=0.006
             )
-    assert text == study_report.page(
-        PLAN, committed(), study.experiment.load_rows("docs/results/search.json")
-    )
+
+
+def test_the_committed_pages_are_those_of_the_committed_rows():
+    rows, search = committed(), study.experiment.load_rows("docs/results/search.json")
+    for path, text in (
+        ("docs/results.md", study_report.page(PLAN, rows)),
+        ("docs/results/all_methods.md", study_report.all_methods(PLAN, rows)),
+        ("docs/results/search.md", study_report.search_page(PLAN, search)),
+    ):
+        with open(path, encoding="utf-8") as file:
+            assert file.read() == text, path
     with open("README.md", encoding="utf-8") as file:
-        assert study_report.summary(PLAN, committed()) in file.read()
+        assert study_report.summary(PLAN, rows) in file.read()
 
 
 def test_committed_rows_were_made_by_the_plan():
-    for name, rows in committed().items():
-        for found in rows:
+    for name in METHODS:
+        for found in committed()[name]:
             assert found["method"] == name
             assert found["flags"] == study.flags_of(PLAN, METHODS[name])
 
@@ -206,7 +235,7 @@ def test_a_row_that_is_there_is_not_run_again(tmp_path, monkeypatch):
     study.main(config)
     study.main(config)
     assert ran == ["random", "iae"]
-    assert "| `iae` |" in (tmp_path / "results.md").read_text()
+    assert "| `iae` |" in (tmp_path / "results" / "all_methods.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -233,7 +262,7 @@ def test_a_run_that_collapses_is_a_result(tmp_path, monkeypatch, said):
     study.main(config)
     (found,) = study.experiment.load_rows(str(results / "mean_mse.json"))
     assert "map" not in found
-    text = (tmp_path / "results.md").read_text()
+    text = (results / "all_methods.md").read_text()
     assert f"* `mean_mse`, seed 2: round 2: GLP N2 on D1: {said}" in text
     assert re.search(r"^\| `mean_mse` \|.*\| 0, 1 collapsed \| - \|", text, re.MULTILINE)
 
@@ -280,3 +309,15 @@ def test_a_plan_that_starts_from_an_unknown_stage_1_is_refused(tmp_path):
 def test_bad_input_is_named(flags, message):
     with pytest.raises(UserError, match=message):
         study.main(study.StudyConfig(**flags))
+
+
+def test_passes_count_views_decoders_and_labels(finished):
+    """96 photographs, batches of 16, auto-encoders: 6 + 3 + 3 + 6 steps of 2·16 passes; two GLPs of
+    48 photographs and one of 96, each a third of a pass."""
+    assert study.passes_of(str(finished)) == pytest.approx((18 * 32 + 192 / 3) / 96, abs=0.01)
+
+
+def test_a_method_of_plain_flags_has_no_shared_stage_1():
+    flags = study.flags_of(PLAN, METHODS["two_views_alone"])
+    assert (flags["labels"], flags["decoder"], flags["iae_epochs"]) == ("none", "none", 0)
+    assert "num_clusters" not in flags
