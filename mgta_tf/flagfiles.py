@@ -70,7 +70,7 @@ def _flags_in(path: str, where: str) -> list[str]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{where}: {reason}") from None
-    if any("\0" in line for line in lines):
+    if any("\0" in line for line in lines if not line.startswith("-")):
         raise UserError(f"{where}: not a text file")
     return [line for line in lines if line and not line.startswith(("#", "//"))]
 

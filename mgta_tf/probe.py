@@ -15,7 +15,7 @@ import numpy as np
 
 from mgta_tf import cli
 from mgta_tf.config import flag
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, printable
 from mgta_tf.evaluation import baselines, features, svm
 from mgta_tf.evaluation.ap import METHODS
 from mgta_tf.evaluation.knn import knn_accuracy
@@ -233,7 +233,8 @@ def print_result(result: dict) -> None:
         top1 = "" if values["top1"] is None else f", top-1 {values['top1']:.2f}"
         print(f"  {name}: mAP {values['map'] or 0:.2f}{top1}")
     if undefined:
-        print(f"  no AP, and not in the mean, for want of positives: {', '.join(undefined)}")
+        names = printable(", ".join(undefined))
+        print(f"  no AP, and not in the mean, for want of positives: {names}")
     if result["unconverged"]:
         print(f"  {result['unconverged']} fits stopped before they converged")
 

@@ -141,7 +141,7 @@ def describe(store: ImageStore) -> list[str]:
     where = "in memory" if store.pixels is not None else "read as they are needed"
     line = f"{store.format}: {len(store)} images of {store.size} px, {where}"
     line += counts(store.skipped, store.unread)
-    return [line, *(f"  {note}" for note in store.notes)]
+    return [printable(text) for text in (line, *(f"  {note}" for note in store.notes))]
 
 
 def counts(skipped: Sequence[tuple[str, str]], unread: Sequence[tuple[str, str]]) -> str:

@@ -143,7 +143,7 @@ def open_workdir(path: str, config: Any) -> Workdir:
 
 def _same(before: Any, now: Any) -> bool:
     """Whether two values of a flag are the same, or paths to the same files."""
-    if isinstance(before, str) and isinstance(now, str):
+    if before and now and isinstance(before, str) and isinstance(now, str):
         before, now = (list(map(os.path.realpath, value.split(","))) for value in (before, now))
     return before == now
 

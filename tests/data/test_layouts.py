@@ -187,6 +187,12 @@ def test_names_of_any_bytes_are_kept_exact(tmp_path):
     assert re.match(r"no\\udce9\.jpg\tnot a JPEG", skipped.read_text())
 
 
+def test_what_is_said_holds_no_escape_codes(tmp_path):
+    cases.put(f"{tmp_path}/1.png")
+    cases.text(f"{tmp_path}/x.\x1b[31mred", "no image")
+    assert describe(load(tmp_path))[0].endswith(r"1 not read (1 no image: .\x1b[31mred)")
+
+
 def test_links_broken_looping_and_doubled(tmp_path):
     cases.put(f"{tmp_path}/a/1.png")
     cases.put(f"{tmp_path}/a/2.png")

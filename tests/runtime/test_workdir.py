@@ -4,7 +4,13 @@ import pytest
 
 from mgta_tf import config as config_lib
 from mgta_tf.errors import UserError, one_line
-from mgta_tf.runtime.workdir import Workdir, load_config, open_workdir
+from mgta_tf.runtime.workdir import (
+    KNOWN_BY_CONTENT,
+    Workdir,
+    _same,
+    load_config,
+    open_workdir,
+)
 from mgta_tf.training.config import TrainConfig
 
 
@@ -41,3 +47,25 @@ def test_a_host_that_is_not_the_chief_writes_no_picture_of_the_run():
     ):
         assert ask(chief).startswith("run/pictures/")
         assert ask(other).startswith("own/pictures/")
+
+
+def test_paths_to_the_same_files_are_the_same_flag(tmp_path, monkeypatch):
+    """So a trailing slash, a relative path or another folder of the images blocks no resume."""
+    monkeypatch.chdir(tmp_path)
+    for before, now in (
+        ("runs/a", "runs/a/"),
+        ("runs/a", f"{tmp_path}/runs/a"),
+        ("runs/a,runs/b", "./runs/a,runs/b/"),
+        (0.1, 0.1),
+        ("", ""),
+    ):
+        assert _same(before, now)
+    for before, now in (
+        ("runs/a", "runs/b"),
+        ("uniform", "proportional"),
+        ("", "x"),
+        ("", "."),
+        (1, 2),
+    ):
+        assert not _same(before, now)
+    assert "data_dir" in KNOWN_BY_CONTENT
