@@ -29,7 +29,7 @@ from mgta_tf.runtime.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True)
 class ProbeConfig:
-    """The probe (protocols §2)."""
+    """The probe (docs/protocols.md §2)."""
 
     saved_model: str = flag("", "SavedModel of the encoder, written by mgta_tf.export.")
     workdir: str = flag("", "Folder of a run with a saved_model/, in place of --saved_model.")

@@ -188,7 +188,7 @@ def test_an_iae_serves_another_run(finished, tmp_path):
 @pytest.mark.parametrize("flags", [{"width": 0.125}, {"blocks": (2, 1, 1, 1)}])
 def test_an_iae_of_another_shape_is_refused(finished, tmp_path, flags):
     config = config_of(tmp_path / "w", iae_checkpoint=str(finished), **flags)
-    with pytest.raises(UserError, match="another --width, --blocks or --decoder"):
+    with pytest.raises(UserError, match="different --width, --blocks or --decoder"):
         train.main(config)
 
 

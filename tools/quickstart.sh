@@ -33,5 +33,5 @@ Look at
   $run/summary.json          losses, clusters, agreement, by round
   $run/saved_model/          the encoder, for tf.saved_model.load
   tensorboard --logdir=$run/tensorboard
-Next: your own photographs, README.md, "Your own images".
+Next: your own photographs, README.md, "Install and train".
 EOF

@@ -1,4 +1,4 @@
-"""Settings of the detector, by default those of the paper's reference on VOC2007 (protocols §3a).
+"""Settings of the detector, by default those of the paper's reference on VOC2007 (protocols.md §3a).
 
 Nothing here imports TensorFlow or Model Garden, so `python -m mgta_tf.detect --help` does not.
 """
@@ -60,7 +60,7 @@ class VocConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DetectorConfig:
-    """Detector (protocols §3a)."""
+    """Detector (docs/protocols.md §3a)."""
 
     width: float = flag(0.0, "Required --width of the encoder; 0 accepts any.", minimum=0.0)
     short_side: int = flag(
@@ -97,7 +97,7 @@ class DetectorConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
-    """Schedule (protocols §3a)."""
+    """Schedule (docs/protocols.md §3a)."""
 
     steps: int = flag(50000, "Number of training steps.", minimum=1)
     decay_step: int = flag(38000, "Step at which the learning rate drops to a tenth.", minimum=1)

@@ -59,7 +59,7 @@ def inside(shape, side: int):
 
 
 class RpnHead(tf.keras.layers.Layer):
-    """3×3 convolution to as many channels, ReLU, then scores and boxes; no norm (protocols §3a).
+    """3×3 convolution to as many channels, ReLU, then scores and boxes; no norm (protocols.md §3a).
 
     {'4': [B, h, w, c]} → ({'4': [B, h, w, A]}, {'4': [B, h, w, 4·A]}).
     """

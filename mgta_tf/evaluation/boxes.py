@@ -1,4 +1,4 @@
-"""Average precision of detected boxes, as PASCAL VOC defines it (protocols §3a).
+"""Average precision of detected boxes, as PASCAL VOC defines it (docs/protocols.md §3a).
 
 Boxes are (xmin, ymin, xmax, ymax) in VOC's pixels, which count from 1 and include both ends: a box
 of one pixel has xmin = xmax and area 1.

@@ -1,4 +1,4 @@
-"""Frozen features as the evaluators read them (protocols §2.1 to §2.3)."""
+"""Frozen features as the evaluators read them (docs/protocols.md §2.1 to §2.3)."""
 
 from __future__ import annotations
 

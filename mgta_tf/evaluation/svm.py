@@ -1,4 +1,4 @@
-"""Linear SVMs on frozen features (protocols §2.5, §2.6), exact and fast.
+"""Linear SVMs on frozen features (docs/protocols.md §2.5, §2.6), exact and fast.
 
 One problem, for a class, a cost C and a fold:
 

@@ -95,7 +95,7 @@ def estimate_line(needs: Needs, folder: str) -> str:
     if available:
         line += f"; {_size(available)} available"
         short += ["memory"] if memory > available else []
-    return line + (f"; there may be too little {' or '.join(short)}" if short else "")
+    return line + (f". There may not be enough {' or '.join(short)}" if short else "")
 
 
 def _size(size: float) -> str:
