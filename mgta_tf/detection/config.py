@@ -1,4 +1,4 @@
-"""Settings of the detector, by default those of the paper's reference on VOC2007 (protocols.md §3a).
+"""Settings of the detector; defaults are the paper's reference on VOC2007 (docs/protocols.md §3a).
 
 Nothing here imports TensorFlow or Model Garden, so `python -m mgta_tf.detect --help` does not.
 """
