@@ -14,6 +14,10 @@ from mgta_tf.runtime import hosts, preemption
 
 POLICIES = {"off": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
+CPU_INFO = "/proc/cpuinfo"
+CPU_FEATURES = {"avx512_bf16": "AVX512_BF16", "amx_bf16": "AMX"}  # by the names of CPU_INFO
+GPU_CAPABILITY = (8, 0)  # the first with products in bfloat16
+
 
 @dataclasses.dataclass(frozen=True)
 class DeviceConfig:
@@ -22,9 +26,10 @@ class DeviceConfig:
     mixed_precision: str = flag(
         "off",
         "Precision of convolutions and matrix products in a training step. Weights, losses, "
-        "batch norm statistics and k-means stay in float32; float16 uses loss scaling. Not "
-        "measured on a GPU.",
-        choices=tuple(POLICIES),
+        "batch norm statistics and k-means stay in float32; float16 uses loss scaling. auto: "
+        "bfloat16 on a CPU with AVX512_BF16 or AMX and on GPUs of compute capability 8.0 or "
+        "higher, else off. Not measured on a GPU.",
+        choices=("auto", *POLICIES),
     )
     jit_compile: bool = flag(
         False,
@@ -37,6 +42,34 @@ class DeviceConfig:
         "start; 0 traces none.",
         minimum=0,
     )
+
+
+def resolve_precision(mixed_precision: str) -> str:
+    """What `--mixed_precision` means here, one of POLICIES; prints what auto has chosen."""
+    if mixed_precision != "auto":
+        return mixed_precision
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = map(tf.config.experimental.get_device_details, gpus)
+        capability = min(each.get("compute_capability", (0, 0)) for each in details)
+        fast = capability >= GPU_CAPABILITY
+        reason = "the GPU has compute capability {}.{}".format(*capability)
+    else:
+        names = [name for word, name in CPU_FEATURES.items() if word in _cpu_flags()]
+        fast = bool(names)
+        reason = f"the CPU has {' and '.join(names) or 'neither AVX512_BF16 nor AMX'}"
+    print(f"precision: {'bfloat16' if fast else 'float32'}, for {reason}", flush=True)
+    return "bfloat16" if fast else "off"
+
+
+def _cpu_flags() -> set[str]:
+    """The features that Linux names of the CPU; none elsewhere."""
+    try:
+        with open(CPU_INFO, encoding="utf-8") as file:
+            lines = (line for line in file if line.startswith("flags"))
+            return set(next(lines, "").split())
+    except OSError:
+        return set()
 
 
 @contextlib.contextmanager

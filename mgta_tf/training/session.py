@@ -19,7 +19,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import files, hosts, preemption
 from mgta_tf.runtime.checkpoints import Checkpoints, Position, load_net, save_net
 from mgta_tf.runtime.progress import Part, Progress, duration
-from mgta_tf.runtime.strategy import make_strategy
+from mgta_tf.runtime.strategy import make_strategy, resolve_precision
 from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training import guidance, needs, preflight, summary
 from mgta_tf.training.config import TrainConfig
@@ -69,7 +69,10 @@ class Session:
         if config.run.deterministic:
             tf.config.experimental.enable_op_determinism()
         strategy = _strategy(config)
-        distinct = [_net(config, strategy) for _ in range(guidance.nets_of(timeline.turns))]
+        precision = resolve_precision(config.device.mixed_precision)
+        distinct = [
+            _net(config, strategy, precision) for _ in range(guidance.nets_of(timeline.turns))
+        ]
         nets = [distinct[0], distinct[-1]]
         checkpoints = Checkpoints(
             workdir.checkpoints, nets, config.run.keep, workdir.own_checkpoints
@@ -198,7 +201,7 @@ def _needs(session: Session) -> needs.Needs:
     )
 
 
-def _net(config: TrainConfig, strategy: tf.distribute.Strategy) -> Learner:
+def _net(config: TrainConfig, strategy: tf.distribute.Strategy, precision: str) -> Learner:
     return Learner(
         strategy,
         config.model,
@@ -206,7 +209,7 @@ def _net(config: TrainConfig, strategy: tf.distribute.Strategy) -> Learner:
         config.loss,
         config.optimizer,
         seed=config.run.seed,
-        mixed_precision=config.device.mixed_precision,
+        mixed_precision=precision,
         jit_compile=config.device.jit_compile,
     )
 

@@ -1,8 +1,10 @@
 """What a batch must be for the devices; tests/training/test_learner.py has two replicas."""
 
 import pytest
+import tensorflow as tf
 
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import strategy
 from mgta_tf.runtime.strategy import make_strategy
 
 
@@ -10,3 +12,39 @@ def test_a_device_that_mines_by_itself_needs_two_clusters():
     assert make_strategy(2, "clusters_per_batch", least=2).num_replicas_in_sync == 1
     with pytest.raises(UserError, match="clusters_per_batch=1: each of the 1 devices needs 2"):
         make_strategy(1, "clusters_per_batch", least=2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "line"),
+    [
+        ("fpu avx512f avx512_bf16", "bfloat16", "precision: bfloat16, for the CPU has AVX512_BF16"),
+        ("amx_bf16 avx512_bf16", "bfloat16", "bfloat16, for the CPU has AVX512_BF16 and AMX"),
+        ("avx512f avx512_vnni", "off", "float32, for the CPU has neither AVX512_BF16 nor AMX"),
+        (None, "off", "float32, for the CPU has neither"),
+    ],
+)
+def test_auto_takes_bfloat16_where_the_cpu_has_it(
+    flags, precision, line, tmp_path, monkeypatch, capsys
+):
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(strategy, "CPU_INFO", str(tmp_path / "cpuinfo"))
+    assert strategy.resolve_precision("auto") == precision
+    assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [([(8, 0)], "bfloat16"), ([(9, 0), (7, 5)], "off"), ([(12, 0)], "bfloat16"), ([None], "off")],
+)
+def test_auto_takes_bfloat16_where_every_gpu_has_it(capabilities, precision, monkeypatch):
+    details = {c: {"compute_capability": c} if c else {} for c in capabilities}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: capabilities)
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
+    assert strategy.resolve_precision("auto") == precision
+
+
+@pytest.mark.parametrize("asked", ["off", "bfloat16", "float16"])
+def test_a_precision_that_is_asked_for_is_taken_without_a_word(asked, capsys):
+    assert strategy.resolve_precision(asked) == asked
+    assert capsys.readouterr().out == ""
