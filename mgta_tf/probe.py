@@ -40,15 +40,18 @@ class ProbeConfig:
         choices=("voc", "folder"),
     )
     voc_root: str = flag("", "Path of the VOCdevkit folder.")
-    voc_year: str = flag("2007", "Year of VOC.", choices=("2007", "2012"))
+    voc_year: str = flag("2007", "Year of VOC.", choices=("2007", "2012"), advanced=True)
     data_dir: str = flag("", "Labelled images of --dataset=folder, as mgta_tf.train reads them.")
     train_dir: str = flag("", "Folder of training images, in place of --data_dir; needs --val_dir.")
     val_dir: str = flag("", "Folder of test images for --train_dir; classes are matched by name.")
-    train_split: str = flag("", "Split to train on. Default: trainval (VOC), train (folder).")
+    train_split: str = flag(
+        "", "Split to train on. Default: trainval (VOC), train (folder).", advanced=True
+    )
     test_split: str = flag(
         "",
         "Split to test on. Default: test (VOC), val or else test (folder). If it equals "
         "--train_split, or the folder has no splits, each class is split in half.",
+        advanced=True,
     )
     image_size: int = flag(
         64, "Image size in pixels per side for --dataset=folder; VOC uses 224.", minimum=32
@@ -57,25 +60,30 @@ class ProbeConfig:
         "res4", "Endpoint whose features are evaluated.", choices=features.ENDPOINTS
     )
     svm_costs: str = flag(
-        "goyal", "SVM costs to choose from: 26 (goyal), 11 (vissl), or a list such as 0.1,1,10."
+        "goyal",
+        "SVM costs to choose from: 26 (goyal), 11 (vissl), or a list such as 0.1,1,10.",
+        advanced=True,
     )
     svm_impl: str = flag(
         "batched",
         "SVM solver: all fits at once (batched), or scikit-learn's LinearSVC one by one, the "
         "reference (liblinear).",
         choices=("batched", "liblinear"),
+        advanced=True,
     )
     ap: str = flag(
         "area",
         "Definition of AP: area under the envelope, or VOC2007's 11 points.",
         choices=METHODS,
+        advanced=True,
     )
     drop_difficult: bool = flag(
         False,
         "Exclusion of images with only difficult objects from training; the reference counts "
         "them as negatives.",
+        advanced=True,
     )
-    batch_size: int = flag(32, "Images encoded at once.", minimum=1)
+    batch_size: int = flag(32, "Images encoded at once.", minimum=1, advanced=True)
     baselines: bool = flag(
         True, "Comparison with chance, a 4×4 colour thumbnail and the untrained encoder."
     )

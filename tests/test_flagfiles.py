@@ -8,9 +8,11 @@ import re
 
 import pytest
 
+from mgta_tf import cli, flagfiles
 from mgta_tf import config as config_lib
-from mgta_tf import flagfiles
+from mgta_tf.detection.config import DetectConfig
 from mgta_tf.errors import UserError
+from mgta_tf.probe import ProbeConfig
 from mgta_tf.runtime.workdir import load_config
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
@@ -129,3 +131,15 @@ def test_every_flagfile_says_what_it_is_and_resolves_for_its_command(path):
     module = importlib.import_module(re.search(run, command)[1])
     config_class = re.search(r"cli\.run\(main, (\w+)\)", inspect.getsource(module))[1]
     load_config(str(path), getattr(module, config_class))
+
+
+def test_help_has_what_a_user_needs_and_help_all_the_rest():
+    """25 flags or so of each command; --help=all lists every one."""
+    for config_class in (TrainConfig, SupervisedConfig, ProbeConfig, DetectConfig):
+        shown, everything = (
+            re.findall(r"^  --(?:\[no\])?(\w+)", cli.help_text(config_class, all_of_them), re.M)
+            for all_of_them in (False, True)
+        )
+        assert len(shown) <= 26
+        assert set(shown) < set(everything)
+        assert set(everything) == set(config_lib.to_dict(config_class()))

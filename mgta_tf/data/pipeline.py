@@ -40,13 +40,15 @@ class AugmentConfig:
         "unit",
         "Range of the input: RGB in [0, 1], in [-1, 1], or by ImageNet's mean and deviation.",
         choices=tuple(NORMALIZATIONS),
+        advanced=True,
     )
-    flip: bool = flag(True, "Random horizontal flip of training images.")
+    flip: bool = flag(True, "Random horizontal flip of training images.", advanced=True)
     crop_min_area: float = flag(
         0.4,
         "Smallest area of the random resized crop, as a fraction of the image; 1 turns it off.",
         minimum=0.05,
         maximum=1.0,
+        advanced=True,
     )
     color_jitter: float = flag(
         0.2,
@@ -54,21 +56,28 @@ class AugmentConfig:
         "off.",
         minimum=0.0,
         maximum=1.0,
+        advanced=True,
     )
     grayscale: float = flag(
-        0.0, "Probability of converting a training image to grayscale.", minimum=0.0, maximum=1.0
+        0.0,
+        "Probability of converting a training image to grayscale.",
+        minimum=0.0,
+        maximum=1.0,
+        advanced=True,
     )
     hidden_share: float = flag(
         0.0,
         "Fraction of the squares of a 4×4 grid that are masked by the image's mean color.",
         minimum=0.0,
         maximum=0.9,
+        advanced=True,
     )
     reconstruct: str = flag(
         "seen",
         "Target of the reconstruction: the augmented input (eq. 1), or the clean crop before color "
         "changes and masking (a denoising auto-encoder; not in the paper).",
         choices=("seen", "clean"),
+        advanced=True,
     )
 
     def __post_init__(self):

@@ -36,6 +36,7 @@ class BatchConfig:
         0,
         "Images per step over all devices; sets P to this number / K. 0: the batch is P·K.",
         minimum=0,
+        advanced=True,
     )
 
     def __post_init__(self):

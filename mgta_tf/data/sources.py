@@ -40,8 +40,11 @@ class DataConfig:
         "Split of the images: train, val or test, as folders or the data set name them (valid "
         "and validation mean val). Data without splits are all train. TFDS takes its own "
         "syntax, such as train[:50%].",
+        advanced=True,
     )
-    shapes_count: int = flag(2000, "Number of images that 'shapes' generates.", minimum=1)
+    shapes_count: int = flag(
+        2000, "Number of images that 'shapes' generates.", minimum=1, advanced=True
+    )
     load_size: int = flag(
         0,
         "Stored size in pixels per side, from which crops are cut; 0 uses --image_size.",
@@ -51,6 +54,7 @@ class DataConfig:
         "crop",
         "Method that makes images square: crop the centre, squash the sides, or pad with black.",
         choices=images.RESIZE_POLICIES,
+        advanced=True,
     )
     cache_budget_mb: int = flag(
         4096, "Memory for decoded images in MiB; larger sets are decoded on the fly.", minimum=0
@@ -60,12 +64,15 @@ class DataConfig:
         "Fraction of unusable images above which a run refuses to start.",
         minimum=0.0,
         maximum=1.0,
+        advanced=True,
     )
     follow_links: bool = flag(
-        False, "Permission to read images that symbolic links place outside --data_dir."
+        False,
+        "Permission to read images that symbolic links place outside --data_dir.",
+        advanced=True,
     )
     max_image_pixels: int = flag(
-        images.MAX_PIXELS, "Pixel limit; larger images are skipped.", minimum=1
+        images.MAX_PIXELS, "Pixel limit; larger images are skipped.", minimum=1, advanced=True
     )
 
     def __post_init__(self):

@@ -35,9 +35,11 @@ class DetectRunConfig:
         0.5, "Score above which boxes are drawn, for --image and for detections.png.", minimum=0.0
     )
     seed: int = flag(1, "Random seed for new layers, order of images and sampling.", minimum=0)
-    log_every_steps: int = flag(100, "Steps between two points of a curve.", minimum=1)
-    checkpoint_every_steps: int = flag(1000, "Steps between checkpoints.", minimum=1)
-    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1)
+    log_every_steps: int = flag(
+        100, "Steps between two points of a curve.", minimum=1, advanced=True
+    )
+    checkpoint_every_steps: int = flag(1000, "Steps between checkpoints.", minimum=1, advanced=True)
+    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1, advanced=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +72,24 @@ class DetectorConfig:
     anchor_sizes: tuple[int, ...] = flag(
         (64, 128, 256, 512), "Sides of the square anchors, in pixels; each also as 1:2 and 2:1."
     )
-    rpn_candidates: int = flag(12000, "Anchors per image kept before NMS in training.", minimum=1)
-    rpn_proposals: int = flag(2000, "Proposals per image kept after NMS in training.", minimum=1)
-    test_rpn_candidates: int = flag(2000, "Anchors per image kept before NMS in test.", minimum=1)
-    test_rpn_proposals: int = flag(1000, "Proposals per image kept after NMS in test.", minimum=1)
-    rpn_samples: int = flag(256, "Anchors per image sampled for the RPN loss.", minimum=2)
-    roi_samples: int = flag(64, "Proposals per image sampled for the RoI loss.", minimum=4)
+    rpn_candidates: int = flag(
+        12000, "Anchors per image kept before NMS in training.", minimum=1, advanced=True
+    )
+    rpn_proposals: int = flag(
+        2000, "Proposals per image kept after NMS in training.", minimum=1, advanced=True
+    )
+    test_rpn_candidates: int = flag(
+        2000, "Anchors per image kept before NMS in test.", minimum=1, advanced=True
+    )
+    test_rpn_proposals: int = flag(
+        1000, "Proposals per image kept after NMS in test.", minimum=1, advanced=True
+    )
+    rpn_samples: int = flag(
+        256, "Anchors per image sampled for the RPN loss.", minimum=2, advanced=True
+    )
+    roi_samples: int = flag(
+        64, "Proposals per image sampled for the RoI loss.", minimum=4, advanced=True
+    )
     roi_size: int = flag(
         14,
         "Cells per side of a pooled RoI, the input of res5. 14 corresponds to images of 224 px; "
@@ -106,9 +120,9 @@ class ScheduleConfig:
         2e-3, "Learning rate for 4 images per step; scales linearly with --batch_size.", minimum=0.0
     )
     warmup_steps: int = flag(
-        500, "Steps of linear warm-up, from a third of the learning rate.", minimum=0
+        500, "Steps of linear warm-up, from a third of the learning rate.", minimum=0, advanced=True
     )
-    weight_decay: float = flag(5e-4, "L2 weight decay of kernels.", minimum=0.0)
+    weight_decay: float = flag(5e-4, "L2 weight decay of kernels.", minimum=0.0, advanced=True)
 
     @property
     def learning_rate(self) -> float:
@@ -125,7 +139,9 @@ class CacheConfig:
         "bfloat16. auto: in --workdir, if they fit; off: no cache; or a folder that several "
         "runs may share.",
     )
-    cache_budget_gb: float = flag(100.0, "Size limit of the feature cache in GB.", minimum=0.0)
+    cache_budget_gb: float = flag(
+        100.0, "Size limit of the feature cache in GB.", minimum=0.0, advanced=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,9 @@ class ModelConfig:
         choices=("mirror", "resize_conv", "light", "none"),
     )
     sync_batch_norm: bool = flag(
-        True, "Batch norm statistics over all replicas; no effect on a single device."
+        True,
+        "Batch norm statistics over all replicas; no effect on a single device.",
+        advanced=True,
     )
 
     def __post_init__(self):

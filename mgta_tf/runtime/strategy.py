@@ -35,12 +35,14 @@ class DeviceConfig:
         False,
         "XLA compilation of the forward and backward pass; supports a single device. Not "
         "measured on a GPU.",
+        advanced=True,
     )
     profile_steps: int = flag(
         0,
         "Steps to trace for TensorBoard's profiler, starting with the third step after the "
         "start; 0 traces none.",
         minimum=0,
+        advanced=True,
     )
 
 

@@ -42,13 +42,17 @@ class RunConfig:
         "Steps between checkpoints within a turn, in addition to one after each turn; 0 "
         "disables them.",
         minimum=0,
+        advanced=True,
     )
     checkpoint_every_secs: float = flag(
-        600.0, "Seconds between checkpoints within a turn and within k-means.", minimum=0.0
+        600.0,
+        "Seconds between checkpoints within a turn and within k-means.",
+        minimum=0.0,
+        advanced=True,
     )
-    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1)
-    deterministic: bool = flag(False, DETERMINISTIC)
-    max_skipped_steps: int = flag(10, MAX_SKIPPED_STEPS, minimum=0)
+    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1, advanced=True)
+    deterministic: bool = flag(False, DETERMINISTIC, advanced=True)
+    max_skipped_steps: int = flag(10, MAX_SKIPPED_STEPS, minimum=0, advanced=True)
     probe_every_rounds: int = flag(
         0,
         "Rounds between quick evaluations (linear SVMs and 20-NN) of the nets, also after "
@@ -56,7 +60,9 @@ class RunConfig:
         "to test.",
         minimum=0,
     )
-    log_every_steps: int = flag(20, "Steps between two points of a curve.", minimum=1)
+    log_every_steps: int = flag(
+        20, "Steps between two points of a curve.", minimum=1, advanced=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,13 +123,14 @@ class SupervisedRunConfig:
         "Steps between checkpoints within an epoch, in addition to one after each epoch; 0 "
         "disables them.",
         minimum=0,
+        advanced=True,
     )
     checkpoint_every_secs: float = flag(
-        600.0, "Seconds between checkpoints within an epoch.", minimum=0.0
+        600.0, "Seconds between checkpoints within an epoch.", minimum=0.0, advanced=True
     )
-    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1)
-    deterministic: bool = flag(False, DETERMINISTIC)
-    max_skipped_steps: int = flag(10, MAX_SKIPPED_STEPS, minimum=0)
+    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1, advanced=True)
+    deterministic: bool = flag(False, DETERMINISTIC, advanced=True)
+    max_skipped_steps: int = flag(10, MAX_SKIPPED_STEPS, minimum=0, advanced=True)
 
 
 @dataclasses.dataclass(frozen=True)

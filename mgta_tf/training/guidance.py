@@ -57,17 +57,20 @@ class GuidanceConfig:
         "Order within a round: N2 labels after it has trained (§4.2), or both nets label before "
         "either trains (§3.4).",
         choices=("sequential", "parallel"),
+        advanced=True,
     )
     split_policy: str = flag(
         "fixed",
         "Split of the images into halves: one for the whole run (§4.2), or a new one every "
         "round (§3.4).",
         choices=("fixed", "every_round"),
+        advanced=True,
     )
     guidance: str = flag(
         "mutual",
         "Source of a net's labels: the other net, or (ablation) the net itself.",
         choices=("mutual", "self"),
+        advanced=True,
     )
     labels: str = flag(
         "clusters",

@@ -21,20 +21,31 @@ class LossConfig:
         "Reduction over the pixels of an image: mean (§4.2), or sum (eq. 7), which is H·W·3 "
         "times larger and needs a λ₁ larger by the same factor.",
         choices=("mean", "sum"),
+        advanced=True,
     )
-    margin: float = flag(0.3, "Margin α of eq. 6, in units of embedding distance.", minimum=0.0)
-    soft_margin: bool = flag(False, "Softplus ln(1 + e^x) in place of the hinge [α + x]₊ of eq. 6.")
+    margin: float = flag(
+        0.3, "Margin α of eq. 6, in units of embedding distance.", minimum=0.0, advanced=True
+    )
+    soft_margin: bool = flag(
+        False, "Softplus ln(1 + e^x) in place of the hinge [α + x]₊ of eq. 6.", advanced=True
+    )
     triplet_reduction: str = flag(
-        "mean", "Reduction over the anchors: mean, or sum (eq. 6).", choices=("mean", "sum")
+        "mean",
+        "Reduction over the anchors: mean, or sum (eq. 6).",
+        choices=("mean", "sum"),
+        advanced=True,
     )
     normalize_embedding: bool = flag(
-        True, "L2 normalization of embeddings before distances are measured; eq. 6 has none."
+        True,
+        "L2 normalization of embeddings before distances are measured; eq. 6 has none.",
+        advanced=True,
     )
     triplet_positive: str = flag(
         "nearest",
         "Positive of an anchor within its cluster: the nearest image, the farthest (hardest, "
         "eq. 6), or a random one.",
         choices=("nearest", "hardest", "random"),
+        advanced=True,
     )
     triplet_negative: str = flag(
         "hardest",
@@ -42,12 +53,14 @@ class LossConfig:
         "soft minimum over all of them (with --soft_margin, the N-pair loss of Sohn, 2016); or "
         "a random one.",
         choices=("hardest", "soft", "random"),
+        advanced=True,
     )
     triplet_impl: str = flag(
         "native",
         "Implementation of eq. 6: this package, or tensorflow-addons, which also counts anchors "
         "without a positive and does not support images without a cluster.",
         choices=("native", "tfa"),
+        advanced=True,
     )
     triplet_scope: str = flag(
         "replica",
@@ -55,11 +68,13 @@ class LossConfig:
         "replica, which holds whole clusters; or the global batch, whose embeddings are "
         "gathered.",
         choices=("replica", "global"),
+        advanced=True,
     )
     reconstruction_weight: float = flag(
         1.0,
         "Weight of the reconstruction loss in eq. 8 after stage 1; 0 is an ablation.",
         minimum=0.0,
+        advanced=True,
     )
 
     def __post_init__(self):

@@ -18,7 +18,7 @@ class OptimizerConfig:
     """Optimizer (not specified by the paper)."""
 
     optimizer: str = flag(
-        "adam", "Optimizer: Adam, or SGD with momentum 0.9.", choices=("adam", "sgd")
+        "adam", "Optimizer: Adam, or SGD with momentum 0.9.", choices=("adam", "sgd"), advanced=True
     )
     learning_rate: float = flag(
         3e-3,
@@ -31,17 +31,22 @@ class OptimizerConfig:
         "Learning rate after the warm-up: cosine decay to 0, once over stage 1 and once over "
         "stages 2 and 3; or constant.",
         choices=("cosine", "constant"),
+        advanced=True,
     )
     warmup_steps: int = flag(
-        100, "Steps of linear warm-up at the start of stage 1 and of stage 2.", minimum=0
+        100,
+        "Steps of linear warm-up at the start of stage 1 and of stage 2.",
+        minimum=0,
+        advanced=True,
     )
     weight_decay: float = flag(
         1e-4,
         "Decoupled weight decay of kernels per step, multiplied by the learning rate.",
         minimum=0.0,
+        advanced=True,
     )
     clip_norm: float = flag(
-        0.0, "Maximum global norm of the gradient; 0 disables clipping.", minimum=0.0
+        0.0, "Maximum global norm of the gradient; 0 disables clipping.", minimum=0.0, advanced=True
     )
 
 
