@@ -22,7 +22,7 @@ from mgta_tf.models.encoder import ModelConfig
 NETS = (
     ("full size (the paper's)", ModelConfig(), (32, 64, 96, 224)),
     ("half width", ModelConfig(width=0.5), (64,)),
-    ("laptop twin", ModelConfig(width=0.25, blocks=(2, 2, 2, 2)), (32, 64)),
+    ("small model", ModelConfig(width=0.25, blocks=(2, 2, 2, 2)), (32, 64)),
 )
 
 

@@ -94,7 +94,7 @@ def peak_of_run(held: int, count: int) -> float:
 
 
 def start(config: BenchConfig) -> list[dict]:
-    """Seconds from the shell to the first step of the laptop twin, on a folder of 1,024 files."""
+    """Seconds from the shell to the first step of the small model, on a folder of 1,024 files."""
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         images = os.path.join(folder, "images")
@@ -103,7 +103,7 @@ def start(config: BenchConfig) -> list[dict]:
         for number in range(min(3, config.repeats)):
             seconds.append(start_once(images, os.path.join(folder, f"run{number}")))
     mine = statistics.median(seconds)
-    row = rows.row("start, laptop twin", mine, None, "s", mine / 30, 1.0, below=True)
+    row = rows.row("start, small model", mine, None, "s", mine / 30, 1.0, below=True)
     return [measured(row, {"ours": seconds})]
 
 

@@ -50,7 +50,7 @@ def scaling(config: BenchConfig) -> list[dict]:
 
 
 def seconds_of_round(count: int) -> float:
-    """One round of the laptop twin at 32 px, an epoch on each half, in a run of its own."""
+    """One round of the small model at 32 px, an epoch on each half, in a run of its own."""
     flags = dict(
         data_source="shapes", shapes_count=count, image_size=32, width=0.25, blocks=(2, 2, 2, 2),
         labels="clusters", decoder="mirror", iae_epochs=0, rounds=1, epochs_per_round=1,
@@ -86,5 +86,5 @@ def draw_laws(path: str, step_points, round_points, laws) -> None:
         axis.set_ylim(bottom=0)
         axis.legend()
     axes[0].set(xlabel="pixels per side", ylabel="ms an image", title="training step, full size")
-    axes[1].set(xlabel="images", ylabel="seconds", title="a round, laptop twin, 32 px")
+    axes[1].set(xlabel="images", ylabel="seconds", title="a round, small model, 32 px")
     figure.savefig(path, dpi=120)

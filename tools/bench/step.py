@@ -20,7 +20,7 @@ PRODUCT = 4000  # side of the matrices whose product is the machine's measure
 
 def step(config: BenchConfig) -> list[dict]:
     found = []
-    for name, net, inner in (("full size, 64 px", FULL, 1), ("laptop twin, 32 px", TWIN, 10)):
+    for name, net, inner in (("full size, 64 px", FULL, 1), ("small model, 32 px", TWIN, 10)):
         found += step_of(config, name, net, inner)
     return found
 

@@ -117,7 +117,8 @@ def table(methods: dict[str, Any], rows: Rows, base: str) -> list[str]:
     for name, method in methods.items():
         found, lost = ended[name], len(rows[name]) - len(ended[name])
         seeds = f"{len(found)}, {lost} collapsed" if lost else str(len(found))
-        stuck = sum(row.get("at_rest", False) for row in found)
+        # Rows of before version 0.2 have `at_rest`.
+        stuck = sum(bool(row.get("stuck_at_margin", row.get("at_rest"))) for row in found)
         seeds += f", {stuck} stuck at the margin" if stuck else ""
         cells = [f"`{name}`", method["about"], seeds, *measures(found)]
         cells.insert(4, "" if name == base else difference(paired(ended, name, base)))

@@ -1,4 +1,4 @@
-"""One experiment, as tools/study/search.py and tools/study.py repeat it: train, export, judge.
+"""One experiment, as tools/study/search.py and tools/study.py repeat it: train, export, evaluate.
 
 Each step is the command that a user would type, in a process of its own; what is done already is
 not done again, so an experiment that was interrupted goes on.
@@ -54,7 +54,7 @@ def command(module: str, flags: dict[str, Any], log: str) -> None:
         raise UserError(f"{log}: python -m {module} ended with {done.returncode}: {last[0]}")
 
 
-def train_and_judge(
+def train_and_evaluate(
     workdir: str,
     train: dict[str, Any],
     export: dict[str, Any],
@@ -95,7 +95,7 @@ def train_and_judge(
         {**probe, "baselines": False, "saved_model": saved_model, "output": result},
         log,
     )
-    shutil.rmtree(os.path.join(workdir, "probe_features"))  # every encoder is judged once
+    shutil.rmtree(os.path.join(workdir, "probe_features"))  # every encoder is evaluated once
     with open(result, encoding="utf-8") as file:
         found = json.load(file)
     found["seconds"] = None if resumed else time.monotonic() - began
@@ -131,10 +131,10 @@ def load_rows(path: str) -> list[dict[str, Any]]:
         raise UserError(f"{path}: damaged ({error}); move it away, or take an older one") from None
 
 
-def kept(judge: Callable[[], dict[str, Any]], keys: Sequence[str]) -> tuple[dict[str, Any], str]:
+def kept(evaluate: Callable[[], dict[str, Any]], keys: Sequence[str]) -> tuple[dict[str, Any], str]:
     """What a row keeps of an experiment and what is printed of it; a collapse is a finding, too."""
     try:
-        found = judge()
+        found = evaluate()
     except CollapseError as collapse:
         return {"collapsed": str(collapse)}, str(collapse)
     return {key: found[key] for key in keys}, f"mAP {found['map']:.2f}"
@@ -158,7 +158,9 @@ def hold_out(data_dir: str, output: str, share: float, seed: int = 0) -> None:
         return
     source = open_source(DataConfig(data_dir=data_dir), "train")
     if source.labels is None:
-        raise UserError(f"--data_dir={data_dir}: no classes in it; the search judges by them")
+        raise UserError(
+            f"--data_dir={data_dir}: no class labels found; use one sub-folder per class"
+        )
     rng = np.random.default_rng(seed)
     annotations = []
     for number in range(len(source.class_names)):

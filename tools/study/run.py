@@ -2,10 +2,10 @@
 
   python tools/study.py --plan=docs/study.json --data_dir=tiny-imagenet-100 \\
       --voc_root=VOCdevkit --workdir=runs/study
-  python tools/study.py --plan=docs/study.json --readme=README.md     only writes the pages anew
+  python tools/study.py --plan=docs/study.json --readme=README.md     only rewrites the pages
 
-Every run becomes a row of docs/results/METHOD.json as soon as it is judged, and is not run again:
-the same command goes on where it was. All runs of a table and seed start from one IAE.
+Every run becomes a row of docs/results/METHOD.json as soon as it is evaluated, and is not run
+again; rerun the same command to resume. All runs of a table and seed start from one IAE.
 """
 
 from __future__ import annotations
@@ -29,7 +29,17 @@ from tools.study import experiment
 from tools.study import report as study_report
 from tools.study.comparisons import methods_of
 
-KEPT = ("map", "top1", "knn", "seconds", "cpu_seconds", "passes", "turns", "at_rest", "voc_map")
+KEPT = (
+    "map",
+    "top1",
+    "knn",
+    "seconds",
+    "cpu_seconds",
+    "passes",
+    "turns",
+    "stuck_at_margin",
+    "voc_map",
+)
 GUIDED = ("mgta", "oracle")  # methods with rounds, on the plan's schedule
 TRAINERS = {"supervised": "mgta_tf.supervised", "oracle": "tools.study.oracle_labels"}
 OF_A_TURN = (
@@ -98,7 +108,7 @@ def load_plan(path: str) -> dict[str, Any]:
 def run_one(
     config: StudyConfig, plan: dict[str, Any], name: str, method: dict[str, Any], seed: int
 ) -> bool:
-    """Runs and judges a method with one seed, unless its row is there; whether it was run.
+    """Runs and evaluates a method with one seed, unless its row is there; whether it was run.
 
     Raises:
       UserError: the row that is there was made with other flags.
@@ -112,7 +122,7 @@ def run_one(
                 raise UserError(f"{path}: seed {seed} was run with other flags; move it away")
             return False
     kept, said = experiment.kept(
-        lambda: train_and_judge(config, plan, name, method, flags, seed), KEPT
+        lambda: train_and_evaluate(config, plan, name, method, flags, seed), KEPT
     )
     row = {
         "method": name,
@@ -139,10 +149,10 @@ def flags_of(plan: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
         "supervised": {},
         "train": {},  # the defaults of mgta_tf.train
     }
-    return {**plan["twin"], **stages[method["kind"]], **method["flags"]}
+    return {**plan["small_model"], **stages[method["kind"]], **method["flags"]}
 
 
-def train_and_judge(
+def train_and_evaluate(
     config: StudyConfig,
     plan: dict[str, Any],
     name: str,
@@ -151,22 +161,23 @@ def train_and_judge(
     seed: int,
 ) -> dict[str, Any]:
     """The probe's findings on the data; `voc_map` on VOC (None without --voc_root); of MGTA also
-    `turns`, a row each, and `at_rest`: whether the triplet loss ended on its margin."""
+    `turns`, a row each, and `stuck_at_margin`: whether the triplet loss ended there."""
     folder, kind = os.path.join(config.workdir, f"seed_{seed}", name), method["kind"]
     train = {**flags, "seed": seed, "data_dir": config.data_dir}
     if kind in GUIDED:
         train["iae_checkpoint"] = iae_checkpoint(config, plan, method.get("iae", "iae"), seed)
     exports: dict[str, dict[str, Any]] = {"random": {"untrained": True}, "iae": {"net": "iae"}}
-    found = experiment.train_and_judge(
+    found = experiment.train_and_evaluate(
         folder,
         train=train,
         export=exports.get(kind, {}),
-        probe={**plan["judge"], "data_dir": config.data_dir},
+        probe={**plan["evaluate"], "data_dir": config.data_dir},
         trainer=TRAINERS.get(kind, "mgta_tf.train"),
     )
     trained = kind in (*GUIDED, "train")
     found["turns"] = turns_of(os.path.join(folder, "run")) if trained else []
-    found["at_rest"] = trained and at_rest(found["turns"][-1], flags)
+    stuck = trained and stuck_at_margin(found["turns"][-1], flags)
+    found["stuck_at_margin"] = stuck
     found["passes"] = None if kind == "supervised" else passes_of(os.path.join(folder, "run"))
     if not config.voc_root:
         return {**found, "voc_map": None}
@@ -175,7 +186,7 @@ def train_and_judge(
         experiment.command(
             "mgta_tf.probe",
             {
-                **plan["judge_voc"],
+                **plan["evaluate_voc"],
                 "voc_root": config.voc_root,
                 "saved_model": os.path.join(folder, "saved_model"),
                 "output": output,
@@ -212,8 +223,8 @@ def _summary(run: str) -> dict[str, Any]:
         return json.load(file)
 
 
-def at_rest(turn: dict[str, Any], flags: dict[str, Any]) -> bool:
-    """Whether the triplets of a turn taught nothing, with all embeddings in one place."""
+def stuck_at_margin(turn: dict[str, Any], flags: dict[str, Any]) -> bool:
+    """Whether the embedding of a turn collapsed, with the triplet loss at the margin."""
     if not flags.get("lambda_end", 1.0):
         return False
     names = [field.name for field in dataclasses.fields(LossConfig) if field.name in flags]

@@ -1,13 +1,12 @@
-"""Searches for settings at which MGTA helps; judged on a third of the training images.
+"""Searches for settings at which MGTA helps; evaluated on a third of the training images.
 
   python -m tools.study.search --data_dir=tiny-imagenet-100 --workdir=runs/search --trials=24
 
-Optuna's TPE proposes settings; each is trained from one shared IAE for `--rounds` and judged by the
-SVM on the held-out third. The best `--finalists` are trained again, longer and from another seed
-(successive halving with two rungs). Every trial becomes a row of `--output` as soon as it is
-judged, and is not run again: the same command goes on where it was, and with the trial that was
-interrupted, as a proposal depends on the rows and the seed alone. The validation images are never
-read.
+Optuna's TPE proposes settings; each is trained from one shared IAE for `--rounds` and evaluated by
+the SVM on the held-out third. The best `--finalists` are trained again, longer and from another
+seed (successive halving with two rungs). Every trial becomes a row of `--output` as soon as it is
+evaluated, and is not run again. Rerun the same command to resume with the interrupted trial: a
+proposal depends on the rows and the seed alone. The validation images are never read.
 """
 
 from __future__ import annotations
@@ -176,7 +175,7 @@ def main(config: SearchConfig) -> None:
         row = {"method": name, "seed": seed, "searched": searched}
         row["trained"] = trained_with(config, searched)
         if not known(rows, row, output):
-            rows.append({**row, **judge(config, row)})
+            rows.append({**row, **evaluate(config, row)})
             write_json(output, rows)
 
     for name, flags in PEERS.items():
@@ -242,7 +241,7 @@ def trained_with(config: SearchConfig, searched: dict[str, Any]) -> dict[str, An
     )
 
 
-def judge(config: SearchConfig, row: dict[str, Any]) -> dict[str, Any]:
+def evaluate(config: SearchConfig, row: dict[str, Any]) -> dict[str, Any]:
     """What the SVM makes of the encoder of a row's settings."""
     name = row["method"]
     train = {**row["trained"], "seed": row["seed"], "data_dir": held_out(config)}
@@ -251,7 +250,7 @@ def judge(config: SearchConfig, row: dict[str, Any]) -> dict[str, Any]:
         train["iae_checkpoint"] = experiment.train_iae(os.path.join(config.workdir, "iae"), iae)
     stage_1: dict[str, Any] = {"untrained": True} if name == "random" else {"net": "iae"}
     kept, said = experiment.kept(
-        lambda: experiment.train_and_judge(
+        lambda: experiment.train_and_evaluate(
             os.path.join(config.workdir, name),
             train=train,
             export={} if train["rounds"] else stage_1,

@@ -6,7 +6,7 @@
       --output=runs/table2
 
 The names random, iae, mgta_100, mgta_300 and supervised are the paper's rows; others are rows of
-their own. Each encoder is judged by mgta_tf.probe with the flags given here, unless a JSON of it
+their own. Each encoder is evaluated by mgta_tf.probe with the flags given here, unless a JSON of it
 is in the output folder already. The folder gets one JSON a row, table2.txt, table2.csv (every
 class) and table2.png.
 """

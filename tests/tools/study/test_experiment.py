@@ -35,10 +35,10 @@ def commands(monkeypatch):
 
 
 def test_an_experiment_is_done_once_and_its_cost_is_known(tmp_path, commands):
-    found = experiment.train_and_judge(str(tmp_path / "a"), **ASKED)
+    found = experiment.train_and_evaluate(str(tmp_path / "a"), **ASKED)
     assert found["map"] == 5.0
     assert found["seconds"] > 0
-    again = experiment.train_and_judge(str(tmp_path / "a"), **ASKED)
+    again = experiment.train_and_evaluate(str(tmp_path / "a"), **ASKED)
     assert {key: again[key] for key in found} == found
     assert commands[0] == ["mgta_tf.train", "mgta_tf.export", "mgta_tf.probe"]
 
@@ -47,20 +47,20 @@ def test_an_interrupted_one_goes_on_and_claims_no_cost(tmp_path, commands):
     ran, stop = commands
     stop.add("mgta_tf.probe")
     with pytest.raises(UserError, match="interrupted"):
-        experiment.train_and_judge(str(tmp_path / "a"), **ASKED)
+        experiment.train_and_evaluate(str(tmp_path / "a"), **ASKED)
     stop.clear()
     ran.clear()
-    found = experiment.train_and_judge(str(tmp_path / "a"), **ASKED)
+    found = experiment.train_and_evaluate(str(tmp_path / "a"), **ASKED)
     assert ran == ["mgta_tf.probe"]
     assert (found["map"], found["seconds"], found["cpu_seconds"]) == (5.0, None, None)
 
 
 @pytest.mark.usefixtures("commands")
 def test_a_folder_of_other_flags_is_refused(tmp_path):
-    experiment.train_and_judge(str(tmp_path / "a"), **ASKED)
+    experiment.train_and_evaluate(str(tmp_path / "a"), **ASKED)
     other = {**ASKED, "train": {"blocks": (2, 2), "seed": 2}}
     with pytest.raises(UserError, match=r"a: holds an experiment with other flags; move it away"):
-        experiment.train_and_judge(str(tmp_path / "a"), **other)
+        experiment.train_and_evaluate(str(tmp_path / "a"), **other)
 
 
 def test_damaged_rows_are_named(tmp_path):

@@ -22,7 +22,7 @@ def row(seed, value, **more):
     return {
         "method": "m", "seed": seed, "map": value, "top1": value / 2, "knn": {"20": value + 1},
         "voc_map": None, "seconds": 10.0, "cpu_seconds": 9.0,
-        "passes": None, "turns": [], "at_rest": False,
+        "passes": None, "turns": [], "stuck_at_margin": False,
         "flags": {}, "date": "2026-01-01", "versions": {"tensorflow": "2"}, **more,
     }  # fmt: skip
 
@@ -70,7 +70,8 @@ def test_label_agreement_is_of_the_first_half_in_the_first_round_and_the_last():
 def test_the_table_counts_stuck_runs_and_skips_unknown_costs():
     rows = rows_of(
         iae_longer=[
-            row(1, 5.0, cpu_seconds=None), row(2, 6.0, at_rest=True, cpu_seconds=30.0), row(3, 7.0)
+            row(1, 5.0, cpu_seconds=None), row(2, 6.0, stuck_at_margin=True, cpu_seconds=30.0),
+            row(3, 7.0),
         ]
     )  # fmt: skip
     lines = comparisons.table({"iae_longer": METHODS["iae_longer"]}, rows, "iae_longer")
@@ -92,15 +93,15 @@ def test_questions_are_answered_by_every_evaluation():
     ]  # fmt: skip
 
 
-def test_a_turn_is_at_rest_when_all_embeddings_are_in_one_place():
+def test_a_turn_is_stuck_at_the_margin_when_all_embeddings_are_in_one_place():
     flags = {"margin": 0.3, "lambda_end": 1.0, "normalize_embedding": True, "rounds": 4}
     metrics = {
         "triplet_active": 0.99, "embedding_norm": 20.0, "hardest_positive": 0.015,
         "hardest_negative": 0.010, "pair_distance": 0.024,
     }  # fmt: skip
-    assert study.at_rest(metrics, flags)
-    assert not study.at_rest({**metrics, "pair_distance": 0.9}, flags)
-    assert not study.at_rest(metrics, {**flags, "lambda_end": 0.0})
+    assert study.stuck_at_margin(metrics, flags)
+    assert not study.stuck_at_margin({**metrics, "pair_distance": 0.9}, flags)
+    assert not study.stuck_at_margin(metrics, {**flags, "lambda_end": 0.0})
 
 
 def test_a_method_that_is_like_another_has_its_flags_and_changes_some():
@@ -185,7 +186,7 @@ def test_the_committed_tables_say_what_the_committed_files_say():
                 found = json.load(file)
             values = [float(row["map"]) for row in found if "map" in row]
             lost = len(found) - len(values)
-            stuck = sum(row.get("at_rest", False) for row in found)
+            stuck = sum(row.get("stuck_at_margin", row.get("at_rest", False)) for row in found)
             ended = f", {lost} collapsed" if lost else ""
             ended += f", {stuck} stuck at the margin" if stuck else ""
         cells = re.search(rf"^\| `{name}` \|(.*)\|$", text, re.MULTILINE).group(1).split("|")
@@ -226,7 +227,7 @@ def test_a_row_of_other_flags_is_not_overwritten(tmp_path):
 def test_a_row_that_is_there_is_not_run_again(tmp_path, monkeypatch):
     ran = []
     monkeypatch.setattr(
-        study, "train_and_judge", lambda *words: ran.append(words[2]) or row(words[5], 5.0)
+        study, "train_and_evaluate", lambda *words: ran.append(words[2]) or row(words[5], 5.0)
     )
     config = study.StudyConfig(
         plan="docs/study.json", data_dir="x", workdir="w", results=str(tmp_path / "results"),

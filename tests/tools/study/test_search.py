@@ -19,7 +19,7 @@ def trained(monkeypatch):
     """Counts experiments in place of running them; one of weaker crops is the better one."""
     done, fail = [], []
 
-    def train_and_judge(workdir, train, export, **_):
+    def train_and_evaluate(workdir, train, export, **_):
         name = workdir.rsplit("/", 1)[-1]
         if fail and len(done) == fail[0]:
             fail.clear()
@@ -31,7 +31,7 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(experiment, "hold_out", lambda *args, **more: None)
     monkeypatch.setattr(experiment, "command", lambda *args: None)
-    monkeypatch.setattr(experiment, "train_and_judge", train_and_judge)
+    monkeypatch.setattr(experiment, "train_and_evaluate", train_and_evaluate)
     return done, fail
 
 
