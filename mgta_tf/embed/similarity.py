@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 EXACT = 100_000  # images; above it near-duplicates are searched by faiss, where it is installed
 NEIGHBOURS = 20  # of an image, that may be its near-duplicates
-FLAT = 1e-5  # length of a vector less the mean, relative to the mean: rounding, not direction
+FLAT = 1e-5  # length of a vector − the mean, relative to the mean: rounding, not direction
 
 
 @dataclasses.dataclass(frozen=True)

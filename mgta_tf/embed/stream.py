@@ -53,7 +53,7 @@ def blocks(
 ) -> Iterator[Block]:
     """The images from number `first` on, which is a multiple of BLOCK, encoded.
 
-    Batches never cross a block, so that a run that goes on from one makes the same batches, and the
+    Batches never cross a block, so that a run that resumes from one makes the same batches, and the
     same bits, as one that was not interrupted.
     """
 
@@ -149,7 +149,7 @@ class Partial:
         self._path, self._state = (os.path.join(folder, n) for n in ("vectors.f32", "state.json"))
 
     def open(self, key: str, source: Source) -> State:
-        """The state to go on from: a saved one of this key, if its images are still the same.
+        """The state to resume from: a saved one of this key, if its images are still the same.
 
         Raises:
           UserError: another process writes here.

@@ -337,7 +337,7 @@ def _labels(record: Record, row: dict[str, Any]) -> dict[int, int]:
     return dict(zip(index[label != NOISE].tolist(), label[label != NOISE].tolist()))
 
 
-# ----------------------------------------------------------------------------------------- Judged
+# ------------------------------------------------------------------------------------- Evaluation
 
 
 def online_probe(records: Sequence[Record]) -> go.Figure | None:

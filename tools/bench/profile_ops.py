@@ -1,7 +1,7 @@
 """Where the time of a training step, or of an encoding, goes: shares of TensorFlow's operations.
 
   python -m tools.bench.profile_ops --net=full --job=step
-  python -m tools.bench.profile_ops --net=twin --job=encode --endpoint=res4
+  python -m tools.bench.profile_ops --net=small --job=encode --endpoint=res4
 
 TensorFlow's profiler traces a few runs on one thread, so that times add up. The last lines say what
 a matrix product reaches on that thread, what the convolutions and products of the net reach, and
@@ -47,7 +47,7 @@ class ProfileConfig:
     """The profile."""
 
     net: str = flag(
-        "full", "Net: full size at 64 px, or the small model at 32.", choices=("full", "twin")
+        "full", "Net: full size at 64 px, or the small model at 32.", choices=("full", "small")
     )
     job: str = flag("step", "Job to profile.", choices=("step", "encode"))
     endpoint: str = flag("embedding", "Endpoint of the encoding.", choices=("embedding", "res4"))

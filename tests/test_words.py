@@ -1,0 +1,59 @@
+"""The project's words: private terms of earlier versions do not return to code, help or docs."""
+
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# (pattern, what to write instead)
+WORDS = [
+    (r"\bgo(es)? on (where|from)\b|same command( on all hosts)? goes on", "resumes: rerun the …"),
+    (r"give the same command", "rerun the same command"),
+    (r"\b(is|are|was|were|be) left out\b", "skipped, omitted or ignored"),
+    (r"\bjudge[sd]?\b|\bjudging\b", "evaluate, evaluator, evaluation"),
+    (r"IAE of equal cost", "compute-matched IAE"),
+    (r"` less `|less the mean", "a − b"),
+    (r"\bundecided\b", "not significant (the 95 % interval includes 0)"),
+    (r"\bat rest\b", "stuck at the margin (collapsed embedding)"),
+    (r"labels that are told", "oracle labels"),
+    (r"to the letter", "the paper's exact settings"),
+    (r"\btwin\b", "small model"),
+    (r"search by likeness", "image similarity search"),
+    (r"telling clusters?", "representative clusters"),
+    (r"\bmonitors\b", "metrics"),
+    (r"\bloners?\b|\bdealt\b|\bdecks?\b", "singletons, balanced draws"),
+    (r"\bstrangers?\b", "untrusted"),
+    (r"Highest learning rate", "Peak learning rate"),
+    (r"half a cosine", "cosine decay to 0"),
+    (r"what the run leaves|everything that the run leaves", "output folder of the run"),
+    (r"no classes in it", "no class labels found; use one sub-folder per class"),
+]
+
+
+def files():
+    tracked = subprocess.run(
+        ["git", "ls-files", "mgta_tf", "docs", "flags", "*.md", "Makefile"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    wanted = (".py", ".md", ".html", ".flagfile", "Makefile")
+    return [ROOT / name for name in tracked if name.endswith(wanted)]
+
+
+@pytest.mark.parametrize(("pattern", "instead"), WORDS)
+def test_old_words_do_not_return(pattern, instead):
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: write {instead!r}: {line.strip()}"
+        for path in files()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(pattern, line, re.IGNORECASE)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_help_texts_start_with_a_noun_phrase():
+    pattern = re.compile(r'flag\(\s*[^,]+,\s*"(Of|Which|What|How|Whether) ')
+    found = [str(path) for path in files() if pattern.search(path.read_text(encoding="utf-8"))]
+    assert not found
