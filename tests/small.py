@@ -12,6 +12,8 @@ DATA_AND_NET = {
 }
 FLAGS = {
     **DATA_AND_NET,
+    "decoder": "mirror",
+    "labels": "clusters",
     "iae_epochs": 1,
     "rounds": 1,
     "epochs_per_round": 1,

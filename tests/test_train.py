@@ -296,9 +296,9 @@ def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"rounds": 2}, "--labels=none with --rounds=2.*set --rounds=0"),
+        ({"rounds": 2}, "--rounds=2 with --labels=none.*set --labels=clusters"),
         ({"views_per_image": 1}, "--views_per_image=1.*set it to --images_per_cluster=2"),
-        ({"iae_epochs": 3}, "--decoder=none with --iae_epochs=3.*set --iae_epochs=0"),
+        ({"iae_epochs": 3}, "--iae_epochs=3 with --decoder=none.*set --decoder=mirror"),
         ({"clusters_per_batch": 97}, "--clusters_per_batch=97: larger than the data"),
         ({"iae_checkpoint": "a,b"}, "2 folders, but 1 net"),
     ],

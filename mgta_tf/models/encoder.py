@@ -27,12 +27,12 @@ class ModelConfig:
         "Residual blocks in res2, res3, res4 and res5; the decoder mirrors them.",
     )
     decoder: str = flag(
-        "mirror",
-        "Decoder. mirror: Table 1's mirrored encoder with transposed convolutions; resize_conv: "
-        "upsampling and plain convolutions, free of checkerboard artefacts; light: one block "
-        "per stage (future work, §5, second point); none: no decoder and no reconstruction, "
-        "which halves the cost of a step.",
-        choices=("mirror", "resize_conv", "light", "none"),
+        "none",
+        "Decoder. none: no decoder and no reconstruction, which halves the cost of a step; mirror: "
+        "Table 1's mirrored encoder with transposed convolutions; resize_conv: upsampling and "
+        "plain convolutions, free of checkerboard artefacts; light: one block per stage (future "
+        "work, §5, second point).",
+        choices=("none", "mirror", "resize_conv", "light"),
     )
     sync_batch_norm: bool = flag(
         True,

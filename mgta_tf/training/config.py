@@ -90,8 +90,8 @@ class TrainConfig:
             )
         if self.model.decoder == "none" and stages.iae_epochs and not self.run.iae_checkpoint:
             raise UserError(
-                f"--decoder=none with --iae_epochs={stages.iae_epochs}: stage 1 trains by "
-                "reconstruction; set --iae_epochs=0, or choose another --decoder"
+                f"--iae_epochs={stages.iae_epochs} with --decoder=none: stage 1 trains by "
+                "reconstruction; set --decoder=mirror, or --iae_epochs=0"
             )
 
 

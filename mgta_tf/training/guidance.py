@@ -30,16 +30,26 @@ class GuidanceConfig:
     """Mutual guidance (§3.4, §4.2)."""
 
     iae_epochs: int = flag(
-        100, "Stage 1: epochs of the initial auto-encoder (IAE) on all images (§4.2).", minimum=0
+        0,
+        "Stage 1: epochs of the initial auto-encoder (IAE) on all images; the paper uses 100 "
+        "(§4.2). Needs a --decoder.",
+        minimum=0,
     )
     rounds: int = flag(
-        10, "Stage 2: rounds; in each round both nets label and train once.", minimum=0
+        0,
+        "Stage 2: rounds; in each round both nets label and train once. The paper uses 10 (§4.2). "
+        "Needs --labels=clusters.",
+        minimum=0,
     )
     epochs_per_round: int = flag(
         10, "Stage 2: epochs that a net trains on its half of the images per round.", minimum=1
     )
     final_epochs: int = flag(
-        10, "Stage 3: epochs of N2 on all images, with labels by N1.", minimum=0
+        100,
+        "Stage 3: epochs of N2 on all images, with labels by N1; the paper uses 10 (§4.2). Every "
+        "view of an image counts: with two views, 100 epochs show each image 50 times in two "
+        "views.",
+        minimum=0,
     )
     lambda_start: float = flag(
         100.0,
@@ -73,18 +83,19 @@ class GuidanceConfig:
         advanced=True,
     )
     labels: str = flag(
-        "clusters",
-        "Pseudo labels: clusters of a net's features; or none: each image is its own cluster (K "
-        "= N), and a single net learns in stage 3 to match the views of an image. none needs "
-        "--rounds=0.",
-        choices=("clusters", "none"),
+        "none",
+        "Pseudo labels: clusters of a net's features (the paper); or none: each image is its own "
+        "cluster (K = N), and a single net learns in stage 3 to match the views of an image. none "
+        "is the default because it gives the better encoder at equal cost (two_views_alone in "
+        "docs/results.md).",
+        choices=("none", "clusters"),
     )
 
     def __post_init__(self):
         if self.labels == "none" and self.rounds:
             raise UserError(
-                f"--labels=none with --rounds={self.rounds}: stage 2 alternates between two nets "
-                "and needs clusters; set --rounds=0"
+                f"--rounds={self.rounds} with --labels=none: in stage 2 the nets learn from each "
+                "other's clusters; set --labels=clusters, or --rounds=0"
             )
 
 

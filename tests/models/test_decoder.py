@@ -14,7 +14,7 @@ from mgta_tf.models.layers import convolution
 
 @pytest.fixture(scope="module")
 def full_size():
-    return build_decoder(ModelConfig())
+    return build_decoder(ModelConfig(decoder="mirror"))
 
 
 def test_stages_have_table_1s_blocks_and_channels(full_size):
@@ -64,12 +64,12 @@ def test_a_reconstruction_has_the_shape_of_its_image(size, decoder):
 
 
 def test_full_size_reconstruction_shape():
-    outputs = build_autoencoder(ModelConfig())(np.zeros((1, 64, 96, 3), np.float32))
+    outputs = build_autoencoder(ModelConfig(decoder="mirror"))(np.zeros((1, 64, 96, 3), np.float32))
     assert outputs["reconstruction"].shape == (1, 64, 96, 3)
 
 
 def test_output_is_linear():
-    model = build_decoder(ModelConfig(width=0.0625, blocks=(1, 1, 1, 1)))
+    model = build_decoder(ModelConfig(width=0.0625, blocks=(1, 1, 1, 1), decoder="mirror"))
     images = model(np.random.default_rng(0).normal(size=(2, 2, 2, 128)).astype(np.float32)).numpy()
     assert images.min() < 0 < images.max()
 

@@ -27,7 +27,13 @@ def spoken(turn):
 @pytest.mark.parametrize(("schedule", "who"), ROUNDS)
 def test_sequence(schedule, who, split_policy):
     config = GuidanceConfig(
-        rounds=3, schedule=schedule, guidance=who, split_policy=split_policy, iae_epochs=5
+        labels="clusters",
+        rounds=3,
+        schedule=schedule,
+        guidance=who,
+        split_policy=split_policy,
+        iae_epochs=5,
+        final_epochs=1,
     )
     expected = [("TMP", 1, "all"), *ROUNDS[schedule, who] * 3, *FINAL[who]]
     assert [spoken(turn) for turn in guidance.turns(config)] == expected
@@ -36,7 +42,16 @@ def test_sequence(schedule, who, split_policy):
 def test_epochs_and_lambda_of_the_paper():
     turns = [
         t
-        for t in guidance.turns(GuidanceConfig(lambda_start=0.1, lambda_end=1.0))
+        for t in guidance.turns(
+            GuidanceConfig(
+                labels="clusters",
+                iae_epochs=100,
+                rounds=10,
+                final_epochs=10,
+                lambda_start=0.1,
+                lambda_end=1.0,
+            )
+        )
         if t.process == "TMP"
     ]
     assert [t.epochs for t in turns] == [100] + [10] * 21
@@ -48,12 +63,12 @@ def test_epochs_and_lambda_of_the_paper():
 
 def test_stages_can_be_left_out():
     assert not list(guidance.turns(GuidanceConfig(iae_epochs=0, rounds=0, final_epochs=0)))
-    iae = list(guidance.turns(GuidanceConfig(rounds=0, final_epochs=0)))
+    iae = list(guidance.turns(GuidanceConfig(iae_epochs=1, final_epochs=0)))
     assert [spoken(t) for t in iae] == [("TMP", 1, "all")]
 
 
 def test_one_round_has_the_last_lambda():
-    config = GuidanceConfig(rounds=1, lambda_start=0.1, lambda_end=1.0)
+    config = GuidanceConfig(labels="clusters", rounds=1, lambda_start=0.1, lambda_end=1.0)
     assert guidance.lambda_of_round(config, 1) == 1.0
 
 
@@ -75,7 +90,7 @@ def test_split_policy():
 
 
 def test_images_of_a_turn():
-    config = GuidanceConfig(rounds=1)
+    config = GuidanceConfig(labels="clusters", iae_epochs=1, rounds=1)
     turns = list(guidance.turns(config))
     first, second = guidance.halves(9, 0, config, seed=4)
     images = [guidance.images_of(t, 9, config, seed=4) for t in turns]
@@ -86,12 +101,13 @@ def test_images_of_a_turn():
 
 
 def test_without_labels_one_net_trains_and_nobody_labels():
-    config = GuidanceConfig(labels="none", rounds=0, iae_epochs=0, final_epochs=7)
+    config = GuidanceConfig(final_epochs=7)
     turns = list(guidance.turns(config))
     assert [spoken(t) for t in turns] == [("TMP", 2, "all")]
     assert turns[0].epochs == 7
     assert guidance.nets_of(turns) == 1
-    assert guidance.nets_of(list(guidance.turns(GuidanceConfig()))) == 2
+    guided = GuidanceConfig(labels="clusters", rounds=1)
+    assert guidance.nets_of(list(guidance.turns(guided))) == 2
     images = np.arange(5, dtype=np.int32)
     own = guidance.labels_of(turns[0], images, {}, config)
     assert len(set(own)) == len(own) == 5

@@ -20,9 +20,9 @@ from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
 
 NETS = (
-    ("full size (the paper's)", ModelConfig(), (32, 64, 96, 224)),
-    ("half width", ModelConfig(width=0.5), (64,)),
-    ("small model", ModelConfig(width=0.25, blocks=(2, 2, 2, 2)), (32, 64)),
+    ("full size (the paper's)", ModelConfig(decoder="mirror"), (32, 64, 96, 224)),
+    ("half width", ModelConfig(width=0.5, decoder="mirror"), (64,)),
+    ("small model", ModelConfig(width=0.25, blocks=(2, 2, 2, 2), decoder="mirror"), (32, 64)),
 )
 
 

@@ -230,7 +230,7 @@ def prepare(folder: str) -> None:
     from mgta_tf.models.autoencoder import build_autoencoder
     from mgta_tf.models.encoder import ModelConfig
 
-    model = ModelConfig(width=0.125, blocks=(1, 1, 1, 1))
+    model = ModelConfig(width=0.125, blocks=(1, 1, 1, 1), decoder="mirror")
     facts = artifact.Facts(model, "unit", 64, "untrained")
     artifact.save(build_autoencoder(model), facts, os.path.join(folder, "saved_model"))
 

@@ -31,7 +31,8 @@ from mgta_tf.runtime import files
 
 FLAGS = dict(
     data_source="shapes", shapes_count=96, image_size=32, width=0.0625, blocks="1,1,1,1",
-    iae_epochs=2, rounds=1, epochs_per_round=1, final_epochs=1, num_clusters=6, global_batch=16,
+    decoder="mirror", labels="clusters", iae_epochs=2, rounds=1, epochs_per_round=1,
+    final_epochs=1, num_clusters=6, global_batch=16,
     images_per_cluster=4, triplet_scope="global", log_every_steps=2, warmup_steps=10,
     optimizer="sgd", learning_rate=0.001, lambda_start=1, lambda_end=1, checkpoint_every_steps=3,
 )  # fmt: skip

@@ -24,6 +24,9 @@ from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json
 
+# The paper's frame, which rows of auto-encoders do not repeat among their flags.
+FRAME: dict[str, Any] = {"labels": "clusters", "decoder": "mirror"}
+
 # What a run says whose clusterer finds too few features, or only one.
 COLLAPSED = ("points are distinct", "the net has collapsed")
 

@@ -163,7 +163,8 @@ def train_and_evaluate(
     """The probe's findings on the data; `voc_map` on VOC (None without --voc_root); of MGTA also
     `turns`, a row each, and `stuck_at_margin`: whether the triplet loss ended there."""
     folder, kind = os.path.join(config.workdir, f"seed_{seed}", name), method["kind"]
-    train = {**flags, "seed": seed, "data_dir": config.data_dir}
+    frame = {} if kind in ("supervised", "train") else experiment.FRAME
+    train = {**frame, **flags, "seed": seed, "data_dir": config.data_dir}
     if kind in GUIDED:
         train["iae_checkpoint"] = iae_checkpoint(config, plan, method.get("iae", "iae"), seed)
     exports: dict[str, dict[str, Any]] = {"random": {"untrained": True}, "iae": {"net": "iae"}}
@@ -246,7 +247,7 @@ def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: 
     flags = flags_of(plan, methods_of(plan)[name])
     for number in used:
         folder = os.path.join(config.workdir, f"seed_{number}", name)
-        train = {**flags, "seed": number, "data_dir": config.data_dir}
+        train = {**experiment.FRAME, **flags, "seed": number, "data_dir": config.data_dir}
         folders.append(experiment.train_iae(folder, train))
     return ",".join(folders)
 

@@ -244,9 +244,19 @@ def trained_with(config: SearchConfig, searched: dict[str, Any]) -> dict[str, An
 def evaluate(config: SearchConfig, row: dict[str, Any]) -> dict[str, Any]:
     """What the SVM makes of the encoder of a row's settings."""
     name = row["method"]
-    train = {**row["trained"], "seed": row["seed"], "data_dir": held_out(config)}
+    train = {
+        **experiment.FRAME,
+        **row["trained"],
+        "seed": row["seed"],
+        "data_dir": held_out(config),
+    }
     if train["rounds"]:
-        iae = {**trained_with(config, STAGE_1), "seed": 1, "data_dir": held_out(config)}
+        iae = {
+            **experiment.FRAME,
+            **trained_with(config, STAGE_1),
+            "seed": 1,
+            "data_dir": held_out(config),
+        }
         train["iae_checkpoint"] = experiment.train_iae(os.path.join(config.workdir, "iae"), iae)
     stage_1: dict[str, Any] = {"untrained": True} if name == "random" else {"net": "iae"}
     kept, said = experiment.kept(
