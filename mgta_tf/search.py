@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from mgta_tf.runtime import files
 SHOWN_GROUPS = 20  # on the terminal; the page has PAGE_GROUPS
 PAGE_GROUPS, PAGE_MEMBERS = 100, 24
 THUMBNAIL = 176  # pixels per side
+# Thumbnails of near-duplicates: pixels per side, and largest mean difference.
+ALIKE_SIZE, ALIKE = 16, 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +43,9 @@ class SearchConfig:
     top: int = flag(12, "Number of nearest photographs per query.", minimum=1)
     duplicates: bool = flag(False, "Groups of near-duplicates within the folder.")
     duplicate_distance: float = flag(
-        0.05,
-        "Largest distance of two near-duplicates.",
+        0.25,
+        "Largest distance of two near-duplicates, whose thumbnails of 16×16 pixels also differ by "
+        "no more than 5 % of full brightness, on average.",
         minimum=0.0,
         maximum=2.0,
     )
@@ -66,6 +70,14 @@ class Folder:
     def name(self, row: int) -> str:
         return self.source.names[self.numbers[row]]
 
+    def pixels(self, row: int, size: int, max_pixels: int) -> np.ndarray | None:
+        """A thumbnail of the image's centre, uint8 [size, size, 3]; None if it has gone since."""
+        try:
+            content = self.source.read(int(self.numbers[row]))
+            return images.load_square(content, size, "crop", max_pixels)
+        except (OSError, images.BadImage):
+            return None
+
 
 def main(config: SearchConfig) -> None:
     if not config.query and not config.duplicates:
@@ -81,7 +93,7 @@ def main(config: SearchConfig) -> None:
     found = [(path, nearest(folder, path, vector, config)) for path, vector in zip(paths, queries)]
     groups = []
     if config.duplicates:
-        groups = similarity.duplicates(folder.directions.units, config.duplicate_distance)
+        groups = duplicates(folder, config)
     print_found(folder, found)
     if config.duplicates:
         print_groups(folder, groups, config.duplicate_distance)
@@ -145,6 +157,27 @@ def _same_file(one: str, other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(inputs.path_of(other))
 
 
+def duplicates(folder: Folder, config: SearchConfig) -> list[np.ndarray]:
+    """Groups of near-duplicates: near to the encoder, and alike in a thumbnail.
+
+    The encoder alone does not tell a copy from another shot of the same thing, and what is near for
+    one encoder is far for another; all thumbnails, without the encoder, are too many to compare.
+    """
+    pairs = similarity.close_pairs(folder.directions.units, config.duplicate_distance)
+    rows = np.unique(pairs)
+
+    def thumbnail(row: int) -> np.ndarray:
+        pixels = folder.pixels(int(row), ALIKE_SIZE, config.data.max_image_pixels)
+        return np.full((ALIKE_SIZE, ALIKE_SIZE, 3), np.nan) if pixels is None else pixels
+
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(thumbnail, rows))
+    small = np.reshape(found, (len(rows), ALIKE_SIZE**2 * 3)).astype(np.float32)
+    one, other = (small[np.searchsorted(rows, side)] for side in pairs.T)
+    alike = np.abs(one - other).mean(1) <= ALIKE * 255
+    return similarity.groups_of(pairs[alike], len(folder.numbers))
+
+
 def print_found(folder: Folder, found: list[tuple[str, list[tuple[float, int]]]]) -> None:
     for path, hits_ in found:
         print(f"nearest to {printable(path)}:")
@@ -154,7 +187,7 @@ def print_found(folder: Folder, found: list[tuple[str, list[tuple[float, int]]]]
 
 def print_groups(folder: Folder, groups: list[np.ndarray], distance: float) -> None:
     copies = sum(len(group) - 1 for group in groups)
-    print(f"{len(groups)} groups of near-duplicates (distance ≤ {distance:g}), {copies} copies")
+    print(f"groups of near-duplicates (distance ≤ {distance:g}): {len(groups)}; copies: {copies}")
     for rows in groups[:SHOWN_GROUPS]:
         print("  " + ", ".join(printable(folder.name(row)) for row in rows))
     if len(groups) > SHOWN_GROUPS:
@@ -166,18 +199,15 @@ def write_page(config: SearchConfig, folder: Folder, found, groups: list[np.ndar
     limit = config.data.max_image_pixels
 
     def hit(row: int, distance: float | None = None) -> hits.Hit:
-        try:
-            pixels = images.load_square(
-                folder.source.read(int(folder.numbers[row])), THUMBNAIL, "crop", limit
-            )
-        except (OSError, images.BadImage):  # it has gone since it was encoded
-            pixels = None
+        pixels = folder.pixels(row, THUMBNAIL, limit)
         return hits.Hit(folder.name(row), pixels, distance)
 
     queries = []
     for path, hits_ in found:
         content = files.read(inputs.path_of(path), images.MAX_BYTES)
-        shown = hits.Hit(path, images.load_square(content, THUMBNAIL, "crop", limit), None)
+        shown = hits.Hit(
+            os.path.basename(path), images.load_square(content, THUMBNAIL, "crop", limit), None
+        )
         queries.append((shown, [hit(row, distance) for distance, row in hits_]))
     shown_groups = [
         hits.Group(len(rows), [hit(int(row)) for row in rows[:PAGE_MEMBERS]])

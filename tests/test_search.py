@@ -57,19 +57,23 @@ def test_several_queries_and_a_name_with_a_comma(saved_model, photos, capsys):
 
 
 def test_duplicates_are_the_copies(saved_model, photos, capsys, tmp_path):
-    run(
-        saved_model,
-        photos,
-        duplicates=True,
-        duplicate_distance=1e-4,
-        output=str(tmp_path / "d.html"),
-    )
+    """Near to an untrained encoder is much; alike are the copies only."""
+    page, flags = tmp_path / "d.html", {"duplicates": True, "duplicate_distance": 1.5}
+    run(saved_model, photos, output=str(page), **flags)
     out = capsys.readouterr().out
-    assert "1 groups of near-duplicates (distance ≤ 0.0001), 1 copies" in out
-    assert f"  03.png, {ODD}\n" in out
-    page = (tmp_path / "d.html").read_text()
-    assert page.count("data:image/jpeg") == 2
-    assert "2 photographs" in page
+    assert "groups of near-duplicates (distance ≤ 1.5): 1; copies: 2" in out
+    assert f"  03.png, {ODD}, small.png\n" in out
+    assert page.read_text().count("data:image/jpeg") == 3
+    assert "3 photographs" in page.read_text()
+    run(saved_model, photos, duplicates=True, duplicate_distance=1e-5)
+    assert f"  03.png, {ODD}\n" in capsys.readouterr().out
+
+
+def test_a_folder_without_duplicates(saved_model, photos, capsys, tmp_path):
+    for name in ("00.png", "01.png", "02.png"):
+        shutil.copy(photos / name, tmp_path / name)
+    run(saved_model, tmp_path, duplicates=True, duplicate_distance=0.0)
+    assert "groups of near-duplicates (distance ≤ 0): 0; copies: 0" in capsys.readouterr().out
 
 
 def test_a_table_is_reused_and_refused_for_other_photographs(

@@ -61,21 +61,33 @@ def nearest(base: np.ndarray, queries: np.ndarray, top: int) -> tuple[np.ndarray
     return lengths**2 / 2, numbers
 
 
-def duplicates(base: np.ndarray, distance: float) -> list[np.ndarray]:
-    """Groups of images that are within `distance` of one another, directly or by way of others.
+def close_pairs(base: np.ndarray, distance: float) -> np.ndarray:
+    """Pairs of images within `distance`, of each image and its NEIGHBOURS nearest.
 
     Args:
       base: Directions [N, D].
-      distance: Largest 1 − cosine of near-duplicates.
+      distance: Largest 1 − cosine.
+
+    Returns:
+      Numbers int [n, 2] of each pair, once, the smaller first.
+    """
+    lengths, numbers = _neighbours(base, min(NEIGHBOURS + 1, len(base)))
+    rows, columns = np.nonzero(lengths <= distance)
+    pairs = np.sort(np.stack([rows, numbers[rows, columns]], axis=1), axis=1)
+    return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
+
+
+def groups_of(pairs: np.ndarray, count: int) -> list[np.ndarray]:
+    """Groups of images that pairs connect, directly or by way of others.
+
+    Args:
+      pairs: int [n, 2], numbers below `count`.
+      count: Number of images.
 
     Returns:
       The numbers of each group of two or more, ascending; the largest group first.
     """
-    lengths, numbers = _neighbours(base, min(NEIGHBOURS + 1, len(base)))
-    rows, columns = np.nonzero(lengths <= distance)
-    graph = coo_matrix(
-        (np.ones(len(rows)), (rows, numbers[rows, columns])), shape=(len(base), len(base))
-    )
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     _, group_of = connected_components(graph, directed=False)
     order = np.argsort(group_of, kind="stable")
     groups = np.split(order, np.nonzero(np.diff(group_of[order]))[0] + 1)

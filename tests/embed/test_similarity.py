@@ -16,6 +16,11 @@ def cosine_distances(vectors, queries):
     return 1 - a @ b.T
 
 
+def duplicates(units, distance):
+    pairs = similarity.close_pairs(units, distance)
+    return [group.tolist() for group in similarity.groups_of(pairs, len(units))]
+
+
 def test_nearest_is_brute_force_over_centred_cosines():
     vectors = RNG.normal(5, 1, (50, 8)).astype(np.float32)
     queries = RNG.normal(5, 1, (4, 8)).astype(np.float32)
@@ -41,16 +46,15 @@ def test_groups_of_hand_worked_points():
     vectors = np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], 1)
     units = vectors.astype(np.float32)
     within = 1 - np.cos(np.radians(2))
-    groups = [group.tolist() for group in similarity.duplicates(units, within)]
-    assert groups == [[5, 6, 7], [0, 2], [1, 4]]
-    assert similarity.duplicates(units, 0.0) == []
+    assert similarity.close_pairs(units, within).tolist() == [[0, 2], [1, 4], [5, 6], [6, 7]]
+    assert duplicates(units, within) == [[5, 6, 7], [0, 2], [1, 4]]
+    assert duplicates(units, -0.1) == []
 
 
 def test_copies_of_one_image_are_one_group():
     """Their mean is themselves: what is left of them is rounding, which has no direction."""
     copies = np.repeat(RNG.normal(3, 1, (1, 16)).astype(np.float32), 30, axis=0)
-    (group,) = similarity.duplicates(similarity.directions(copies).units, 0.05)
-    assert group.tolist() == list(range(30))
+    assert duplicates(similarity.directions(copies).units, 0.05) == [list(range(30))]
 
 
 def test_many_images_by_faiss(monkeypatch):
@@ -58,7 +62,7 @@ def test_many_images_by_faiss(monkeypatch):
     base = RNG.normal(size=(500, 16)).astype(np.float32)
     copies = base[:40] + RNG.normal(0, 0.01, (40, 16)).astype(np.float32)
     units = similarity.directions(np.concatenate([base, copies])).units
-    exact = [group.tolist() for group in similarity.duplicates(units, 0.01)]
+    exact = duplicates(units, 0.01)
     assert exact == [[i, 500 + i] for i in range(40)]
     monkeypatch.setattr(similarity, "EXACT", 100)
-    assert [group.tolist() for group in similarity.duplicates(units, 0.01)] == exact
+    assert duplicates(units, 0.01) == exact
