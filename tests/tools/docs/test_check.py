@@ -81,3 +81,22 @@ raise SystemExit(3)
     with pytest.raises(UserError, match=r"doc.md:1\d: fails as it stands"):
         docs_check.run_document("doc.md")
     assert (tmp_path / "seen").read_text() == "-m mgta_tf.train --margin=1 --alpha=2 --rounds=1\n"
+
+
+def test_blocks_for_programs_are_run_where_they_are(document, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(docs_check, "prepare", lambda folder: None)
+    document(
+        f"""
+<!-- run if: no-such-program -->
+```bash
+exit 1
+```
+<!-- run if: bash -->
+```bash
+echo run > {tmp_path}/seen
+```
+"""
+    )
+    docs_check.run_document("doc.md")
+    assert (tmp_path / "seen").read_text() == "run\n"
+    assert "not run, no-such-program is not installed" in capsys.readouterr().out
