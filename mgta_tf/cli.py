@@ -119,7 +119,9 @@ def help_text(config_class: type, everything: bool = False) -> str:
         lines += [""]
     if hidden:
         lines += [f"--help=all also lists the advanced flags ({hidden})."]
-    lines += ["Also --flagfile=FILE: one flag a line, # for comments. All of absl's: --helpfull"]
+    lines += [
+        "Also --flagfile=FILE: one flag per line, # for comments. --helpfull: all of absl's."
+    ]
     return "\n".join(lines)
 
 
