@@ -119,9 +119,7 @@ def help_text(config_class: type, everything: bool = False) -> str:
         lines += [""]
     if hidden:
         lines += [f"--help=all also lists the advanced flags ({hidden})."]
-    lines += [
-        "Also --flagfile=FILE: one flag per line, # for comments. --helpfull: all of absl's."
-    ]
+    lines += ["Also --flagfile=FILE: one flag per line, # for comments. --helpfull: all of absl's."]
     return "\n".join(lines)
 
 
