@@ -5,7 +5,7 @@
       --embeddings=photos.npz --output=hits.html
   python -m mgta_tf.search --saved_model=DIR --data_dir=PHOTOS --duplicates --output=copies.html
 
-The distance is 1 − cosine of the embeddings less their mean over the folder: 0 for the same image,
+The distance is 1 − cosine of the embeddings minus their mean over the folder: 0 for the same image,
 about 1 for two that have nothing in common, 2 at most.
 """
 
