@@ -62,9 +62,9 @@ def test_a_size_that_fits_both_ways_is_refused(orientation, drawn_on):
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
-def test_what_does_not_tell_is_refused(orientation):
+def test_ambiguous_sizes_are_refused(orientation):
     stored, _ = images.decode_stored(photograph(orientation, "stored", SCENE[:, :40]))
-    with pytest.raises(images.BadImage, match="40×40 fits both ways"):
+    with pytest.raises(images.BadImage, match="40×40 fits both"):
         oriented(stored, orientation, (40, 40), True)  # a square
     stored, _ = images.decode_stored(photograph(orientation, "stored"))
     with pytest.raises(images.BadImage, match="120×80 is neither the stored 60×40 nor the displ"):

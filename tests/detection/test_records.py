@@ -144,5 +144,5 @@ def test_an_orientation_that_the_size_does_not_tell_is_refused_by_name(make_voc,
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open(path).save(path, exif=exif)  # of 96×96
-    with pytest.raises(UserError, match=r"000001\.jpg: EXIF orientation 6, and .* fits both ways"):
+    with pytest.raises(UserError, match=r"000001\.jpg: EXIF orientation 6, and .* fits both"):
         records.write_set(str(devkit), "2007_trainval", str(tmp_path / "out"))

@@ -65,7 +65,7 @@ def test_only_the_chief_writes_the_workdir(monkeypatch, tmp_path):
 
 
 def test_only_the_chief_takes_the_lock(monkeypatch, tmp_path):
-    """The others open the folder while the chief's process holds it; a second chief is told."""
+    """The others open the folder while the chief's process holds it; a second chief is refused."""
     folder = str(tmp_path / "run")
     program = (
         "import sys, time\n"
