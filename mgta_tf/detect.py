@@ -1,7 +1,9 @@
-"""Faster R-CNN with the encoder as frozen body, on PASCAL VOC: the paper's Table 3.
+"""Faster R-CNN with the encoder as frozen body, on PASCAL VOC (the paper's Table 3) or own boxes.
 
   python -m mgta_tf.detect --flagfile=flags/voc07_c4.flagfile --saved_model=DIR \\
       --voc_root=VOCdevkit --workdir=runs/detector
+  python -m mgta_tf.detect --flagfile=flags/own_boxes_c4.flagfile --saved_model=DIR \\
+      --coco_root=helmets --workdir=runs/detector
   python -m mgta_tf.detect --workdir=runs/detector --eval_only
   python -m mgta_tf.detect --workdir=runs/detector --image=photo.jpg
 
@@ -21,7 +23,8 @@ import numpy as np
 
 from mgta_tf import cli, extras
 from mgta_tf.data import images
-from mgta_tf.detection.config import DetectConfig
+from mgta_tf.detection.config import MANIFEST, TEST_SET, DetectConfig
+from mgta_tf.detection.sets import BoxSets, load
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 from mgta_tf.runtime.files import write_json
@@ -41,7 +44,7 @@ def main(config: DetectConfig) -> None:
             "another folder"
         )
     if run.image or run.eval_only:
-        workdir = Workdir(run.workdir)
+        workdir, sets = Workdir(run.workdir), None
         config = of_workdir(workdir, run.min_score)
     else:
         if not run.saved_model:
@@ -49,11 +52,12 @@ def main(config: DetectConfig) -> None:
                 "--saved_model is required: pass a SavedModel written by mgta_tf.export"
             )
         workdir = open_workdir(run.workdir, config)
+        sets = data_of(config, workdir)
     photo = read_photo(run.image) if run.image else None
     # Model Garden takes 15 seconds to import, which --help and bad flags need not wait for.
     from mgta_tf.detection import training
 
-    config = training.with_records(config, workdir)
+    config = training.with_records(config, workdir, sets)
     detector = training.Detector(config, workdir, train=not (run.image or run.eval_only))
     if photo is not None:
         draw(detector, photo, run.image, run.min_score)
@@ -70,6 +74,18 @@ def main(config: DetectConfig) -> None:
     if not result["diverged"]:
         result.update(detector.evaluate())
     report(config, workdir, detector, result)
+
+
+def data_of(config: DetectConfig, workdir: Workdir) -> BoxSets | None:
+    """What to make records of; None where they are there, and what they were made of is not."""
+    root = config.data.coco_root or config.data.voc_root
+    made = os.path.exists(os.path.join(workdir.path, "records", MANIFEST))
+    if config.run.records or (made and not os.path.exists(root)):
+        return None
+    sets = load(config.data)
+    for remark in sets.remarks:
+        print(remark, flush=True)
+    return sets
 
 
 def of_workdir(workdir: Workdir, min_score: float) -> DetectConfig:
@@ -93,7 +109,7 @@ def draw(detector: Detector, image: np.ndarray, path: str, min_score: float) -> 
     """Writes the photograph `path` with the boxes that were found, as PNG beside it."""
     from mgta_tf.detection import drawing
 
-    found = drawing.of_image(detector.find(image), min_score)
+    found = drawing.of_image(detector.find(image), detector.contents.classes, min_score)
     output = f"{os.path.splitext(path)[0]}.detections.png"
     images.save(output, drawing.draw(image, found))
     for box in found:
@@ -115,7 +131,7 @@ def report(
         found,
         seconds_per_step=seconds,
         steps=detector.step,
-        train_set=config.voc.train_set,
+        train_set=config.data.train_set if detector.contents.test == TEST_SET else "own",
         num_train=detector.num_train,
         num_test=detector.num_test,
         saved_model=config.run.saved_model,

@@ -1,7 +1,8 @@
-"""Turns PASCAL VOC into TFRecords for the detector, once for all encoders.
+"""Turns photographs with boxes into TFRecords for the detector, once for all encoders.
 
   python -m mgta_tf.make_voc_tfrecord --voc_root=VOCdevkit --output=RECORDS
   python -m mgta_tf.make_voc_tfrecord --voc_root=VOCdevkit --output=RECORDS --train_set=voc0712
+  python -m mgta_tf.make_voc_tfrecord --coco_root=helmets --output=RECORDS
 
 mgta_tf.detect reads them with --records=RECORDS; it makes its own where that flag is missing.
 """
@@ -9,34 +10,45 @@ mgta_tf.detect reads them with --records=RECORDS; it makes its own where that fl
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from mgta_tf import cli
-from mgta_tf.config import flag
-from mgta_tf.detection import records
-from mgta_tf.detection.config import TEST_SET, TRAIN_SETS
+from mgta_tf.config import flag, group
+from mgta_tf.detection.config import BoxDataConfig
+from mgta_tf.detection.sets import load, write_left_out
 from mgta_tf.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordsConfig:
+class OutputConfig:
     """The records."""
 
-    voc_root: str = flag("", "Path of the VOCdevkit folder.")
     output: str = flag("", "Folder for the files.")
-    train_set: str = flag(
-        "voc07",
-        "Training set: trainval of VOC2007, or of VOC2007 and VOC2012. VOC2007's test set is "
-        "always included.",
-        choices=tuple(TRAIN_SETS),
-    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordsConfig:
+    """Everything."""
+
+    output: OutputConfig = group(OutputConfig)
+    data: BoxDataConfig = group(BoxDataConfig)
 
 
 def main(config: RecordsConfig) -> None:
-    for name in ("voc_root", "output"):
-        if not getattr(config, name):
-            raise UserError(f"--{name} is required")
-    for name in (*TRAIN_SETS[config.train_set], TEST_SET):
-        print(records.describe(name, records.write_set(config.voc_root, name, config.output)))
+    output = config.output.output
+    if not output:
+        raise UserError("--output is required: the folder for the files")
+    sets = load(config.data)
+    for remark in sets.remarks:
+        print(remark, flush=True)
+    from mgta_tf.detection import records  # TensorFlow, after everything that may be refused
+
+    for name, counts in records.write(sets, output).items():
+        print(records.describe(name, counts))
+    if sets.left_out:
+        path = os.path.join(output, "skipped.txt")
+        write_left_out(sets, path)
+        print(f"{path}: names everything that is not read")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,10 @@ class Annotated:
     boxes: tuple[LabelledBox, ...]
 
 
+class Unclear(BadImage):
+    """A photograph whose boxes may be meant otherwise than it is decoded."""
+
+
 def oriented(stored: np.ndarray, orientation: int, size: Size | None, boxes: bool) -> np.ndarray:
     """The pixels that the boxes were drawn on, uint8 [H, W, 3].
 
@@ -55,7 +59,7 @@ def oriented(stored: np.ndarray, orientation: int, size: Size | None, boxes: boo
       boxes: Whether there are any; without them nothing can be misplaced, and nothing is refused.
 
     Raises:
-      BadImage: there is an orientation, and the stated size fits neither way, both ways, or is
+      Unclear: there is an orientation, and the stated size fits neither way, both ways, or is
         missing.
     """
     if orientation == 1:
@@ -75,7 +79,7 @@ def oriented(stored: np.ndarray, orientation: int, size: Size | None, boxes: boo
             f"the stated size {size[0]}×{size[1]} is neither the stored {size_stored[0]}×"
             f"{size_stored[1]} nor the displayed {size_shown[0]}×{size_shown[1]}, so it is unknown"
         )
-    raise BadImage(
+    raise Unclear(
         f"EXIF orientation {orientation}, and {problem} whether the boxes lie on the stored or on "
         "the displayed pixels. If stored, remove the tag (exiftool -Orientation= FILE); if "
         "displayed, rotate the pixels (mogrify -auto-orient FILE)"

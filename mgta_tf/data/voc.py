@@ -77,7 +77,11 @@ def image_ids(folder: str, split: str) -> list[str]:
     Raises:
       UserError: there is no such list, or it names what cannot be an image.
     """
-    path = list_path(folder, split)
+    return listed_ids(list_path(folder, split))
+
+
+def listed_ids(path: str) -> list[str]:
+    """`image_ids` of the list at a path."""
     return [_checked_id(line.strip(), path) for line in files.lines(path)]
 
 

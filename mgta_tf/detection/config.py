@@ -14,6 +14,8 @@ STRIDE = 16  # of res4
 REFERENCE_BATCH = 4  # images a step that the learning rate is given for
 TRAIN_SETS = {"voc07": ("2007_trainval",), "voc0712": ("2007_trainval", "2012_trainval")}
 TEST_SET = "2007_test"
+OWN_TRAIN_SETS, OWN_TEST_SET = ("train",), "test"  # of data that are no VOCdevkit
+MANIFEST = "voc_records.json"  # in a folder of records, says what is in it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,11 @@ class DetectRunConfig:
 
     workdir: str = flag("", "Output folder of the run; an existing run in it is resumed.")
     saved_model: str = flag("", "SavedModel of the encoder, written by mgta_tf.export.")
+    records: str = flag(
+        "",
+        "Folder written by mgta_tf.make_voc_tfrecord. Default: `records` in --workdir, made from "
+        "--voc_root or --coco_root.",
+    )
     eval_only: bool = flag(
         False,
         "Evaluation of the newest checkpoint in --workdir without training, with the run's own "
@@ -43,20 +50,35 @@ class DetectRunConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class VocConfig:
+class BoxDataConfig:
     """Data."""
 
-    voc_root: str = flag("", "Path of the VOCdevkit folder.")
-    records: str = flag(
+    voc_root: str = flag(
         "",
-        "Folder written by mgta_tf.make_voc_tfrecord. Default: `records` in --workdir, made "
-        "from --voc_root.",
+        "Path of the VOCdevkit folder; or a folder of photographs with VOC's XML: images/ and "
+        "annotations/, both in one folder, or either once for each split.",
+    )
+    coco_root: str = flag(
+        "",
+        "Folder of a COCO export (JSON and photographs), or its JSON; in place of --voc_root.",
     )
     train_set: str = flag(
         "voc07",
-        "Training set: trainval of VOC2007, or of VOC2007 and VOC2012. The test set is always "
-        "VOC2007's.",
+        "Training set of a VOCdevkit: trainval of VOC2007, or of VOC2007 and VOC2012. Its test set "
+        "is always VOC2007's.",
         choices=tuple(TRAIN_SETS),
+    )
+    classes: str = flag(
+        "",
+        "Names of the classes to detect, separated by commas. By default VOC's 20 for a VOCdevkit "
+        "that has no others, else those that occur.",
+    )
+    test_share: float = flag(
+        0.0,
+        "Share of the photographs to evaluate on, where the data have no val or test split; 0 is "
+        "0.2. It does not depend on --seed.",
+        minimum=0.0,
+        maximum=0.9,
     )
 
 
@@ -149,7 +171,7 @@ class DetectConfig:
     """Everything that decides a run."""
 
     run: DetectRunConfig = group(DetectRunConfig)
-    voc: VocConfig = group(VocConfig)
+    data: BoxDataConfig = group(BoxDataConfig)
     detector: DetectorConfig = group(DetectorConfig)
     schedule: ScheduleConfig = group(ScheduleConfig)
     cache: CacheConfig = group(CacheConfig)

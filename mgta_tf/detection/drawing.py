@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mgta_tf.data.voc import CLASSES
 from mgta_tf.evaluation import boxes
 from mgta_tf.evaluation.boxes import RIGHT, WRONG, Detections, Objects
 
@@ -43,11 +42,11 @@ def draw(image: np.ndarray, items: list[Box]) -> np.ndarray:
     return np.asarray(picture)
 
 
-def of_image(found: Detections, min_score: float) -> list[Box]:
+def of_image(found: Detections, classes: tuple[str, ...], min_score: float) -> list[Box]:
     """The boxes found in one photograph, the surest first."""
     order = [n for n in np.argsort(-found.score, kind="stable") if found.score[n] >= min_score]
     return [
-        Box(tuple(found.box[n]), f"{CLASSES[found.label[n]]} {found.score[n]:.2f}", GREEN)
+        Box(tuple(found.box[n]), f"{classes[found.label[n]]} {found.score[n]:.2f}", GREEN)
         for n in order
     ]
 
@@ -67,7 +66,9 @@ class Verdict:
         return 2 * self.right / max(2 * self.right + self.wrong + self.missed, 1)
 
 
-def evaluate(found: Detections, there: Objects, min_score: float) -> list[Verdict]:
+def evaluate(
+    found: Detections, there: Objects, classes: tuple[str, ...], min_score: float
+) -> list[Verdict]:
     """Every image that has an object or a box, the best first.
 
     Boxes that are right are green, wrong ones red, objects that were missed orange.
@@ -86,12 +87,12 @@ def evaluate(found: Detections, there: Objects, min_score: float) -> list[Verdic
         items = [
             Box(
                 tuple(found.box[n]),
-                f"{CLASSES[found.label[n]]} {found.score[n]:.2f}",
+                f"{classes[found.label[n]]} {found.score[n]:.2f}",
                 RED if outcome[n] == WRONG else GREEN,
             )
             for n in mine
         ]
-        items += [Box(tuple(there.box[n]), CLASSES[there.label[n]], ORANGE) for n in missed]
+        items += [Box(tuple(there.box[n]), classes[there.label[n]], ORANGE) for n in missed]
         right, wrong = (int(np.sum(outcome[mine] == kind)) for kind in (RIGHT, WRONG))
         verdicts.append(Verdict(int(image), right, wrong, len(missed), items))
     return sorted(verdicts, key=lambda v: (-v.f1, -v.right, v.wrong + v.missed, v.image))

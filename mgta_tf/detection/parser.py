@@ -12,7 +12,7 @@ from official.vision.ops import preprocess_ops
 from mgta_tf.detection.anchors import InsideLabeler, OctaveAnchor
 from mgta_tf.detection.config import DetectorConfig
 
-MAX_OBJECTS = 100  # of an image; VOC's fullest has 56
+MAX_OBJECTS = 100  # of an image, as Detectron pads; more where an image has more
 
 _KEYS = {
     "image/encoded": tf.io.FixedLenFeature((), tf.string),
@@ -71,10 +71,16 @@ class Parser(parser.Parser):
     """Inputs and labels of one image, as `MaskRCNNTask` wants them.
 
     features: (source_id, flip) → bfloat16 [h, w, c], the body's features; None runs the body.
+    max_objects: rows of padded labels; no image has more objects.
     """
 
-    def __init__(self, config: DetectorConfig, features: Callable[..., Any] | None = None):
-        self._config, self._features = config, features
+    def __init__(
+        self,
+        config: DetectorConfig,
+        features: Callable[..., Any] | None = None,
+        max_objects: int = MAX_OBJECTS,
+    ):
+        self._config, self._features, self._max_objects = config, features, max_objects
         side = config.padded_side
         self._anchors = OctaveAnchor(config.anchor_sizes, (side, side))
 
@@ -85,7 +91,7 @@ class Parser(parser.Parser):
         """(inputs, labels) of a decoded record, mirrored where `flip`; difficult objects omitted.
 
         labels: `image_info` [4, 2], `anchor_boxes`, `rpn_score_targets`, `rpn_box_targets` by
-        level, `gt_boxes` [MAX_OBJECTS, 4] in pixels of the scaled image, `gt_classes`; both padded
+        level, `gt_boxes` [max_objects, 4] in pixels of the scaled image, `gt_classes`; both padded
         with -1.
         """
         shape = scaled_size(data["size"], self._config)
@@ -107,8 +113,8 @@ class Parser(parser.Parser):
             "anchor_boxes": self._anchors.multilevel_boxes,
             "rpn_score_targets": scores,
             "rpn_box_targets": offsets,
-            "gt_boxes": fixed(boxes, MAX_OBJECTS, -1),
-            "gt_classes": fixed(classes, MAX_OBJECTS, -1),
+            "gt_boxes": fixed(boxes, self._max_objects, -1),
+            "gt_classes": fixed(classes, self._max_objects, -1),
         }
 
     def _parse_eval_data(self, data):
@@ -128,7 +134,7 @@ class Parser(parser.Parser):
         return inputs, {
             "image_info": image_info(data["size"], inputs["shape"]),
             "anchor_boxes": self._anchors.multilevel_boxes,
-            "groundtruths": utils.pad_groundtruths_to_fixed_size(groundtruths, MAX_OBJECTS),
+            "groundtruths": utils.pad_groundtruths_to_fixed_size(groundtruths, self._max_objects),
         }
 
 

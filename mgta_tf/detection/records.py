@@ -1,10 +1,10 @@
-"""VOC as TFRecords that Model Garden's reader and this package read.
+"""Photographs with boxes as TFRecords that Model Garden's reader and this package read.
 
-A folder holds `SET-00000-of-00008.tfrecord` … for each set (2007_trainval, 2007_test, …) and
-`voc_records.json`, which says what is in it. A record is a tf.train.Example with Model Garden's
-keys; `image/object/is_crowd` marks difficult objects, which its parser omits from training
-and its COCO evaluator from the count. `image/source_id` is year × 100,000 + the image's number in
-its set, unique over several years.
+A folder holds `SET-00000-of-00008.tfrecord` … for each set (of VOC 2007_trainval, 2007_test, …; of
+other data train and test) and `voc_records.json`, which says what is in it. A record is a
+tf.train.Example with Model Garden's keys; `image/object/is_crowd` marks difficult objects, which
+its parser omits from training and its COCO evaluator from the count. `image/source_id` is the
+image's number in its set, plus VOC's year × 100,000, so that it is unique over several years.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from mgta_tf.data import images, voc
-from mgta_tf.data.annotated import LabelledBox, oriented
+from mgta_tf.data import formats, images, voc
+from mgta_tf.data.annotated import Annotated, LabelledBox, Unclear, oriented
+from mgta_tf.detection.config import MANIFEST, TEST_SET, TRAIN_SETS
+from mgta_tf.detection.sets import BoxSets, digest
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation.boxes import Objects
 from mgta_tf.runtime import files
 from mgta_tf.runtime.files import write_json
 
 VERSION = 1
-MANIFEST = "voc_records.json"
 SHARDS = 8
 # What the sets have when they are whole: images (VOC's own pages; 2012 has no public test set).
 VOC_IMAGES = {"2007_trainval": 5011, "2007_test": 4952, "2012_trainval": 11540}
@@ -46,38 +47,70 @@ class Counts:
     clipped: int = 0
     dropped: int = 0
     resized: int = 0
+    skipped: int = 0
+    most: int = 0  # objects of an image
 
 
-def write_set(voc_root: str, name: str, output: str) -> Counts:
-    """Writes one set, as '2007_trainval', and enters it in the manifest.
+def write(sets: BoxSets, output: str) -> dict[str, Counts]:
+    """Writes all sets of some data, then the manifest.
 
     Boxes that reach over the image's edge are clipped to it, those that are empty or outside are
     dropped; each is printed. Sizes are those of the photograph, not of the annotation.
 
     Raises:
-      UserError: a list, a photograph or an annotation is missing or damaged, or names a class that
-        VOC does not have.
+      UserError: a photograph is damaged, or its EXIF orientation unclear; of own data only where
+        it is unclear, or most are damaged.
     """
-    year, split = name.split("_")
-    folder = voc.year_dir(voc_root, year)
-    ids, counts = voc.image_ids(folder, split), Counts()
-    if not ids:
-        raise UserError(f"{folder}: its list {split}.txt names no image")
-    photographs = voc.image_paths(folder, split, ids)
     os.makedirs(output, exist_ok=True)
+    path, others = os.path.join(output, MANIFEST), {}
+    if os.path.exists(path):
+        before = manifest(output)
+        if sets.test == TEST_SET and before.get("classes") == list(sets.classes):
+            others = before["sets"]
+        os.remove(path)  # it is not true any more, and is written last
+    found = {name: _write_set(sets, name, output) for name in sets.images}
+    content = {
+        "version": VERSION,
+        "classes": sets.classes,
+        "digest": digest(sets),
+        "train": sets.train,
+        "test": sets.test,
+        "sets": {**others, **{name: dataclasses.asdict(c) for name, c in found.items()}},
+    }
+    write_json(path, content)
+    return found
+
+
+def _write_set(sets: BoxSets, name: str, output: str) -> Counts:
+    counts, images_ = Counts(), sets.images[name]
+    first = int(name[:4]) * 100_000 if sets.test == TEST_SET else 0
     paths = [
         os.path.join(output, f"{name}-{i:05d}-of-{SHARDS:05d}.tfrecord") for i in range(SHARDS)
     ]
     writers = [tf.io.TFRecordWriter(f"{path}.partial") for path in paths]
-    for number, (image_id, photograph) in enumerate(zip(ids, photographs)):
-        path = voc.annotation_path(folder, image_id)
-        example = _example(path, photograph, int(year) * 100_000 + number, counts)
+    refused = []
+    for number, image in enumerate(images_):
+        try:
+            example = _example(image, first + number, sets.classes, counts)
+        except images.BadImage as error:
+            if isinstance(error, Unclear) or not sets.skips_bad:
+                refused.append(f"{image.path}: {error}")
+                continue
+            print(f"{image.path}: {error}; skipped")
+            sets.left_out.setdefault(str(error), []).append(image.path)
+            counts.skipped += 1
+            continue
         writers[number % SHARDS].write(example.SerializeToString())
-    for path, writer in zip(paths, writers):
+    for writer in writers:
         writer.close()
+    if refused:
+        others = [os.path.basename(line.partition(": ")[0]) for line in refused[1:]]
+        more = f"; {len(others)} more: {voc.listing(others)}" if others else ""
+        raise UserError(refused[0] + more)
+    if 2 * counts.skipped > len(images_):
+        raise UserError(f"{name}: {counts.skipped} of {len(images_)} photographs cannot be used")
+    for path in paths:
         os.replace(f"{path}.partial", path)
-    sets = {**sets_of(output), name: dataclasses.asdict(counts)}
-    write_json(os.path.join(output, MANIFEST), {"version": VERSION, "sets": sets})
     return counts
 
 
@@ -88,28 +121,31 @@ def describe(name: str, counts: Counts) -> str:
         f"{counts.objects} objects ({counts.difficult} difficult, {counts.truncated} truncated); "
         f"{counts.clipped} clipped, {counts.dropped} dropped"
     )
+    if counts.resized:
+        text += f"; {counts.resized} annotations state another size"
+    if counts.skipped:
+        text += f"; {counts.skipped} photographs skipped"
     whole = VOC_IMAGES.get(name, counts.images)
     return text if counts.images == whole else f"{text}; VOC's own has {whole} images"
 
 
-def _example(path: str, photograph: str, number: int, counts: Counts) -> tf.train.Example:
-    annotation = voc.read_annotation(path)
-    encoded, height, width = _encoded(photograph, annotation)
-    if annotation.size and annotation.size != (width, height):
-        stated = "×".join(map(str, annotation.size))
-        print(f"{path}: says {stated}, the photograph has {width}×{height}")
+def _example(
+    image: Annotated, number: int, classes: tuple[str, ...], counts: Counts
+) -> tf.train.Example:
+    encoded, height, width = _encoded(image)
+    if image.size and image.size != (width, height):
+        stated = "×".join(map(str, image.size))
+        print(f"{image.source}: says {stated}, the photograph has {width}×{height}")
         counts.resized += 1
     objects = []
-    for item in annotation.boxes:
-        if item.name not in voc.CLASSES:
-            raise UserError(f"{path}: {item.name!r} is none of VOC's 20 classes")
+    for item in image.boxes:
         inside = _inside(item, height, width)
         if inside is None:
-            print(f"{path}: {_words(item)} is empty or outside the image; dropped")
+            print(f"{image.source}: {_words(item)} is empty or outside the image; dropped")
             counts.dropped += 1
             continue
         if inside != item:
-            print(f"{path}: {_words(item)} reaches over the edge; clipped")
+            print(f"{image.source}: {_words(item)} reaches over the edge; clipped")
             counts.clipped += 1
         objects.append(inside)
     counts.images += 1
@@ -117,7 +153,9 @@ def _example(path: str, photograph: str, number: int, counts: Counts) -> tf.trai
     counts.objects += len(objects)
     counts.difficult += sum(item.difficult for item in objects)
     counts.truncated += sum(item.truncated for item in objects)
-    return _make_example(encoded, os.path.basename(photograph), number, height, width, objects)
+    counts.most = max(counts.most, len(objects))
+    name = os.path.basename(image.path)
+    return _make_example(encoded, name, number, height, width, objects, classes)
 
 
 def _inside(item: LabelledBox, height: int, width: int) -> LabelledBox | None:
@@ -136,20 +174,21 @@ def _words(item: LabelledBox) -> str:
     return f"{item.name} ({item.xmin:g}, {item.ymin:g}, {item.xmax:g}, {item.ymax:g})"
 
 
-def _encoded(path: str, annotation: voc.VocAnnotation) -> tuple[bytes, int, int]:
+def _encoded(image: Annotated) -> tuple[bytes, int, int]:
     """A photograph as TensorFlow decodes it, and its height and width.
 
     The file's bytes, or PNG where TensorFlow would decode them otherwise: it does not know EXIF
     orientation, CMYK and most formats.
+
+    Raises:
+      BadImage: it cannot be read or decoded, or it is unclear what its boxes were drawn on.
     """
     try:
-        data = files.read(path, images.MAX_BYTES)
-        stored, orientation = images.decode_stored(data)
-        pixels = oriented(stored, orientation, annotation.size, bool(annotation.boxes))
+        data = files.read(image.path, images.MAX_BYTES)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except images.BadImage as error:
-        raise UserError(f"{path}: {error}") from None
+        raise images.BadImage(str(error.strerror)) from None
+    stored, orientation = images.decode_stored(data)
+    pixels = oriented(stored, orientation, image.size, bool(image.boxes))
     if orientation != 1 or not _is_rgb_jpeg(data):
         lossless = io.BytesIO()
         Image.fromarray(pixels).save(lossless, "PNG")
@@ -159,15 +198,15 @@ def _encoded(path: str, annotation: voc.VocAnnotation) -> tuple[bytes, int, int]
 
 def _is_rgb_jpeg(data: bytes) -> bool:
     """Of an image that has been decoded."""
-    if not data.startswith(b"\xff\xd8"):
+    if formats.of(data[: formats.HEAD]) != "JPEG":
         return False
-    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-        return image.format == "JPEG" and image.mode == "RGB"
+    with Image.open(io.BytesIO(formats.plain_jpeg(data)[0]), formats=("JPEG",)) as image:
+        return image.mode == "RGB"
 
 
-def _make_example(encoded, filename, number, height, width, objects) -> tf.train.Example:
+def _make_example(encoded, filename, number, height, width, objects, classes) -> tf.train.Example:
     def of_bytes(*values: str | bytes) -> tf.train.Feature:
-        data = [v.encode() if isinstance(v, str) else v for v in values]
+        data = [os.fsencode(v) if isinstance(v, str) else v for v in values]
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=data))
 
     def of_ints(*values: int) -> tf.train.Feature:
@@ -188,19 +227,24 @@ def _make_example(encoded, filename, number, height, width, objects) -> tf.train
         "image/object/bbox/xmax": of_floats(*(item.xmax / width for item in objects)),
         "image/object/bbox/ymax": of_floats(*(item.ymax / height for item in objects)),
         "image/object/class/text": of_bytes(*(item.name for item in objects)),
-        "image/object/class/label": of_ints(*(voc.CLASSES.index(o.name) + 1 for o in objects)),
+        "image/object/class/label": of_ints(*(classes.index(o.name) + 1 for o in objects)),
         "image/object/is_crowd": of_ints(*(item.difficult for item in objects)),
         "image/object/truncated": of_ints(*(item.truncated for item in objects)),
     }
     return tf.train.Example(features=tf.train.Features(feature=feature))
 
 
-def _manifest(folder: str) -> dict[str, Any]:
+def manifest(folder: str) -> dict[str, Any]:
+    """What a folder says that it holds.
+
+    Raises:
+      UserError: it is none of records, or of another version.
+    """
     path = os.path.join(folder, MANIFEST)
     try:
         with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
-        version = manifest["version"]
+            content = json.load(file)
+        version, _ = content["version"], content["sets"]
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror}; make the folder with mgta_tf.make_voc_tfrecord"
@@ -212,12 +256,51 @@ def _manifest(folder: str) -> dict[str, Any]:
             f"{path}: records of version {version}, not {VERSION}; make them again with "
             "mgta_tf.make_voc_tfrecord"
         )
-    return manifest
+    return content
 
 
-def sets_of(folder: str) -> dict[str, dict[str, int]]:
-    """The sets that a folder holds and the counts of each; none where it is not there yet."""
-    return _manifest(folder)["sets"] if os.path.exists(os.path.join(folder, MANIFEST)) else {}
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a folder of records holds.
+
+    classes: in the order of their labels. train, test: its sets. counts: of each set, as `Counts`.
+    """
+
+    classes: tuple[str, ...]
+    train: tuple[str, ...]
+    test: str
+    counts: dict[str, dict[str, int]]
+
+    @property
+    def most_objects(self) -> int:
+        """Objects of the fullest image."""
+        return max(self.counts[name].get("most", 0) for name in (*self.train, self.test))
+
+    def num_images(self, *sets: str) -> int:
+        return sum(self.counts[name]["images"] for name in sets)
+
+
+def exist(folder: str) -> bool:
+    return os.path.exists(os.path.join(folder, MANIFEST))
+
+
+def contents(folder: str, train_set: str) -> Contents:
+    """What a folder holds; of a VOCdevkit the sets that --train_set names.
+
+    Raises:
+      UserError: it does not hold them, or is of another version.
+    """
+    content = manifest(folder)
+    test = content.get("test", TEST_SET)
+    train = TRAIN_SETS[train_set] if test == TEST_SET else tuple(content["train"])
+    for name in (*train, test):
+        if name not in content["sets"]:
+            raise UserError(
+                f"{folder}: has {', '.join(content['sets'])}, not {name}; make it with "
+                "mgta_tf.make_voc_tfrecord"
+            )
+    classes = tuple(content.get("classes", voc.CLASSES))
+    return Contents(classes, train, test, content["sets"])
 
 
 def files_of(folder: str, names: tuple[str, ...]) -> list[str]:
@@ -226,7 +309,7 @@ def files_of(folder: str, names: tuple[str, ...]) -> list[str]:
     Raises:
       UserError: the folder does not hold them, or is of another version.
     """
-    sets, files = _manifest(folder)["sets"], []
+    sets, found = manifest(folder)["sets"], []
     for name in names:
         if name not in sets:
             raise UserError(
@@ -234,10 +317,10 @@ def files_of(folder: str, names: tuple[str, ...]) -> list[str]:
                 "mgta_tf.make_voc_tfrecord"
             )
         for i in range(SHARDS):
-            files.append(os.path.join(folder, f"{name}-{i:05d}-of-{SHARDS:05d}.tfrecord"))
-            if not os.path.isfile(files[-1]):
-                raise UserError(f"{files[-1]}: missing; make the folder again")
-    return files
+            found.append(os.path.join(folder, f"{name}-{i:05d}-of-{SHARDS:05d}.tfrecord"))
+            if not os.path.isfile(found[-1]):
+                raise UserError(f"{found[-1]}: missing; make the folder again")
+    return found
 
 
 def read(files: list[str]) -> Iterator[tf.train.Example]:
@@ -259,7 +342,7 @@ def source_id(example: tf.train.Example) -> int:
 
 
 def filename(example: tf.train.Example) -> str:
-    return example.features.feature["image/filename"].bytes_list.value[0].decode()
+    return example.features.feature["image/filename"].bytes_list.value[0].decode("utf-8", "replace")
 
 
 def size(example: tf.train.Example) -> tuple[int, int]:
@@ -272,7 +355,7 @@ def size(example: tf.train.Example) -> tuple[int, int]:
 
 
 def objects_of(files: list[str]) -> Objects:
-    """What there is to find in a set; labels are 0 … 19, images their `source_id`."""
+    """What there is to find in a set; labels are 0 …, images their `source_id`."""
     rows: list[tuple[int, int, list[float], bool]] = []
     for example in read(files):
         feature, (height, width) = example.features.feature, size(example)

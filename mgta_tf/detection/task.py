@@ -29,23 +29,20 @@ from mgta_tf.data.voc import CLASSES
 from mgta_tf.detection import cache, losses
 from mgta_tf.detection.anchors import LEVEL, RATIOS, OctaveAnchor
 from mgta_tf.detection.config import (
-    TEST_SET,
-    TRAIN_SETS,
+    BoxDataConfig,
     DetectConfig,
     DetectorConfig,
     ScheduleConfig,
-    VocConfig,
 )
 from mgta_tf.detection.heads import FrozenBody, Res5Head, RpnHead
-from mgta_tf.detection.parser import Parser, decode
-from mgta_tf.detection.records import files_of, sets_of
+from mgta_tf.detection.parser import MAX_OBJECTS, Parser, decode
+from mgta_tf.detection.records import contents, files_of
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation.boxes import Detections
 from mgta_tf.models import artifact
 
 keras = tf.keras
 
-NUM_CLASSES = len(CLASSES) + 1  # 0 is the background
 LOSSES = ("total_loss", "rpn_score_loss", "rpn_box_loss", "roi_class_loss", "roi_box_loss")
 
 
@@ -60,6 +57,7 @@ class C4Task(maskrcnn_cfg.MaskRCNNTask):
     long_side: int = 1000
     anchor_sizes: list[int] = dataclasses.field(default_factory=lambda: [64, 128, 256, 512])
     weight_decay: float = 5e-4
+    max_objects: int = MAX_OBJECTS
 
 
 def detector_of(config: C4Task) -> DetectorConfig:
@@ -81,7 +79,7 @@ def build_detector(encoder: tf.keras.Model, normalization: str, config: C4Task) 
         backbone=body,
         decoder=None,
         rpn_head=RpnHead(body.channels, num_anchors),
-        detection_head=Res5Head(encoder, NUM_CLASSES),
+        detection_head=Res5Head(encoder, model_config.num_classes),
         roi_generator=roi_generator.MultilevelROIGenerator(**model_config.roi_generator.as_dict()),
         roi_sampler=roi_sampler.ROISampler(
             mix_gt_boxes=model_config.roi_sampler.mix_gt_boxes,
@@ -169,7 +167,9 @@ class FasterRcnnC4Task(MaskRCNNTask):
             params,
             dataset_fn=dataset_fn or tf.data.TFRecordDataset,
             decoder_fn=decode,
-            parser_fn=Parser(detector, features).parse_fn(params.is_training),
+            parser_fn=Parser(detector, features, self.task_config.max_objects).parse_fn(
+                params.is_training
+            ),
         )
         return reader.read(input_context=input_context)
 
@@ -224,8 +224,22 @@ def to_detections(batches: list[dict[str, np.ndarray]]) -> Detections:
 
 
 def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
-    """The experiment that the flags say; their defaults are the paper's, on VOC2007."""
+    """The experiment that the flags say; their defaults are the paper's, on VOC2007.
+
+    Its classes and sets are those of --records; where no folder is named yet, as in a registered
+    config, VOC's.
+    """
     detector, schedule, run = config.detector, config.schedule, config.run
+    num_classes, max_objects, num_train = len(CLASSES), MAX_OBJECTS, 10_000
+    train_files: list[str] = []
+    test_files: list[str] = []
+    if run.records:
+        found = contents(run.records, config.data.train_set)
+        num_classes = len(found.classes)
+        max_objects = max(max_objects, found.most_objects)
+        num_train = found.num_images(*found.train)  # to shuffle among
+        train_files = files_of(run.records, found.train)
+        test_files = files_of(run.records, (found.test,))
     task = C4Task(
         saved_model=run.saved_model,
         encoder_width=detector.width,
@@ -233,13 +247,14 @@ def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
         long_side=detector.long_side,
         anchor_sizes=list(detector.anchor_sizes),
         weight_decay=schedule.weight_decay,
+        max_objects=max_objects,
         freeze_backbone=True,
-        model=faster_rcnn(detector),
+        model=faster_rcnn(detector, num_classes, max_objects),
         train_data=maskrcnn_cfg.DataConfig(
-            input_path=input_files(config.voc, TRAIN_SETS[config.voc.train_set]),
+            input_path=train_files,
             is_training=True,
             global_batch_size=schedule.batch_size,
-            shuffle_buffer_size=num_images(config.voc, TRAIN_SETS[config.voc.train_set]),
+            shuffle_buffer_size=num_train,
             dtype="float32",
             seed=run.seed,
             parser=maskrcnn_cfg.Parser(
@@ -247,7 +262,7 @@ def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
             ),
         ),
         validation_data=maskrcnn_cfg.DataConfig(
-            input_path=input_files(config.voc, (TEST_SET,)),
+            input_path=test_files,
             is_training=False,
             global_batch_size=schedule.batch_size,
             drop_remainder=False,
@@ -259,11 +274,13 @@ def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
     )
 
 
-def faster_rcnn(detector: DetectorConfig) -> maskrcnn_cfg.MaskRCNN:
-    """Faster R-CNN on res4 alone, no masks."""
+def faster_rcnn(
+    detector: DetectorConfig, num_classes: int, max_objects: int
+) -> maskrcnn_cfg.MaskRCNN:
+    """Faster R-CNN on res4 alone, no masks; as many detections of an image as `max_objects`."""
     side = detector.padded_side
     return maskrcnn_cfg.MaskRCNN(
-        num_classes=NUM_CLASSES,
+        num_classes=num_classes + 1,  # 0 is the background
         input_size=[side, side, 3],
         min_level=LEVEL,
         max_level=LEVEL,
@@ -286,23 +303,10 @@ def faster_rcnn(detector: DetectorConfig) -> maskrcnn_cfg.MaskRCNN:
         detection_generator=maskrcnn_cfg.DetectionGenerator(
             pre_nms_score_threshold=0.05,
             nms_iou_threshold=0.3,
-            max_num_detections=100,
+            max_num_detections=max_objects,
             nms_version="batched",
         ),
     )
-
-
-def input_files(voc: VocConfig, sets: tuple[str, ...]) -> list[str]:
-    """The records of some sets; none where no folder is named yet, as in a registered config."""
-    return files_of(voc.records, sets) if voc.records else []
-
-
-def num_images(voc: VocConfig, sets: tuple[str, ...]) -> int:
-    """Images in some sets, to shuffle among; 10,000 where no folder is named yet."""
-    if not voc.records:
-        return 10_000
-    have = sets_of(voc.records)
-    return sum(have[name]["images"] for name in sets)
 
 
 def trainer(schedule: ScheduleConfig, log_every: int, checkpoint_every: int) -> cfg.TrainerConfig:
@@ -342,7 +346,7 @@ def fasterrcnn_resnet50c4_voc0712() -> cfg.ExperimentConfig:
     """Faster R-CNN C4 with a frozen body on VOC2007 and VOC2012."""
     return experiment(
         DetectConfig(
-            voc=VocConfig(train_set="voc0712"),
+            data=BoxDataConfig(train_set="voc0712"),
             schedule=ScheduleConfig(steps=100000, decay_step=65000),
         )
     )

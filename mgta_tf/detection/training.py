@@ -16,12 +16,12 @@ import tensorflow as tf
 from official.core import train_lib, train_utils
 
 from mgta_tf.data import images
-from mgta_tf.data.voc import CLASSES
 from mgta_tf.detection import cache, drawing, parser, records
 from mgta_tf.detection.anchors import OctaveAnchor
-from mgta_tf.detection.config import TEST_SET, TRAIN_SETS, DetectConfig
+from mgta_tf.detection.config import DetectConfig
 from mgta_tf.detection.heads import FrozenBody
-from mgta_tf.detection.task import FasterRcnnC4Task, experiment, num_images, to_detections
+from mgta_tf.detection.sets import BoxSets, digest, write_left_out
+from mgta_tf.detection.task import FasterRcnnC4Task, experiment, to_detections
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import boxes
 from mgta_tf.evaluation.boxes import Detections
@@ -71,7 +71,8 @@ class Detector:
 
     def __init__(self, config: DetectConfig, workdir: Workdir, train: bool):
         self._config, self._workdir = config, workdir
-        self._there = records.objects_of(self._files(TEST_SET))
+        self.contents = records.contents(config.run.records, config.data.train_set)
+        self._there = records.objects_of(self._files(self.contents.test))
         drop_damaged(workdir.checkpoints)
         strategy = self._strategy = make_strategy(config.schedule.batch_size, "batch_size")
         params = experiment(config)
@@ -118,30 +119,26 @@ class Detector:
     @property
     def num_train(self) -> int:
         """Images to train on."""
-        return num_images(self._config.voc, self._train_sets)
+        return self.contents.num_images(*self.contents.train)
 
     @property
     def num_test(self) -> int:
         """Images to evaluate on."""
-        return num_images(self._config.voc, (TEST_SET,))
+        return self.contents.num_images(self.contents.test)
 
     @property
     def model(self) -> tf.keras.Model:
         return self._trainer.model
 
-    @property
-    def _train_sets(self) -> tuple[str, ...]:
-        return TRAIN_SETS[self._config.voc.train_set]
-
     def _files(self, *sets: str) -> list[str]:
-        return records.files_of(self._config.voc.records, sets)
+        return records.files_of(self._config.run.records, sets)
 
     def _features(self) -> str:
         encoder, facts = artifact.load_encoder(self._config.run.saved_model)
         return cache.choose(
             self._config.cache,
             os.path.join(self._workdir.path, "body_features"),
-            self._files(*self._train_sets),
+            self._files(*self.contents.train),
             FrozenBody(encoder, facts.normalization),
             self._config.detector,
         )
@@ -168,7 +165,7 @@ class Detector:
             hosts.leave(self._strategy)
 
     def evaluate(self) -> dict[str, Any]:
-        """Evaluates the detector on VOC2007's test set and writes `detections.png`.
+        """Evaluates the detector on the test set and writes `detections.png`.
 
         Returns:
           The figures of `detection.json`, 0 to 100.
@@ -178,24 +175,26 @@ class Detector:
         with self._board.summary_writer().as_default(step=self.step):
             tf.summary.image("detections", self._sheet[None])
         self._board.flush()
+        classes = self.contents.classes
         return {
             **{name: float(logs[name]) for name in METHODS},
             "coco_ap": 100 * float(logs["AP"]),
             "coco_ap50": 100 * float(logs["AP50"]),
-            "per_class": dict(zip(CLASSES, self._per_class["ap50_voc07"])),
-            "per_class_area": dict(zip(CLASSES, self._per_class["ap50_area"])),
+            "per_class": dict(zip(classes, self._per_class["ap50_voc07"])),
+            "per_class_area": dict(zip(classes, self._per_class["ap50_area"])),
         }
 
     def _evaluate(self, found: Detections) -> dict[str, float]:
         """VOC's average precisions, and the sheet of the best and the worst images."""
-        values = boxes.average_precisions(found, self._there, len(CLASSES))
+        classes = self.contents.classes
+        values = boxes.average_precisions(found, self._there, len(classes))
         self._per_class = {name: 100 * values[method] for name, method in METHODS.items()}
-        verdicts = drawing.evaluate(found, self._there, self._config.run.min_score)
+        verdicts = drawing.evaluate(found, self._there, classes, self._config.run.min_score)
         best = [v for v in verdicts[:SHOWN_IMAGES] if v.f1]
         worst = [v for v in verdicts[::-1][:SHOWN_IMAGES] if v not in best]
         shown = {v.image: v.items for v in (*best, *worst)}
         pictures = {}
-        for example in records.read(self._files(TEST_SET)):
+        for example in records.read(self._files(self.contents.test)):
             number = records.source_id(example)
             if number in shown:
                 image = images.decode(example.features.feature["image/encoded"].bytes_list.value[0])
@@ -206,7 +205,7 @@ class Detector:
         logs = {}
         for name, aps in self._per_class.items():
             logs[name] = float(np.nanmean(aps))
-            logs.update({f"{name}/{c}": ap for c, ap in zip(CLASSES, aps) if np.isfinite(ap)})
+            logs.update({f"{name}/{c}": ap for c, ap in zip(classes, aps) if np.isfinite(ap)})
         return logs
 
     def find(self, image: np.ndarray) -> Detections:
@@ -240,20 +239,36 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def with_records(config: DetectConfig, workdir: Workdir) -> DetectConfig:
-    """The config with the folder of its records, which is made where none is named.
+def with_records(config: DetectConfig, workdir: Workdir, sets: BoxSets | None) -> DetectConfig:
+    """The config with the folder of its records, which is made from `sets` where it is not named.
+
+    Without `sets` the folder is there already.
 
     Raises:
-      UserError: there is neither --records nor --voc_root.
+      UserError: the run has trained on other photographs or boxes than those that are there now.
     """
-    folder = config.voc.records
+    folder = config.run.records
     if not folder:
         folder = os.path.join(workdir.path, "records")
-        have = records.sets_of(folder)
-        wanted = [n for n in (*TRAIN_SETS[config.voc.train_set], TEST_SET) if n not in have]
-        if wanted and not config.voc.voc_root:
-            raise UserError("--voc_root or --records is required: VOCdevkit, or its TFRecords")
-        for name in wanted:
-            counts = records.write_set(config.voc.voc_root, name, folder)
-            print(records.describe(name, counts), flush=True)
-    return dataclasses.replace(config, voc=dataclasses.replace(config.voc, records=folder))
+        if sets and not _is_made(folder, sets, workdir):
+            for name, counts in records.write(sets, folder).items():
+                print(records.describe(name, counts), flush=True)
+            if sets.left_out:
+                write_left_out(sets, workdir.skipped)
+                print(f"{workdir.skipped}: names everything that is not read", flush=True)
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, records=folder))
+
+
+def _is_made(folder: str, sets: BoxSets, workdir: Workdir) -> bool:
+    """Whether a folder holds the records of `sets`."""
+    if not records.exist(folder):
+        return False
+    made_from = records.manifest(folder).get("digest")
+    if made_from in (None, digest(sets)):
+        return True
+    if _newest_step(workdir.checkpoints):
+        raise UserError(
+            f"{workdir.path}: its photographs or boxes are not those that the run has trained on; "
+            "restore them to resume it, or name another --workdir"
+        )
+    return False

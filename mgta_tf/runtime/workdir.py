@@ -33,6 +33,8 @@ NEUTRAL = frozenset(
         "checkpoint_every_steps",
         "cache_body_features",
         "cache_budget_gb",
+        "voc_root",  # the digest of what was found there decides
+        "coco_root",
     )
 )
 

@@ -7,13 +7,14 @@ from PIL import Image
 
 from mgta_tf.detection import records
 from mgta_tf.detection.config import (
+    BoxDataConfig,
     CacheConfig,
     DetectConfig,
     DetectorConfig,
     DetectRunConfig,
     ScheduleConfig,
-    VocConfig,
 )
+from mgta_tf.detection.sets import load
 from mgta_tf.models import artifact
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
@@ -78,8 +79,7 @@ def devkit(tmp_path_factory):
 @pytest.fixture(scope="session")
 def records_dir(devkit, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("records"))
-    for name in ("2007_trainval", "2007_test"):
-        records.write_set(str(devkit), name, folder)
+    records.write(load(BoxDataConfig(voc_root=str(devkit))), folder)
     return folder
 
 
@@ -96,8 +96,12 @@ def saved_model(tmp_path_factory):
 def small(saved_model, records_dir):
     """A config at which everything takes seconds."""
     return DetectConfig(
-        run=DetectRunConfig(saved_model=saved_model, log_every_steps=10, checkpoint_every_steps=10),
-        voc=VocConfig(records=records_dir),
+        run=DetectRunConfig(
+            saved_model=saved_model,
+            records=records_dir,
+            log_every_steps=10,
+            checkpoint_every_steps=10,
+        ),
         detector=DetectorConfig(
             short_side=SIDE,
             long_side=SIDE,

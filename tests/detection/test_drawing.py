@@ -6,6 +6,7 @@ from mgta_tf.detection import drawing
 from mgta_tf.detection.drawing import GREEN, ORANGE, RED, Box
 from mgta_tf.evaluation.boxes import Detections, Objects
 
+CLASSES = ("helmet", "hi-vis vest", "boot")
 A, B, C = [1, 1, 20, 20], [30, 30, 60, 60], [70, 5, 90, 25]
 THERE = Objects(
     image=np.array([1, 1, 2, 2, 3]),
@@ -22,7 +23,7 @@ FOUND = Detections(
 
 
 def test_images_are_evaluated_by_right_wrong_and_missed_boxes():
-    verdicts = drawing.evaluate(FOUND, THERE, min_score=0.5)
+    verdicts = drawing.evaluate(FOUND, THERE, CLASSES, min_score=0.5)
     assert [v.image for v in verdicts] == [2, 1, 3]
     counts = {v.image: (v.right, v.wrong, v.missed) for v in verdicts}
     assert counts == {
@@ -36,11 +37,11 @@ def test_images_are_evaluated_by_right_wrong_and_missed_boxes():
 def test_colours_say_what_a_box_is():
     one, two, three = (
         {(i.text, i.colour) for i in v.items}
-        for v in sorted(drawing.evaluate(FOUND, THERE, 0.5), key=lambda v: v.image)
+        for v in sorted(drawing.evaluate(FOUND, THERE, CLASSES, 0.5), key=lambda v: v.image)
     )
-    assert one == {("aeroplane 0.90", GREEN), ("bicycle 0.80", GREEN), ("bicycle 0.60", RED)}
-    assert two == {("aeroplane 0.70", GREEN), ("bicycle 0.90", GREEN)}
-    assert three == {("bird", ORANGE)}
+    assert one == {("helmet 0.90", GREEN), ("hi-vis vest 0.80", GREEN), ("hi-vis vest 0.60", RED)}
+    assert two == {("helmet 0.70", GREEN), ("hi-vis vest 0.90", GREEN)}
+    assert three == {("boot", ORANGE)}
 
 
 def test_a_box_is_drawn_on_its_edges_and_its_words_inside_the_picture():

@@ -95,6 +95,16 @@ def test_targets_follow_the_object():
         assert not labels["rpn_box_targets"]["4"].numpy().any()  # the anchor fits exactly
 
 
+def test_no_object_of_a_full_image_is_dropped():
+    boxes = [(0, 0, 1 + n % 31, 9) for n in range(130)]
+    data = record(np.zeros((32, 32, 3), np.uint8), boxes, [1] * 130, [False] * 130)
+    parser = Parser(SMALL, max_objects=130)
+    _, labels = parser.train_example(data, flip=False)
+    assert (labels["gt_classes"].numpy() == 1).sum() == 130
+    _, labels = parser.parse_fn(is_training=False)(data)
+    assert labels["groundtruths"]["boxes"].shape[0] == 130
+
+
 def test_features_stand_in_for_the_image():
     asked = []
 

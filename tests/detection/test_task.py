@@ -90,4 +90,4 @@ def test_an_encoder_of_another_width_is_refused(saved_model):
 def test_the_flags_default_to_the_paper():
     config = DetectConfig()
     assert (config.schedule.steps, config.schedule.decay_step) == (50000, 38000)
-    assert config.voc.train_set == "voc07"
+    assert config.data.train_set == "voc07"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -10,11 +11,19 @@ import tensorflow as tf
 from PIL import Image
 
 from mgta_tf import detect
-from mgta_tf.detection import training
-from mgta_tf.detection.config import CacheConfig, DetectConfig, DetectRunConfig
+from mgta_tf.detection import records, training
+from mgta_tf.detection.config import (
+    BoxDataConfig,
+    CacheConfig,
+    DetectConfig,
+    DetectRunConfig,
+    ScheduleConfig,
+)
 from mgta_tf.detection.heads import FrozenBody, Res5Head
+from mgta_tf.detection.sets import load
 from mgta_tf.errors import UserError
 from mgta_tf.models import artifact
+from mgta_tf.runtime.workdir import Workdir
 
 
 def with_run(config, **flags):
@@ -137,6 +146,85 @@ def test_a_diverged_run_ends_cleanly(small, tmp_path, capsys):
     assert found["ap50_voc07"] is None
     assert "the run has diverged" in capsys.readouterr().out
     assert not tf.train.latest_checkpoint(os.path.join(workdir, "checkpoints"))
+
+
+VEST = "hi-vis vest"
+
+
+@pytest.fixture
+def own(small, make_voc, tmp_path):
+    """Boxes of one class, in VOC's folders without lists."""
+    scene = [(VEST, 11, 21, 42, 52, 0), (VEST, 56, 50, 87, 81, 0)]
+    devkit = make_voc(tmp_path / "data", [scene] * 4, [])
+    shutil.rmtree(devkit / "VOC2007" / "ImageSets")
+    schedule = ScheduleConfig(
+        steps=10, decay_step=8, batch_size=2, base_learning_rate=0.04, warmup_steps=0
+    )
+    config = with_run(small, workdir=str(tmp_path / "w"), records="", log_every_steps=5)
+    data = BoxDataConfig(voc_root=str(devkit), test_share=0.5)
+    return dataclasses.replace(config, data=data, schedule=schedule)
+
+
+def test_own_boxes_have_their_own_names_everywhere(own, tmp_path, capsys):
+    detect.main(own)
+    said = capsys.readouterr().out
+    assert "VOC's XML, 2 photographs to train on and 2 to evaluate on (--test_share=0.5)" in said
+    with open(tmp_path / "w" / "detection.json") as file:
+        found = json.load(file)
+    assert list(found["per_class"]) == list(found["per_class_area"]) == [VEST]
+    assert (found["train_set"], found["num_train"], found["num_test"]) == ("own", 2, 2)
+    photo = tmp_path / "photo.png"
+    shutil.copy(tmp_path / "data" / "VOC2007" / "JPEGImages" / "000001.jpg", photo)
+    asked = DetectRunConfig(workdir=own.run.workdir, image=str(photo), min_score=0.0)
+    detect.main(DetectConfig(run=asked))
+    assert f"  {VEST} 0." in capsys.readouterr().out
+
+    # The data may move, and a run resumes; but not on other boxes under the same names.
+    shutil.move(tmp_path / "data", tmp_path / "moved")
+    detect.main(own)
+    moved = BoxDataConfig(voc_root=str(tmp_path / "moved"), test_share=0.5)
+    own = dataclasses.replace(own, data=moved)
+    detect.main(own)
+    path = tmp_path / "moved" / "VOC2007" / "Annotations" / "000002.xml"
+    path.write_text(path.read_text().replace("<xmax>42<", "<xmax>45<"))
+    with pytest.raises(UserError, match="not those that the run has trained on"):
+        detect.main(own)
+
+
+def test_records_are_made_anew_when_boxes_are_put_right_before_training(own, capsys):
+    workdir = Workdir(own.run.workdir)
+    first = training.with_records(own, workdir, load(own.data)).run.records
+    assert records.contents(first, "voc07").most_objects == 2
+    path = os.path.join(own.data.voc_root, "VOC2007", "Annotations", "000001.xml")
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        more = text[text.index("<object>") : text.index("</object>") + 9].replace("11", "12")
+        file.write(text.replace("</annotation>", f"{more}</annotation>"))
+    capsys.readouterr()
+    for said in (True, False):  # made anew once
+        training.with_records(own, workdir, load(own.data))
+        assert ("2 images" in capsys.readouterr().out) is said
+    assert records.contents(first, "voc07").most_objects == 3
+
+
+def test_damaged_photographs_of_own_data_are_skipped_and_named(own, capsys):
+    workdir = Workdir(own.run.workdir)
+    folder = os.path.join(own.data.voc_root, "VOC2007", "JPEGImages")
+    sets = load(own.data)
+    damaged = sets.images["train"][0].path
+    with open(damaged, "wb") as file:
+        file.write(b"no image")
+    made = training.with_records(own, workdir, sets).run.records
+    assert records.contents(made, "voc07").num_images("train") == 1
+    assert "1 photographs skipped" in capsys.readouterr().out
+    with open(workdir.skipped) as file:
+        assert file.read().startswith(damaged)
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(b"no image")
+    with pytest.raises(UserError, match="train: 2 of 2 photographs cannot be used"):
+        training.with_records(own, workdir, load(own.data))
 
 
 def test_bad_input_is_one_line(small, trained, tmp_path):

@@ -19,7 +19,7 @@ import numpy as np
 
 from mgta_tf import cli
 from mgta_tf.config import flag, group
-from mgta_tf.detection.config import TRAIN_SETS, CacheConfig, DetectConfig
+from mgta_tf.detection.config import CacheConfig, DetectConfig
 from mgta_tf.errors import UserError
 from tools.bench import rows as benchmarks
 
@@ -42,7 +42,7 @@ class BenchConfig:
 
 
 def main(config: BenchConfig) -> None:
-    if not config.detect.voc.records or not config.detect.run.saved_model:
+    if not config.detect.run.records or not config.detect.run.saved_model:
         raise UserError("--records or --saved_model is required")
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
@@ -75,7 +75,8 @@ def step_of(config: DetectConfig, folder: str) -> Callable[[], float]:
     task = FasterRcnnC4Task(params.task)
     model = task.build_model()
     if folder:
-        files = records.files_of(config.voc.records, TRAIN_SETS[config.voc.train_set])
+        found = records.contents(config.run.records, config.data.train_set)
+        files = records.files_of(config.run.records, found.train)
         kept = CacheConfig(cache_body_features=folder)
         params.task.features = cache.choose(kept, "", files, model.backbone, config.detector)
     optimizer = task.create_optimizer(params.trainer.optimizer_config)

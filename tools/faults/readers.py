@@ -29,7 +29,7 @@ from PIL import Image
 from mgta_tf import config as config_lib
 from mgta_tf.clustering.journal import Journal
 from mgta_tf.clustering.lloyd import State, kmeans
-from mgta_tf.data import images, minipickle, tfrecords, voc
+from mgta_tf.data import coco, images, minipickle, tfrecords, voc
 from mgta_tf.data.images import BadImage
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.errors import UserError
@@ -213,6 +213,18 @@ def _annotations(folder: str) -> Reader:
     return [seed, entities], lambda data: voc.read_annotation(_write(path, data))
 
 
+def _coco(folder: str) -> Reader:
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 35, "height": 50}],
+        "categories": [{"id": 3, "name": "dog", "supercategory": "none"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [4.5, 2, 19, 7]}],
+    }
+    _write(os.path.join(folder, "1.jpg"), b"")
+    path = os.path.join(folder, "result.json")
+    seed = json.dumps(content).encode()
+    return [seed, seed.replace(b'": ', b'":\n')], lambda data: coco.read_coco(_write(path, data))
+
+
 def _voc_lists(folder: str) -> Reader:
     main = os.path.join(folder, "ImageSets", "Main")
     os.makedirs(main)
@@ -340,6 +352,7 @@ READERS: dict[str, Callable[[str], Reader]] = {
     "tfrecords": _tfrecords,
     "records": _examples,
     "annotations": _annotations,
+    "coco": _coco,
     "voc_lists": _voc_lists,
     "tables": _tables,
     "flagfiles": _flagfiles,

@@ -31,7 +31,7 @@ PAPER: dict[str, tuple[float | None, float | None]] = {
     "supervised": (33.67, 37.84),
 }
 FIGURES = ("ap50_voc07", "ap50_area", "coco_ap")
-SETS = {"voc07": "VOC07", "voc0712": "VOC07+12"}
+SETS = {"voc07": "VOC07", "voc0712": "VOC07+12", "own": "own boxes"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,7 @@ class TableConfig:
 def main(config: TableConfig) -> None:
     named = tables.parse_rows(config.runs, "runs")
     rows = {name: read(paths.split("+")) for name, paths in named.items()}
+    check_classes(rows)
     tables.make_folder(config.output)
     write(config.output, rows)
     print(as_text(rows), end="")
@@ -70,10 +71,30 @@ def read(workdirs: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def check_classes(rows: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """Figures of one column are of the same classes.
+
+    Raises:
+      UserError: they are not.
+    """
+    for train_set in SETS:
+        classes: dict[str, list[str]] = {}
+        for name, row in rows.items():
+            if row.get(train_set, {}).get("per_class"):
+                classes[name] = sorted(row[train_set]["per_class"])
+        for name, found in classes.items():
+            first, expected = next(iter(classes.items()))
+            if found != expected:
+                raise UserError(
+                    f"--runs: {name} detects {', '.join(found)}, {first} detects "
+                    f"{', '.join(expected)}; make a table of each"
+                )
+
+
 def write(folder: str, rows: dict[str, dict[str, dict[str, Any]]]) -> None:
     """table3.txt, table3.csv (a line a run: the figures, the AP of each class), table3.png."""
     results = [(name, s, result) for name, row in rows.items() for s, result in row.items()]
-    classes = next((list(r["per_class"]) for _, _, r in results if r["per_class"]), [])
+    classes = list(dict.fromkeys(c for _, _, r in results for c in r["per_class"] or ()))
     lines = []
     for name, train_set, result in results:
         per_class = result["per_class"] or {}
@@ -90,11 +111,13 @@ def as_text(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
     Rows stand in the paper's order, ours below them.
     """
     used = [name for name in SETS if any(name in row for row in rows.values())]
-    head = f"{'encoder':18s} {'paper, 07':>10s} {'07+12':>7s}"
+    has_paper = used != ["own"]
+    head = f"{'encoder':18s}" + (f" {'paper, 07':>10s} {'07+12':>7s}" if has_paper else "")
     lines = [head + "".join(f" {SETS[s] + ', 11 pt':>16s} {'area':>6s} {'COCO':>6s}" for s in used)]
     for name in tables.in_order(rows):
         cells = [tables.number(value, 2) for value in PAPER.get(name, ())] or ["", ""]
-        line = f"{tables.title_of(name):18s} {cells[0]:>10s} {cells[1]:>7s}"
+        line = f"{tables.title_of(name):18s}"
+        line += f" {cells[0]:>10s} {cells[1]:>7s}" if has_paper else ""
         for train_set in used:
             result = rows[name].get(train_set)
             cells = [tables.number(result[key], 2) if result else "" for key in FIGURES]
@@ -122,9 +145,10 @@ def draw(path: str, rows: dict[str, dict[str, dict[str, Any]]]) -> None:
             axes.bar(x + width, paper.get(train_set) or 0.0, width, color=f"C{number}", alpha=0.35)
             if result.get("diverged"):
                 axes.plot(x, 0.5, "x", color=f"C{number}")
-    for number, (title, _) in enumerate(bars):
+    for number, (title, train_set) in enumerate(bars):
         axes.bar(0, 0, color=f"C{number}", label=f"{title}, here")
-        axes.bar(0, 0, color=f"C{number}", alpha=0.35, label=f"{title}, paper")
+        if train_set != "own":
+            axes.bar(0, 0, color=f"C{number}", alpha=0.35, label=f"{title}, paper")
     titles = [tables.title_of(name) for name in rows]
     axes.set_xticks(range(len(rows)), titles, rotation=20, ha="right")
     axes.set_ylabel("AP50 by 11 points, %")

@@ -58,6 +58,32 @@ def test_files(rows, tmp_path):
     assert Image.open(tmp_path / "table3.png").size[0] > 300
 
 
+def own(folder, per_class):
+    """A workdir of own boxes."""
+    run(folder, 8.0, "own")
+    path = folder / "detection.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "per_class": per_class}))
+    return table3.read([str(folder)])
+
+
+def test_own_boxes_have_their_own_column_and_classes(rows, tmp_path):
+    helmets = {"iae": own(tmp_path / "h", {"helmet": 6.0, "hi-vis, vest": 10.0})}
+    lines = [line.split() for line in table3.as_text(helmets).splitlines()]
+    assert lines[0] == ["encoder", "own", "boxes,", "11", "pt", "area", "COCO"]
+    assert lines[1] == ["IAE", "(baseline)", "8.00", "9.00", "4.00"]
+    table3.write(str(tmp_path), {**rows, "helmets": helmets["iae"]})
+    with open(tmp_path / "table3.csv") as file:
+        read = list(csv.DictReader(file))
+    assert read[-1]["hi-vis, vest"] == "10.000"
+    assert read[-1]["cat"] == read[0]["helmet"] == ""
+    other = own(tmp_path / "o", {"boot": 8.0})
+    with pytest.raises(
+        UserError, match="other detects boot, iae detects helmet, hi-vis, vest; mak"
+    ):
+        table3.check_classes({**helmets, "other": other, "random": rows["random"]})
+    table3.check_classes(rows)
+
+
 def test_bad_input_is_named(tmp_path):
     with pytest.raises(UserError, match=r"detection\.json: .*has mgta_tf\.detect ended"):
         table3.read([str(tmp_path)])

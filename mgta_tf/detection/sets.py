@@ -1,0 +1,302 @@
+"""What there is to train and to evaluate a detector on: photographs, boxes, classes, splits.
+
+Everything is found out and checked here, before TensorFlow is imported and anything is written.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import os
+
+from mgta_tf.data import voc
+from mgta_tf.data.annotated import Annotated
+from mgta_tf.data.annotation_trees import UNANNOTATED, UNLISTED, Found, read_voc_tree
+from mgta_tf.data.coco import read_coco
+from mgta_tf.data.images import MAX_BYTES
+from mgta_tf.detection.config import (
+    OWN_TEST_SET,
+    OWN_TRAIN_SETS,
+    TEST_SET,
+    TRAIN_SETS,
+    BoxDataConfig,
+)
+from mgta_tf.errors import UserError, printable
+from mgta_tf.runtime import files
+
+TEST_SHARE = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxSets:
+    """The data of a detector.
+
+    classes: in the order of their labels. images: by set. train, test: which sets are which.
+    skips_bad: whether a photograph that cannot be decoded is skipped, or ends the run, as one of
+    VOC's does. left_out: what is not read, by reason. remarks: lines to print.
+    """
+
+    classes: tuple[str, ...]
+    images: dict[str, list[Annotated]]
+    train: tuple[str, ...]
+    test: str
+    skips_bad: bool
+    left_out: dict[str, list[str]]
+    remarks: list[str]
+
+
+def load(config: BoxDataConfig) -> BoxSets:
+    """The photographs that the flags name, and their boxes of the classes to detect.
+
+    Raises:
+      UserError: there are none to train on or to evaluate on, or not of a class that --classes
+        names; or the data are damaged.
+    """
+    root = config.coco_root or config.voc_root
+    if not root:
+        raise UserError(
+            "--voc_root or --records is required: VOCdevkit, a folder of photographs with VOC's "
+            "XML, or TFRecords; or --coco_root: COCO's JSON"
+        )
+    if config.coco_root and config.voc_root:
+        raise UserError("--voc_root and --coco_root: name one of them")
+    if not os.path.exists(root):
+        raise UserError(f"{_flag(config)}: no such file or folder")
+    if not config.coco_root and (folders := _devkit(config)):
+        return _voc_sets(config, folders)
+    return _own_sets(config, read_coco(root) if config.coco_root else read_voc_tree(root))
+
+
+def _flag(config: BoxDataConfig) -> str:
+    name = "coco_root" if config.coco_root else "voc_root"
+    return f"--{name}={getattr(config, name)}"
+
+
+# --------------------------------------------------------------------------------------- VOCdevkit
+
+
+def _devkit(config: BoxDataConfig) -> dict[str, tuple[str, str]]:
+    """The folder and the split of each of VOC's sets; none where the data are not laid out so."""
+    sets = [*TRAIN_SETS[config.train_set], TEST_SET]
+    try:
+        found = {s: (voc.year_dir(config.voc_root, s[:4]), s[5:]) for s in sets}
+    except UserError:
+        if config.train_set != BoxDataConfig.train_set:
+            raise
+        return {}
+    whole = all(os.path.exists(voc.list_path(*place)) for place in found.values())
+    return found if whole else {}
+
+
+def _voc_sets(config: BoxDataConfig, folders: dict[str, tuple[str, str]]) -> BoxSets:
+    images = {name: _listed(*place) for name, place in folders.items()}
+    train = TRAIN_SETS[config.train_set]
+    occurring = {box.name for listed in images.values() for i in listed for box in i.boxes}
+    wanted = tuple(voc.CLASSES) if occurring <= set(voc.CLASSES) else ()
+    remarks: list[str] = []
+    trained_on = {image.path for name in train for image in images[name]}
+    twice = [os.path.basename(i.path) for i in images[TEST_SET] if i.path in trained_on]
+    if twice:
+        remarks.append(
+            f"{len(twice)} of the {len(images[TEST_SET])} test images are trained on, too: "
+            f"{voc.listing(twice)}"
+        )
+    counted = {"train": [i for name in train for i in images[name]], "test": images[TEST_SET]}
+    if config.classes or not wanted:
+        wanted = _classes(config, counted, remarks)
+        images = {name: _of_classes(listed, wanted) for name, listed in images.items()}
+    _count(config, counted, wanted)
+    return BoxSets(wanted, images, train, TEST_SET, False, {}, remarks)
+
+
+def _listed(folder: str, split: str) -> list[Annotated]:
+    """The photographs of one of VOC's lists, all of which must be there."""
+    ids = voc.image_ids(folder, split)
+    if not ids:
+        raise UserError(f"{folder}: its list {split}.txt names no image")
+    listed = []
+    for image_id, path in zip(ids, voc.image_paths(folder, split, ids)):
+        source = voc.annotation_path(folder, image_id)
+        found = voc.read_annotation(source)
+        listed.append(Annotated(path, source, found.size, found.boxes))
+    return listed
+
+
+# ---------------------------------------------------------------------------------------- Own data
+
+
+def _own_sets(config: BoxDataConfig, found: Found) -> BoxSets:
+    images, count = found.images, sum(map(len, found.images.values()))
+    expected = (UNLISTED, UNANNOTATED)  # which a user may want
+    lost = {why: names for why, names in found.left_out.items() if why not in expected}
+    if count <= sum(map(len, lost.values())):
+        reasons = [f"{len(v)} × {why} ({voc.listing(v)})" for why, v in lost.items() if v]
+        raise UserError(
+            f"{_flag(config)}: {count} photographs with boxes in {found.kind}; "
+            + ("; ".join(reasons) or "docs/detection.md says what is read")
+        )
+    train, test, how = _split(config, images)
+    remarks = [
+        f"{config.coco_root or config.voc_root}: {found.kind}, {len(train)} photographs to train "
+        f"on and {len(test)} to evaluate on ({how})",
+        *found.remarks,
+    ]
+    wanted = _classes(config, {"train": train, "test": test}, remarks)
+    sets = {
+        OWN_TRAIN_SETS[0]: _of_classes(train, wanted),
+        OWN_TEST_SET: _of_classes(test, wanted),
+    }
+    left_out = {reason: names for reason, names in found.left_out.items() if names}
+    remarks += [f"not read: {len(v)} × {why} ({voc.listing(v)})" for why, v in left_out.items()]
+    return BoxSets(wanted, sets, OWN_TRAIN_SETS, OWN_TEST_SET, True, left_out, remarks)
+
+
+def _split(
+    config: BoxDataConfig, images: dict[str, list[Annotated]]
+) -> tuple[list[Annotated], list[Annotated], str]:
+    """What to train and to evaluate on, and how that was found.
+
+    test, where there is one, and everything else to train on, as VOC's trainval; else val; else
+    --test_share of the photographs.
+    """
+    have = {split: listed for split, listed in images.items() if listed}
+    of_test = "test" if "test" in have else "val" if "val" in have else ""
+    if not of_test:
+        share = config.test_share or TEST_SHARE
+        train, test = _by_share([image for part in have.values() for image in part], share)
+        if not train or not test:
+            raise UserError(
+                f"{_flag(config)}: one photograph with boxes; at least two are needed, to train on "
+                "and to evaluate on"
+            )
+        return train, test, f"--test_share={share:g}"
+    if config.test_share:
+        raise UserError(
+            f"--test_share={config.test_share:g}: the data have a {of_test} split of their own; "
+            "remove the flag"
+        )
+    if "" in have:
+        names = [os.path.basename(image.path) for image in have[""]]
+        raise UserError(
+            f"{_flag(config)}: {len(names)} photographs lie outside of its splits "
+            f"({', '.join(sorted(set(have) - {''}))}): {voc.listing(names)}"
+        )
+    of_train = [name for name in ("train", "val") if name in have and name != of_test]
+    if not of_train:
+        raise UserError(f"{_flag(config)}: only a {of_test} split, nothing to train on")
+    words = f"its splits {' and '.join(of_train)}, and {of_test}"
+    return [image for name in of_train for image in have[name]], have[of_test], words
+
+
+def _by_share(images: list[Annotated], share: float) -> tuple[list[Annotated], list[Annotated]]:
+    """Two parts, of photographs with boxes and of those without alike.
+
+    By a digest of the names, so that mostly the same are taken when others are added.
+    """
+    train: list[Annotated] = []
+    test: list[Annotated] = []
+    for filled in (True, False):
+        group = sorted(
+            (image for image in images if bool(image.boxes) == filled),
+            key=lambda i: hashlib.sha256(os.fsencode(os.path.basename(i.path))).digest(),
+        )
+        count = round(share * len(group))
+        if filled:
+            count = min(max(count, 1), len(group) - 1)
+        test += group[:count]
+        train += group[count:]
+    return train, test
+
+
+# ----------------------------------------------------------------------------------------- Classes
+
+
+def _classes(
+    config: BoxDataConfig, images: dict[str, list[Annotated]], remarks: list[str]
+) -> tuple[str, ...]:
+    """The classes to detect: those of --classes, or all that occur, in alphabetical order.
+
+    What is worth knowing of them is added to `remarks`.
+    """
+    occurring = sorted({box.name for part in images.values() for i in part for box in i.boxes})
+    if not occurring:
+        raise UserError(f"{_flag(config)}: no boxes in its annotations")
+    wanted = tuple(dict.fromkeys(filter(None, map(str.strip, config.classes.split(",")))))
+    wanted = wanted or tuple(occurring)
+    strange = [name for name in wanted if name not in occurring]
+    if strange:
+        raise UserError(
+            f"--classes: no boxes of {', '.join(strange)}; the data have {', '.join(occurring)}"
+        )
+    counts = _count(config, images, wanted)
+    shown = ", ".join(f"{name} {counts['train'][name]}/{counts['test'][name]}" for name in wanted)
+    remarks.append(f"boxes to train on/to evaluate on: {shown}")
+    for name, what in (("train", "to train on"), ("test", "to evaluate on")):
+        missing = [c for c in wanted if not counts[name][c]]
+        if missing and name == "train" and config.classes:
+            raise UserError(f"--classes: no boxes to train on of {', '.join(missing)}")
+        if missing:
+            remarks.append(f"no boxes {what}: {', '.join(missing)}")
+    others = [name for name in occurring if name not in wanted]
+    if others:
+        remarks.append(f"boxes of classes that --classes does not name: {', '.join(others)}")
+    by_fold = collections.Counter(name.casefold() for name in wanted)
+    alike = [name for name in wanted if by_fold[name.casefold()] > 1]
+    if alike:
+        remarks.append(f"names that differ by capitals only, taken as classes: {', '.join(alike)}")
+    return wanted
+
+
+def _count(
+    config: BoxDataConfig, images: dict[str, list[Annotated]], classes: tuple[str, ...]
+) -> dict[str, collections.Counter[str]]:
+    """Boxes of each class, of 'train' and 'test'; difficult ones do not count.
+
+    Raises:
+      UserError: there are none to train on, or none to evaluate on.
+    """
+    counts = {}
+    for name, what in (("train", "to train on"), ("test", "to evaluate on")):
+        boxes = (box for image in images[name] for box in image.boxes if not box.difficult)
+        counts[name] = collections.Counter(box.name for box in boxes if box.name in classes)
+        if not counts[name]:
+            raise UserError(
+                f"{_flag(config)}: no boxes {what} in {len(images[name])} photographs, of the "
+                f"classes {', '.join(classes)}"
+            )
+    return counts
+
+
+def _of_classes(images: list[Annotated], classes: tuple[str, ...]) -> list[Annotated]:
+    """The photographs with their boxes of these classes."""
+    return [
+        dataclasses.replace(image, boxes=tuple(b for b in image.boxes if b.name in classes))
+        for image in images
+    ]
+
+
+# ------------------------------------------------------------------------------------------ Digest
+
+
+def digest(sets: BoxSets) -> str:
+    """Of everything that decides the records: classes, boxes, and the contents of photographs."""
+    found = hashlib.sha256(repr(sets.classes).encode())
+    for name, images in sets.images.items():
+        for image in images:
+            what = (name, os.path.basename(image.path), image.size, image.boxes)
+            found.update(repr(what).encode("utf-8", "surrogateescape"))
+            try:
+                found.update(hashlib.sha256(files.read(image.path, MAX_BYTES)).digest())
+            except OSError as error:
+                found.update(str(error.errno).encode())
+    return found.hexdigest()
+
+
+def write_left_out(sets: BoxSets, path: str) -> None:
+    """What is not read, a line each: its name and the reason."""
+    lines = [
+        f"{printable(name)}\t{printable(why)}\n" for why, v in sets.left_out.items() for name in v
+    ]
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(lines)
