@@ -23,7 +23,7 @@ import numpy as np
 
 from mgta_tf import cli, extras
 from mgta_tf.data import images
-from mgta_tf.detection.config import MANIFEST, TEST_SET, DetectConfig
+from mgta_tf.detection.config import MANIFEST, DetectConfig
 from mgta_tf.detection.sets import BoxSets, load
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
@@ -131,7 +131,7 @@ def report(
         found,
         seconds_per_step=seconds,
         steps=detector.step,
-        train_set=config.data.train_set if detector.contents.test == TEST_SET else "own",
+        train_set=config.data.train_set if detector.contents.are_vocs else "own",
         num_train=detector.num_train,
         num_test=detector.num_test,
         saved_model=config.run.saved_model,

@@ -276,6 +276,11 @@ class Contents:
         """Objects of the fullest image."""
         return max(self.counts[name].get("most", 0) for name in (*self.train, self.test))
 
+    @property
+    def are_vocs(self) -> bool:
+        """Whether figures are of VOC's classes on VOC's test set, as the paper's are."""
+        return self.test == TEST_SET and self.classes == voc.CLASSES
+
     def num_images(self, *sets: str) -> int:
         return sum(self.counts[name]["images"] for name in sets)
 
