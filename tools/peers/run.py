@@ -227,7 +227,7 @@ def run(
     found["cpu_seconds"] = report["train_cpu_seconds"] + time.process_time() - cpu
     bridge.export(encoder, os.path.join(folder, "saved_model"))
     kept = {key: {**found, **report}[key] for key in KEPT}
-    return {**kept, "versions": {**versions(), **report["versions"]}}
+    return {**kept, "versions": {**report["versions"], **versions()}}
 
 
 def check(config: PeersConfig) -> None:
