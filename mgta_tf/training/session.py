@@ -99,7 +99,7 @@ class Session:
             Journal(workdir.kmeans, config.run.checkpoint_every_secs),
             position.turn,
         )
-        session._announce()
+        _announce(session)
         return session
 
     @property
@@ -175,14 +175,15 @@ class Session:
         self.checkpoints.save(position)
         self.position = position
 
-    def _announce(self) -> None:
-        """Says where a resumed run stands, and what the run needs."""
-        number, step = self.position.turn, self.position.step
-        if self.history or step:
-            turns = self.timeline.turns
-            where = turns[number] if number < len(turns) else "its end"
-            print(f"resuming in {self.workdir.path} at {where}, step {step}")
-        print(needs.estimate_line(_needs(self), self.workdir.path), flush=True)
+
+def _announce(session: Session) -> None:
+    """Prints where a resumed run stands, and what the run needs."""
+    number, step = session.position.turn, session.position.step
+    if session.history or step:
+        turns = session.timeline.turns
+        where = turns[number] if number < len(turns) else "its end"
+        print(f"resuming in {session.workdir.path} at {where}, step {step}")
+    print(needs.estimate_line(_needs(session), session.workdir.path), flush=True)
 
 
 def _needs(session: Session) -> needs.Needs:

@@ -158,7 +158,7 @@ class Visualizer:
         galleries.save_members(
             turn, session.store, session.workdir, images, found.features, found.clusters
         )
-        self._note(turn, found.row, found.choice)
+        _note_labelling(session, turn, found.row, found.choice)
         self._writer.flush()
         return {
             **found.row,
@@ -182,21 +182,24 @@ class Visualizer:
             values = {f"k/round_{turn.round:02d}/{key}": line[key] for key in line if key != "k"}
             self._writer.scalars(net, int(line["k"]), values)
 
-    def _note(self, turn: Turn, row: dict[str, Any], choice: Choice | None) -> None:
-        """A line where something looks wrong, and what K was chosen, with the picture of CH(k)."""
-        note, limit = self._session.progress.note, self._session.config.cluster.max_cluster_fraction
-        if row["largest_fraction"] > limit:
-            note(
-                f"collapse? {turn}: one cluster holds {row['largest_fraction']:.0%} of the images, "
-                f"more than --max_cluster_fraction={limit}"
-            )
-        if choice is None:
-            return
-        picture = self._session.workdir.k_curve(turn.round, turn.net)
-        curve.draw(choice, picture)
-        note(f"{turn} · K = {choice.best_k} by {choice.criterion}: {picture}")
-        if choice.on_edge:
-            note(f"{turn} · {choice.warning()}")
+
+def _note_labelling(
+    session: Session, turn: Turn, row: dict[str, Any], choice: Choice | None
+) -> None:
+    """A line where something looks wrong, and what K was chosen, with the picture of CH(k)."""
+    note, limit = session.progress.note, session.config.cluster.max_cluster_fraction
+    if row["largest_fraction"] > limit:
+        note(
+            f"collapse? {turn}: one cluster holds {row['largest_fraction']:.0%} of the images, "
+            f"more than --max_cluster_fraction={limit}"
+        )
+    if choice is None:
+        return
+    picture = session.workdir.k_curve(turn.round, turn.net)
+    curve.draw(choice, picture)
+    note(f"{turn} · K = {choice.best_k} by {choice.criterion}: {picture}")
+    if choice.on_edge:
+        note(f"{turn} · {choice.warning()}")
 
 
 def _net(turn: Turn) -> str:
