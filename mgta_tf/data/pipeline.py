@@ -201,6 +201,7 @@ def _random_resized_crop(images, draws: Draws, mirrored, config: AugmentConfig):
     bottom, right = tf.minimum(top + height, 1 - 1e-5), tf.minimum(left + width, 1 - 1e-5)
     first, last = tf.where(mirrored, right, left), tf.where(mirrored, left, right)
     boxes = tf.stack([top, first, bottom, last], axis=1)
+    images = tf.cast(images, tf.float32)  # GPUs have no kernel for uint8; the host would crop
     size = (config.image_size, config.image_size)
     return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), size)
 
@@ -231,7 +232,7 @@ class Feed:
         pixels = getattr(store, "pixels", None)
         self._pixels = None if pixels is None else _same_memory(pixels)
         self._replicas = range(strategy.num_replicas_in_sync)
-        if strategy.num_replicas_in_sync == 1:  # distributing to one costs more than reading
+        if _is_host(strategy):  # distributing to it costs more than reading
             self._dataset = self._dataset_of_host(tf.distribute.InputContext())
         else:
             self._dataset = strategy.distribute_datasets_from_function(self._dataset_of_host)
@@ -294,6 +295,14 @@ class Feed:
             for replica in self._replicas:
                 part = slice(replica * self._part, (replica + 1) * self._part)
                 yield row[part], labels[row[part]], uniforms[part]
+
+
+def _is_host(strategy: tf.distribute.Strategy) -> bool:
+    """Whether the CPU that reads is the only replica; to others batches are copied ahead."""
+    if strategy.num_replicas_in_sync > 1:
+        return False
+    mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
+    return not mirrored or strategy.extended.worker_devices[0].endswith("CPU:0")
 
 
 def _same_memory(pixels: np.ndarray) -> tf.Tensor:

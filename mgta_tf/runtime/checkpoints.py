@@ -262,9 +262,8 @@ def _facts(path: str) -> dict[str, Any]:
 
 def _pack(labels: dict[int | None, np.ndarray]) -> bytes:
     file = io.BytesIO()
-    arrays: dict[str, Any] = {
-        str(half): values for half, values in labels.items()
-    }  # NumPy 2: or bool
+    # Any: after NumPy 2's types, a keyword of savez could be its own bool.
+    arrays: dict[str, Any] = {str(half): values for half, values in labels.items()}
     np.savez_compressed(file, **arrays)
     return file.getvalue()
 
