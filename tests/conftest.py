@@ -41,7 +41,7 @@ def saved_model(tmp_path_factory):
 
     directory = str(tmp_path_factory.mktemp("encoder") / "saved_model")
     tf.keras.utils.set_random_seed(1)
-    model = ModelConfig(width=0.0625, blocks=(1, 1, 1, 1))
+    model = ModelConfig(width=0.0625, blocks=(1, 1, 1, 1), decoder="mirror")
     facts = artifact.Facts(model, "centered", 32, "untrained")
     artifact.save(build_autoencoder(model), facts, directory)
     return directory

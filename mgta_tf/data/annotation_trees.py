@@ -48,7 +48,7 @@ class Found:
 def listed(root: str, left_out: dict[str, list[str]]) -> tuple[list[str], list[str]]:
     """The images and the other files below a folder, with '/' in their paths.
 
-    What is lost of it, such as links that lead out, is left out.
+    Files that training would not read, such as links that lead out, are omitted.
 
     Raises:
       UserError: it cannot be read.
@@ -158,13 +158,13 @@ class _Lists:
             self.bases.add(base)
             named[matched[2].lower()] |= {(base, image_id) for image_id in voc.listed_ids(path)}
         self._split = {key: LISTS[name] for name in LISTS for key in named[name]}
-        judged = "test" if named["test"] else "val"
-        others = [named[name] for name in LISTS if name != judged]
-        if judged == "val":
+        evaluated = "test" if named["test"] else "val"
+        others = [named[name] for name in LISTS if name != evaluated]
+        if evaluated == "val":
             others = [named["train"]]  # VOC's trainval has val in it
-        if twice := sorted(name for _, name in named[judged].intersection(set().union(*others))):
+        if twice := sorted(name for _, name in named[evaluated].intersection(set().union(*others))):
             found.remarks.append(
-                f"{judged}.txt: {len(twice)} of its images are in other lists, too, and not "
+                f"{evaluated}.txt: {len(twice)} of its images are in other lists, too, and not "
                 f"trained on: {voc.listing(twice)}"
             )
         self._unused = set(self._split)

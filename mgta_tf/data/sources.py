@@ -147,10 +147,11 @@ def _listed_files(path: str) -> tuple[str, Source]:
 
     Whoever gives the list names what is to be read, so absolute paths and links are followed.
     """
-    folder = os.path.dirname(os.path.abspath(path))
+    folder, lines = os.path.dirname(os.path.abspath(path)), files.lines(path)
+    if damaged := next((line for line in lines if "\0" in line), ""):
+        raise UserError(f"--data_dir=@{path}: {damaged[:80]!r} cannot be a file; it has a NUL byte")
     listed = [
-        os.path.normpath(os.path.join(folder, os.path.expanduser(line.strip())))
-        for line in files.lines(path)
+        os.path.normpath(os.path.join(folder, os.path.expanduser(line.strip()))) for line in lines
     ]
     if not listed:
         raise UserError(f"--data_dir=@{path}: an empty list")

@@ -14,7 +14,7 @@ def test_the_sums_are_those_by_hand(tmp_path):
     optimizer = tf.keras.optimizers.SGD(momentum=0.9)
     optimizer.build(model.trainable_variables)
     learner = types.SimpleNamespace(model=model, optimizer=optimizer)
-    config = ModelConfig(width=1.0, blocks=(1, 1, 1, 1))
+    config = ModelConfig(width=1.0, blocks=(1, 1, 1, 1), decoder="mirror")
     found = needs.of_run(
         [learner, learner], config, batch=2, image_size=32, keep=3, images=1000, labels=70
     )
