@@ -168,6 +168,9 @@ def test_a_list_of_files(folders, tmp_path, encoding):
         load(f"@{listed}", "val")
     with pytest.raises(UserError, match="no such list"):
         load(f"@{listed}.bak")
+    (tmp_path / "nul.txt").write_bytes(b"a.png\nb\0.png\n")
+    with pytest.raises(UserError, match="NUL byte"):
+        load(f"@{tmp_path / 'nul.txt'}")
 
 
 def test_names_of_any_bytes_are_kept_exact(tmp_path):
