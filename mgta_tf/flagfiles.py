@@ -23,6 +23,8 @@ RETIRED = {
     "probe_images": "2000",
     "triplet_temperature": "0.1",
 }
+# Flags that came later, with what earlier versions did. Words with a retired flag are theirs.
+LATER = {"labels": "clusters"}
 
 
 def expand(words: list[str]) -> list[str]:
@@ -76,7 +78,10 @@ def _flags_in(path: str, where: str) -> list[str]:
 
 
 def _without_retired(words: list[str]) -> list[str]:
-    """Drops retired flags that hold their old default, and says so in one line."""
+    """Drops retired flags that hold their old default, and says so in one line.
+
+    Where there are any, a flag of LATER that is not named means what it meant before it existed.
+    """
     kept, dropped = [], []
     for word in words:
         name, given, value = word.lstrip("-").partition("=")
@@ -94,6 +99,8 @@ def _without_retired(words: list[str]) -> list[str]:
     if dropped:
         ignored = ", ".join(sorted(set(dropped)))
         print(f"mgta_tf: retired flags at their old defaults, ignored: {ignored}", file=sys.stderr)
+        named = {word.lstrip("-").partition("=")[0] for word in kept}
+        kept += [f"--{name}={value}" for name, value in LATER.items() if name not in named]
     return kept
 
 

@@ -81,7 +81,7 @@ def test_retired_flags_are_dropped_at_their_old_defaults_and_refused_otherwise(
     monkeypatch.setattr(flagfiles, "RETIRED", RETIRED)
     path = tmp_path / "flags.flagfile"
     path.write_text("--cluster_sampling=0\n--noold_switch\n--old_word=a,b\n--seed=3\n")
-    assert flagfiles.expand([f"--flagfile={path}"]) == ["--seed=3"]
+    assert flagfiles.expand([f"--flagfile={path}"]) == ["--seed=3", "--labels=clusters"]
     assert capsys.readouterr().err == (
         "mgta_tf: retired flags at their old defaults, ignored: "
         "--cluster_sampling, --old_switch, --old_word\n"
@@ -101,7 +101,10 @@ def test_the_flagfile_of_a_run_of_version_0_1_still_loads(tmp_path, capsys):
     path.write_text(old.format(2000))
     config = load_config(str(path), TrainConfig)
     assert config.cluster.num_clusters == 300
+    assert config.guidance.labels == "clusters"  # the flag came later, with another default
     assert "--kmeans_tolerance, --min_cluster_size, --probe_images" in capsys.readouterr().err
+    path.write_text(old.format(2000) + "--labels=none\n--rounds=0\n")
+    assert load_config(str(path), TrainConfig).guidance.labels == "none"
     path.write_text(old.format(500))
     with pytest.raises(UserError, match="--probe_images=500: this flag is retired"):
         load_config(str(path), TrainConfig)

@@ -90,10 +90,7 @@ class Record:
     def labellings(self) -> list[dict[str, Any]]:
         """The GLPs that are done. Runs before version 0.2 say `telling` for `representative`."""
         rows = self.summary.get("labellings", [])
-        return [
-            {"representative": row["representative"], **row} if "telling" in row else row
-            for row in rows
-        ]
+        return [{"representative": row.get("telling"), **row} for row in rows]
 
 
 def read(path: str) -> Record:

@@ -152,3 +152,11 @@ def test_status_of_a_run_that_is_not_finished(run):
 )
 def test_numbers(value, words):
     assert page.number(value) == words
+
+
+def test_labellings_of_version_0_1_have_their_galleries_under_todays_name(run):
+    """It said `telling`; the rows of hosts that did not cluster have neither."""
+    old, new = [{"kind": "largest"}], [{"kind": "smallest"}]
+    rows = [{"round": 1, "telling": old}, {"round": 2, "representative": new}, {"round": 3}]
+    run = dataclasses.replace(run, summary={"labellings": rows})
+    assert [row["representative"] for row in run.labellings] == [old, new, None]
