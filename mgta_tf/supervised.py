@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import math
 import os
 import shlex
 from collections.abc import Callable, Iterator
@@ -185,10 +184,11 @@ def choose_labelled(labels: np.ndarray, fraction: float, seed: int) -> np.ndarra
     int [N] → int32 [m], sorted. With the same seed a larger fraction contains a smaller one.
     """
     order = np.random.default_rng([seed, 0xF3A]).permutation(len(labels))
-    chosen = []
-    for number in np.unique(labels):
-        own = order[labels[order] == number]
-        chosen.append(own[: max(1, math.ceil(round(fraction * len(own), 9)))])
+    numbers, sizes = np.unique(labels, return_counts=True)
+    chosen = [
+        order[labels[order] == number][:used]
+        for number, used in zip(numbers, preflight.images_used(sizes, fraction))
+    ]
     return np.sort(np.concatenate(chosen)).astype(np.int32)
 
 

@@ -56,12 +56,21 @@ def check_supervised(config: SupervisedConfig, _: int, labels: np.ndarray | None
     known = labels[labels >= 0]
     if len(np.unique(known)) < 2:
         raise UserError(f"--data_dir={config.data.data_dir}: a single class, nothing to tell apart")
-    used = int(np.ceil(config.run.label_fraction * np.bincount(known)).sum())
+    sizes = np.unique(known, return_counts=True)[1]
+    used = int(images_used(sizes, config.run.label_fraction).sum())
     if config.run.batch_size > used:
         raise UserError(
             f"--batch_size={config.run.batch_size} is above the {used} images whose labels are "
             f"used; give --batch_size={max(1, used // 4)}"
         )
+
+
+def images_used(sizes: np.ndarray, fraction: float) -> np.ndarray:
+    """How many images of each class `--label_fraction` uses: ⌈fraction · n⌉, at least one.
+
+    sizes: int [C], images of each class, none of them 0. Returns int [C].
+    """
+    return np.maximum(1, np.ceil(np.round(fraction * sizes, 9))).astype(np.int64)
 
 
 def _check_batch(config: BatchConfig, images: int, num_images: int, each_once: bool) -> None:
