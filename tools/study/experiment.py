@@ -78,7 +78,7 @@ def train_and_evaluate(
     flags = {"trainer": trainer, "train": train, "export": export, "probe": probe}
     path = os.path.join(workdir, "experiment.json")
     run, saved_model = os.path.join(workdir, "run"), os.path.join(workdir, "saved_model")
-    began, cpu_before, resumed = time.monotonic(), _cpu_seconds(), os.path.exists(run)
+    began, cpu_before, resumed = time.monotonic(), cpu_seconds(), os.path.exists(run)
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             known = json.load(file)
@@ -102,7 +102,7 @@ def train_and_evaluate(
     with open(result, encoding="utf-8") as file:
         found = json.load(file)
     found["seconds"] = None if resumed else time.monotonic() - began
-    found["cpu_seconds"] = None if resumed else _cpu_seconds() - cpu_before
+    found["cpu_seconds"] = None if resumed else cpu_seconds() - cpu_before
     write_json(path, {**found, "flags": flags})
     return found
 
@@ -143,7 +143,7 @@ def kept(evaluate: Callable[[], dict[str, Any]], keys: Sequence[str]) -> tuple[d
     return {key: found[key] for key in keys}, f"mAP {found['map']:.2f}"
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     """Of all processes that this one has started and waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
