@@ -43,6 +43,8 @@ TRIALS: tuple[dict[str, float], ...] = (
     {"learning_rate": 1e-3, "frozen": 0.0},
     {"learning_rate": 3e-3, "frozen": 0.0},
     {"learning_rate": 1e-3, "frozen": 0.3},
+    {"learning_rate": 3e-4, "frozen": 0.3},
+    {"learning_rate": 3e-3, "frozen": 1.0},
 )
 
 

@@ -1,0 +1,149 @@
+"""Screens: losses and labels against loops in NumPy, and a budget that is never exceeded."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mgta_tf.training.losses import batch_hard_triplet_loss
+from tools.study.screens import labels as labels_lib
+from tools.study.screens import recipe as recipe_lib
+from tools.study.screens import run
+from tools.study.screens.recipe import Recipe
+
+
+@pytest.fixture
+def batch():
+    """12 embeddings: 6 images × 2 views; labels of two, two, one image, and one without."""
+    rng = np.random.default_rng(0)
+    z = tf.math.l2_normalize(tf.constant(rng.normal(size=(12, 5)), tf.float32), axis=1)
+    images = np.repeat(np.arange(6), 2).astype(np.int32)
+    labels = np.repeat([0, 0, 1, 1, 2, -1], 2).astype(np.int32)
+    return z, tf.constant(images), tf.constant(labels)
+
+
+def test_views_alone_are_the_packages_own_loss(batch):
+    z, images, labels = batch
+    found = recipe_lib.loss_of(Recipe(), {"z": 3 * z}, None, images, labels, 0.0)
+    expected, _ = batch_hard_triplet_loss(
+        z, images, margin=0.3, normalize=True, positive="nearest", negative="hardest"
+    )
+    assert float(found) == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("negative", ["hardest", "ranks"])
+@pytest.mark.parametrize("margin", ["hinge", "soft"])
+def test_triplets_of_label_mates(batch, negative, margin):
+    z, images, labels = batch
+    recipe = Recipe(labels="clusters", use="triplet", weight=2.0, negative=negative, margin=margin)
+    found = recipe_lib.loss_of(recipe, {"z": z}, None, images, labels, tf.constant(2.0))
+    z, images, labels = z.numpy(), images.numpy(), labels.numpy()
+    distance = np.linalg.norm(z[:, None] - z[None], axis=2)
+    views, mates = [], []
+    for i in range(12):
+        own = [j for j in range(12) if j != i and images[j] == images[i]]
+        mate = [j for j in range(12) if labels[j] == labels[i] >= 0 and images[j] != images[i]]
+        others = sorted(distance[i, j] for j in range(12) if j != i and j not in own + mate)
+        far = others[0] if negative == "hardest" else np.mean([*others, 1e9][1:10])
+
+        def loss(positives, i=i, far=far):
+            x = min(distance[i, j] for j in positives) - far
+            return max(0.0, x + 0.3) if margin == "hinge" else np.log1p(np.exp(x / 0.1))
+
+        views.append(loss(own))
+        if mate:
+            mates.append(loss(mate))
+    assert float(found) == pytest.approx(np.mean(views) + 2 * np.mean(mates), rel=1e-4)
+
+
+def test_supcon_of_label_mates(batch):
+    z, images, labels = batch
+    recipe = Recipe(loss="softmax", labels="clusters", use="supcon", weight=0.5)
+    found = recipe_lib.loss_of(recipe, {"z": z}, None, images, labels, tf.constant(0.5))
+    z, images, labels = z.numpy().astype(float), images.numpy(), labels.numpy()
+    likeness = z @ z.T / 0.1
+    views, mates = [], []
+    for i in range(12):
+        own = [j for j in range(12) if j != i and images[j] == images[i]]
+        mate = [j for j in range(12) if labels[j] == labels[i] >= 0 and images[j] != images[i]]
+        without = [j for j in range(12) if j != i and j not in mate]
+        every = [j for j in range(12) if j != i]
+        views.append(-likeness[i, own[0]] + np.log(np.exp(likeness[i, without]).sum()))
+        if mate:
+            total = np.log(np.exp(likeness[i, every]).sum())
+            mates.append(np.mean([total - likeness[i, j] for j in mate]))
+    assert float(found) == pytest.approx(np.mean(views) + 0.5 * np.mean(mates), rel=1e-4)
+
+
+def test_mutual_neighbours_and_pair_purity_by_loops():
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(60, 4)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    classes = rng.integers(4, size=60)
+    labels = labels_lib.mutual_neighbours(features)
+    likeness = features @ features.T - 9 * np.eye(60)
+    nearest = likeness.argmax(1)
+    same = 0
+    for i in range(60):
+        mates = np.flatnonzero((labels == labels[i]) & (np.arange(60) != i))
+        if nearest[nearest[i]] == i:
+            assert mates.tolist() == [nearest[i]]
+            same += classes[i] == classes[nearest[i]]
+        else:
+            assert labels[i] == -1
+    assert labels_lib.pair_purity(labels, classes) == pytest.approx(same / (labels >= 0).sum())
+
+
+def test_batches_hold_two_images_of_each_label():
+    labels = np.array([0, 0, 0, 1, 1, 2, -1, -1, 3, 3, 3, 3])
+    draw = labels_lib.batches_with_mates(labels, 6, seed=1)
+    for step in range(20):
+        images = draw(step)
+        assert len(set(images)) == 6
+        assert sorted(np.bincount(labels[images], minlength=4)) == [0, 2, 2, 2]
+    assert draw(3).tolist() == draw(3).tolist()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"teacher": "average"},
+        {"teacher": "peer"},
+        {"labels": "clusters", "label_views": 4},
+        {"labels": "oracle"},
+    ],
+)
+def test_no_recipe_costs_more_than_its_passes(changes):
+    recipe = Recipe(passes=10.0, **changes)
+    first, steps, labelled = run.schedule(recipe, 1000, every=50)
+    of_image = {"none": 1.0, "average": 4 / 3, "peer": 2.0}[recipe.teacher]
+    forwards = {"clusters": 4 * 1000 / 3}.get(recipe.labels, 0.0) * len(labelled)
+    spent = steps * 64 * of_image + forwards
+    assert 10_000 - 4 * 64 - 4000 / 3 < spent <= 10_000
+    if recipe.labels == "clusters":
+        assert labelled == set(range(first, steps, 50))
+    assert first == (steps if recipe.labels == "none" else int(0.33 * steps))
+
+
+def test_the_page_has_differences_of_one_seed():
+    plan = {
+        "base": {"idea": "The base", "about": "two views", "recipe": {}},
+        "other": {"idea": "An idea", "about": "a change", "recipe": {"images": 16}},
+    }
+    row = {"recipe": {}, "pair_purity": []}
+    rows = {
+        "tiny": [
+            {**row, "screen": "base", "seed": 1, "map": 10.0},
+            {**row, "screen": "base", "seed": 2, "map": 12.0},
+            {**row, "screen": "other", "seed": 2, "map": 12.5, "pair_purity": [0.1, 0.2]},
+        ]
+    }
+    page = run.page(plan, rows)
+    assert "| two views | 11.00 |  | 2 | - |" in page
+    assert "| a change | 12.50 | +0.50 | 1 | 0.10 → 0.20 |" in page
+
+
+def test_the_committed_plan_is_one():
+    plan = run.load_plan("docs/results/screens/plan.json")
+    assert Recipe(**plan["base"]["recipe"]) == Recipe()
+    assert all(Recipe(**entry["recipe"]) for entry in plan.values())

@@ -1,0 +1,76 @@
+"""Labels of a screen: of an oracle, clusters, or pairs of mutual nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.decomposition import PCA
+
+from mgta_tf.evaluation import features as features_lib
+from tools.study.oracle_labels import oracle_labels
+from tools.study.screens.recipe import Recipe
+
+DIMENSIONS = 64  # of the features that are clustered, by PCA
+
+
+def make(recipe: Recipe, features: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarray:
+    """Labels by a recipe: int32 [N], -1 where an image has none.
+
+    Args:
+      features: float32 [N, D], one a photograph.
+      classes: int32 [N], which only an oracle reads.
+    """
+    if recipe.labels == "oracle":
+        return oracle_labels(classes, float(np.sqrt(recipe.purity)), seed)
+    pca = PCA(DIMENSIONS, whiten=recipe.whiten, random_state=seed)
+    reduced = features_lib.normalize(pca.fit_transform(features).astype(np.float32))
+    if recipe.labels == "pairs":
+        return mutual_neighbours(reduced)
+    k_means = MiniBatchKMeans(recipe.num_clusters, batch_size=2048, n_init=3, random_state=seed)
+    return k_means.fit_predict(reduced).astype(np.int32)
+
+
+def mutual_neighbours(features: np.ndarray) -> np.ndarray:
+    """A label for every two images that are each other's nearest: unit features [N, D] → [N]."""
+    nearest = np.empty(len(features), np.int64)
+    for start in range(0, len(features), 1024):
+        rows = np.arange(start, min(start + 1024, len(features)))
+        likeness = features[rows] @ features.T
+        likeness[np.arange(len(rows)), rows] = -np.inf
+        nearest[rows] = likeness.argmax(axis=1)
+    labels = np.full(len(features), -1, np.int32)
+    first = np.flatnonzero(nearest[nearest] == np.arange(len(features)))
+    first = first[first < nearest[first]]
+    labels[first] = labels[nearest[first]] = np.arange(len(first))
+    return labels
+
+
+def pair_purity(labels: np.ndarray, classes: np.ndarray) -> float:
+    """Probability that two images of one label are of one class; NaN where no label has two."""
+    known = labels >= 0
+    table = np.zeros((labels.max() + 1, classes.max() + 1))
+    np.add.at(table, (labels[known], classes[known]), 1)
+    total = table.sum(axis=1)
+    pairs = (total * (total - 1)).sum()
+    return float((table * (table - 1)).sum() / pairs) if pairs else float("nan")
+
+
+def batches_with_mates(labels: np.ndarray, size: int, seed: int) -> Callable[[int], np.ndarray]:
+    """A function of the step that draws `size` images, two of each label drawn.
+
+    A label is drawn by its number of images; singletons and images without a label never are.
+    """
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
+    members = [images for images in members if len(images) > 1]
+    share = np.array([len(images) for images in members], float)
+
+    def draw(step: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, 1, step])
+        chosen = rng.choice(
+            len(members), size // 2, replace=len(members) < size // 2, p=share / share.sum()
+        )
+        return np.concatenate([rng.choice(members[c], 2, replace=False) for c in chosen])
+
+    return draw

@@ -1,0 +1,290 @@
+"""Screens of recipes: which way of using labels, or another net, adds to two views alone?
+
+  python -m tools.study.screens.run --data_dir=tiny-imagenet-100 --workdir=W --name=tiny
+  python -m tools.study.screens.run           only writes the page
+
+A screen trains the small model for a third of the study's budget (24 image passes a photograph) on
+two thirds of the training photographs and evaluates frozen res4 on the third as the study does, so
+validation photographs are never read. Recipes come from docs/results/screens/plan.json; a screen
+becomes a row of docs/results/screens/NAME.json as soon as it is evaluated, and is not run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mgta_tf import cli
+from mgta_tf.config import flag
+from mgta_tf.data import sampler
+from mgta_tf.data.pipeline import UNIFORMS
+from mgta_tf.data.sources import DataConfig
+from mgta_tf.data.store import open_images
+from mgta_tf.errors import UserError
+from mgta_tf.evaluation import features as features_lib
+from mgta_tf.evaluation import svm
+from mgta_tf.evaluation.knn import knn_accuracy
+from mgta_tf.runtime.files import write_json, write_text
+from mgta_tf.training.optimization import OptimizerConfig, learning_rate
+from mgta_tf.training.summary import versions
+from tools.study import experiment
+from tools.study.screens import labels as labels_lib
+from tools.study.screens.recipe import SIZE, Net, Recipe, Trainer
+
+ENDPOINT, COST = "res4", 0.1
+BASE = "base"  # the recipe without a change
+
+
+@dataclasses.dataclass(frozen=True)
+class ScreensConfig:
+    data_dir: str = flag("", "Labelled training images; empty only writes the page.")
+    name: str = flag("tiny", "Name of the data set: rows go to RESULTS/NAME.json.")
+    workdir: str = flag("", "Folder for the held-out third.")
+    results: str = flag("docs/results/screens", "Folder of the plan, the rows and the page.")
+    only: str = flag("", "Screens to run, separated by commas; empty runs the plan's.")
+    seeds: str = flag("1", "Seeds, separated by commas.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """uint8 pixels [N, S, S, 3] and classes int [N]: to train on, and held out."""
+
+    pixels: np.ndarray
+    classes: np.ndarray
+    held_out: np.ndarray
+    held_out_classes: np.ndarray
+
+
+def main(config: ScreensConfig) -> None:
+    plan = load_plan(os.path.join(config.results, "plan.json"))
+    if config.data_dir:
+        images = read_images(config)
+        names = config.only.split(",") if config.only else list(plan)
+        for seed in map(int, config.seeds.split(",")):
+            for name in names:
+                if name not in plan:
+                    raise UserError(f"--only={config.only}: the plan has no {name}")
+                run_one(config, name, plan[name], seed, images)
+                write_page(config, plan)
+    write_page(config, plan)
+
+
+def load_plan(path: str) -> dict[str, dict[str, Any]]:
+    """Screens by name: `idea`, `about` and `recipe`, what it changes of `Recipe`.
+
+    Raises:
+      UserError: it is not there, or not a plan.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            plan = json.load(file)
+        for entry in plan.values():
+            Recipe(**entry["recipe"]), entry["about"], entry["idea"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a plan of screens ({error})") from None
+    return plan
+
+
+def read_images(config: ScreensConfig) -> Images:
+    if not config.workdir:
+        raise UserError("--workdir is required: a folder for the held-out third")
+    folder = os.path.join(config.workdir, config.name)
+    experiment.hold_out(config.data_dir, folder, share=1 / 3)
+    parts: list[np.ndarray] = []
+    for split in ("train", "val"):
+        data = DataConfig(data_dir=folder, data_split=split)
+        store = open_images(data, SIZE, labelled=True)
+        assert store.labels is not None
+        parts += [store.batch(np.arange(len(store))), store.labels]
+    return Images(*parts)
+
+
+def run_one(
+    config: ScreensConfig, name: str, entry: dict[str, Any], seed: int, images: Images
+) -> None:
+    """Trains and evaluates a recipe, unless its row is there, and adds the row."""
+    path = os.path.join(config.results, f"{config.name}.json")
+    rows = experiment.load_rows(path)
+    if any(row["screen"] == name and row["seed"] == seed for row in rows):
+        return
+    tf.keras.backend.clear_session()
+    recipe, began = Recipe(**entry["recipe"]), time.process_time()
+    net, facts = train(recipe, images, seed)
+    facts["train_cpu_seconds"] = time.process_time() - began
+    row = {
+        "screen": name,
+        "seed": seed,
+        **evaluate(net, images),
+        **facts,
+        "recipe": entry["recipe"],
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": versions(),
+    }
+    write_json(path, [*rows, row])
+    print(f"{config.name}: {name}, seed {seed}: mAP {row['map']:.2f}", flush=True)
+
+
+def train(recipe: Recipe, images: Images, seed: int) -> tuple[Net, dict[str, Any]]:
+    """Trains by a recipe until its image passes are spent: (the net, facts for the row)."""
+    number, cost = len(images.pixels), recipe.step_cost()
+    budget = recipe.passes * number
+    num_labels = max(int(images.classes.max()) + 1, recipe.num_clusters)
+    trainer, pixels = Trainer(recipe, num_labels, seed), tf.constant(images.pixels)
+    every = max(1, recipe.relabel * number // recipe.images)
+    first, steps, labelled_at = schedule(recipe, number, every)
+    plan = sampler.balanced_draws(number, recipe.images, steps, np.random.default_rng(seed))
+    labels, purities = np.full(number, -1, np.int32), []
+    draw = None
+    rate = OptimizerConfig(learning_rate=recipe.learning_rate)
+    for step in range(steps):
+        if step in labelled_at:
+            features = label_features(trainer.nets[-1], images.pixels, recipe)
+            labels = labels_lib.make(recipe, features, images.classes, seed)
+            purities.append(round(labels_lib.pair_purity(labels, images.classes), 4))
+            if recipe.use != "classes":
+                draw = labels_lib.batches_with_mates(labels, recipe.images, seed)
+        chosen = np.repeat(draw(step) if draw else plan[step], recipe.views).astype(np.int32)
+        uniforms = np.random.default_rng([seed, step]).random((len(chosen), UNIFORMS), np.float32)
+        trainer.set_learning_rate(learning_rate(rate, step, steps))
+        weight = tf.constant(recipe.weight if step >= first else 0.0)
+        trainer.step(
+            tf.gather(pixels, chosen),
+            tf.constant(chosen),
+            tf.constant(labels[chosen]),
+            tf.constant(uniforms),
+            weight,
+        )
+    spent = steps * cost + len(labelled_at) * recipe.labelling_cost(number)
+    assert spent <= budget + cost
+    facts = {"steps": steps, "passes": round(spent / number, 2), "pair_purity": purities}
+    return trainer.nets[0], facts
+
+
+def schedule(recipe: Recipe, number: int, every: int) -> tuple[int, int, set[int]]:
+    """(first step with labels, all steps, the steps before which images are labelled).
+
+    Labelling is paid for by steps, so that every recipe costs its `passes`.
+    """
+    cost, budget = recipe.step_cost(), recipe.passes * number
+    if recipe.labels == "none":
+        steps = int(budget // cost)
+        return steps, steps, set()
+    price = recipe.labelling_cost(number)
+    times = 1 if recipe.labels == "oracle" else 0
+    while True:
+        steps = int((budget - times * price) // cost)
+        first = int(recipe.label_from * steps)
+        at = {first} if recipe.labels == "oracle" else set(range(first, steps, every))
+        if len(at) <= times:
+            return first, steps, at
+        times = len(at)
+
+
+def label_features(net: Net, pixels: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Unit features [N, D] for the labels: of the photographs, or the mean over random crops."""
+    if recipe.labels == "oracle":
+        return np.empty(0)
+    total = features_of(net, pixels)
+    for view in range(1, recipe.label_views):
+        side = SIZE - 4 * view  # a crop of the middle, and its mirror image
+        edge = (SIZE - side) // 2
+        crops = pixels[:, edge : edge + side, edge : edge + side]
+        crops = tf.image.resize(crops[:, :, ::-1] if view % 2 else crops, (SIZE, SIZE)).numpy()
+        total += features_of(net, crops.round().astype(np.uint8))
+    return features_lib.normalize(total)
+
+
+def features_of(net: Net, pixels: np.ndarray) -> np.ndarray:
+    """Pooled and normalised endpoints, as the probe reads them: [N, D]."""
+    parts = [
+        features_lib.pool(net.encode(tf.constant(pixels[rows]))[ENDPOINT].numpy(), ENDPOINT)
+        for rows in features_lib.in_batches(len(pixels), 100)
+    ]
+    return features_lib.normalize(np.concatenate(parts))
+
+
+def evaluate(net: Net, images: Images) -> dict[str, Any]:
+    """SVM mAP, top-1 and 20-NN accuracy on the held-out third, in percent."""
+    train_x, test_x = features_of(net, images.pixels), features_of(net, images.held_out)
+    numbers = np.arange(images.classes.max() + 1)
+    train_y, test_y = (
+        np.where(classes[:, None] == numbers, 1, -1).astype(np.int8)
+        for classes in (images.classes, images.held_out_classes)
+    )
+    found = svm.linear_svm(train_x, train_y, test_x, test_y, costs=(COST,))
+    right = found.scores.argmax(1) == images.held_out_classes
+    neighbours = knn_accuracy(train_x, images.classes, test_x, images.held_out_classes, ks=(20,))
+    return {"map": found.map, "top1": 100 * float(right.mean()), "knn20": neighbours[20]}
+
+
+def write_page(config: ScreensConfig, plan: dict[str, dict[str, Any]]) -> None:
+    rows = {
+        name.removesuffix(".json"): experiment.load_rows(os.path.join(config.results, name))
+        for name in sorted(os.listdir(config.results), reverse=True)
+        if name.endswith(".json") and name != "plan.json"
+    }
+    write_text(os.path.join(config.results, "README.md"), page(plan, rows))
+
+
+def page(plan: dict[str, dict[str, Any]], rows: dict[str, list[dict[str, Any]]]) -> str:
+    """docs/results/screens/README.md: every screen beside the base, by idea and data set."""
+    head = " | ".join(f"{name}: SVM mAP | − base | seeds" for name in rows)
+    lines = [
+        "# Screens: what might add to two views alone",
+        "",
+        "A third of the study's budget (24 image passes a photograph, with what labels and "
+        "teachers cost), trained on two thirds of the training photographs, evaluated on the "
+        "held-out third with frozen res4 and linear SVMs (C = 0.1). The base is the default of "
+        "`mgta_tf.train`: batch-hard triplets of two views, one net, no labels. A difference is of "
+        "runs with the same seed. Pair purity: the probability that two images of one label are of "
+        "one class, at the first and the last labelling on the first data set.",
+        "",
+    ]
+    for idea in dict.fromkeys(entry["idea"] for entry in plan.values()):
+        lines += [f"## {idea}", "", f"| screen | {head} | pair purity |"]
+        lines += ["|---" * (2 + 3 * len(rows)) + "|"]
+        for name, entry in plan.items():
+            if entry["idea"] == idea:
+                cells = [cell for found in rows.values() for cell in _cells(found, name)]
+                purity = _purity(next(iter(rows.values()), []), name)
+                lines.append(f"| {entry['about']} | {' | '.join([*cells, purity])} |")
+        lines.append("")
+    lines += [
+        "```",
+        "python -m tools.study.screens.run --data_dir=tiny-imagenet-100 --workdir=W --name=tiny",
+        "python -m tools.study.screens.run --data_dir=cifar-10-1000 --workdir=W --name=cifar",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cells(rows: list[dict[str, Any]], name: str) -> list[str]:
+    """SVM mAP, its difference to the base, and the number of seeds."""
+    base = {row["seed"]: row["map"] for row in rows if row["screen"] == BASE}
+    found = {row["seed"]: row["map"] for row in rows if row["screen"] == name}
+    if not found:
+        return ["-", "-", "0"]
+    differences = [value - base[seed] for seed, value in found.items() if seed in base]
+    difference = f"{statistics.mean(differences):+.2f}" if differences and name != BASE else ""
+    return [f"{statistics.mean(found.values()):.2f}", difference, str(len(found))]
+
+
+def _purity(rows: list[dict[str, Any]], name: str) -> str:
+    found = [row["pair_purity"] for row in rows if row["screen"] == name and row["pair_purity"]]
+    if not found or any(math.isnan(value) for value in found[0]):
+        return "-"
+    first, last = found[0][0], found[0][-1]
+    return f"{first:.2f}" if len(found[0]) == 1 else f"{first:.2f} → {last:.2f}"
+
+
+if __name__ == "__main__":
+    cli.run(main, ScreensConfig)
