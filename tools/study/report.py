@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from tools.study import few_labels
 from tools.study.comparisons import (
     Rows,
     answer,
@@ -24,8 +25,19 @@ from tools.study.comparisons import (
 MAX_ROWS, MAX_BARS = 10, 15  # of the page's table, and of its picture
 
 
-def page(plan: dict[str, Any], rows: Rows) -> str:
-    """docs/results.md: claims, one table, one picture, findings, limits, how to repeat."""
+def page(
+    plan: dict[str, Any],
+    rows: Rows,
+    others: dict[str, Rows],
+    few: dict[str, list[dict[str, Any]]],
+) -> str:
+    """docs/results.md: claims, one table, one picture, findings, limits, how to repeat.
+
+    Args:
+      rows: of the study's own data, by method.
+      others: likewise of every other data set of the plan, by its name.
+      few: rows of tools/study/few_labels.py, by data set.
+    """
     rows, titles = completed(rows), titles_of(plan)
     lines = [
         "# Results: what an equal budget buys",
@@ -40,6 +52,8 @@ def page(plan: dict[str, Any], rows: Rows) -> str:
         "",
         "![SVM mAP of the main methods](results/table.png)",
         "",
+        *other_data(plan, others),
+        *with_few_labels(plan, few),
         "## Findings",
         "",
     ]
@@ -68,6 +82,36 @@ def page(plan: dict[str, Any], rows: Rows) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def other_data(plan: dict[str, Any], others: dict[str, Rows]) -> list[str]:
+    """A section for each other data set that has rows."""
+    lines = []
+    for name, facts in plan["other_data"].items():
+        found = completed(others[name])
+        if any(found.values()):
+            chosen = {**plan, "main": [method for method in found if found[method]]}
+            lines += [
+                f"## {facts['title']}",
+                "",
+                facts["about"],
+                "",
+                *main_table(chosen, found),
+                "",
+            ]
+    return lines
+
+
+def with_few_labels(plan: dict[str, Any], few: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The section of fine-tuning, with a table for each data set that has rows."""
+    if not any(few.values()):
+        return []
+    facts = plan["few_labels"]
+    lines = ["## With few labels", "", facts["text"], ""]
+    for name, title in facts["titles"].items():
+        if few[name]:
+            lines += [title, "", *few_labels.table(few[name], titles_of(plan)), ""]
+    return lines
 
 
 def titles_of(plan: dict[str, Any]) -> dict[str, str]:

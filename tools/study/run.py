@@ -25,7 +25,7 @@ from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.losses import LossConfig, looks_collapsed
 from mgta_tf.training.summary import versions
 from tools.docs import marked
-from tools.study import experiment
+from tools.study import comparisons, experiment
 from tools.study import report as study_report
 from tools.study.comparisons import methods_of
 
@@ -60,6 +60,9 @@ class StudyConfig:
     voc_root: str = flag("", "Path of a VOCdevkit to evaluate on as well; empty skips it.")
     workdir: str = flag("", "Folder for the runs.")
     results: str = flag("docs/results", "Folder of the rows; results.md is written to its parent.")
+    dataset: str = flag(
+        "", "Name of the plan's other data set, where --data_dir is it; rows go to RESULTS/NAME."
+    )
     readme: str = flag("", "Page whose marked part receives the first table.")
     only: str = flag("", "Methods to run, separated by commas; empty runs all.")
     seeds: str = flag("", "Seeds to run, separated by commas; empty uses the plan's.")
@@ -72,6 +75,10 @@ def main(config: StudyConfig) -> None:
     unknown = set(chosen) - set(methods)
     if unknown:
         raise UserError(f"--only={config.only}: {config.plan} has no {', '.join(sorted(unknown))}")
+    if config.dataset and config.dataset not in plan["other_data"]:
+        raise UserError(
+            f"--dataset={config.dataset}: {config.plan} knows {', '.join(plan['other_data'])}"
+        )
     seeds = [int(s) for s in config.seeds.split(",")] if config.seeds else plan["seeds"]
     if config.data_dir:
         if not config.workdir:
@@ -113,7 +120,7 @@ def run_one(
     Raises:
       UserError: the row that is there was made with other flags.
     """
-    path = os.path.join(config.results, f"{name}.json")
+    path = os.path.join(config.results, config.dataset, f"{name}.json")
     rows = experiment.load_rows(path)
     flags = flags_of(plan, method)
     for row in rows:
@@ -132,7 +139,7 @@ def run_one(
         "date": time.strftime("%Y-%m-%d"),
         "versions": versions(),
     }
-    os.makedirs(config.results, exist_ok=True)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     write_json(path, sorted([*rows, row], key=lambda r: r["seed"]))
     print(f"{name}, seed {seed}: {said}", flush=True)
     return True
@@ -254,19 +261,31 @@ def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: 
 
 def write_page(config: StudyConfig, plan: dict[str, Any]) -> None:
     """The pages and the picture, from the plan and the rows alone."""
-    rows = {
-        name: experiment.load_rows(os.path.join(config.results, f"{name}.json"))
-        for name in (*methods_of(plan), *plan["peers"])
+    rows = load_rows(config.results, plan)
+    others = {
+        name: load_rows(os.path.join(config.results, name), plan) for name in plan["other_data"]
+    }
+    few = {
+        name: experiment.load_rows(os.path.join(config.results, "few_labels", f"{name}.json"))
+        for name in plan["few_labels"]["titles"]
     }
     search = experiment.load_rows(os.path.join(config.results, "search.json"))
     above = os.path.dirname(config.results)
-    write_text(os.path.join(above, "results.md"), study_report.page(plan, rows))
+    write_text(os.path.join(above, "results.md"), study_report.page(plan, rows, others, few))
     write_text(os.path.join(config.results, "all_methods.md"), study_report.all_methods(plan, rows))
     write_text(os.path.join(config.results, "search.md"), study_report.search_page(plan, search))
     if config.readme:
         marked.replace(config.readme, "tools/study.py", study_report.summary(plan, rows))
     if any(rows.values()):
         study_report.draw(plan, rows, os.path.join(config.results, "table.png"))
+
+
+def load_rows(folder: str, plan: dict[str, Any]) -> comparisons.Rows:
+    """The rows in a folder of every method and peer of the plan, by name."""
+    return {
+        name: experiment.load_rows(os.path.join(folder, f"{name}.json"))
+        for name in (*methods_of(plan), *plan["peers"])
+    }
 
 
 if __name__ == "__main__":

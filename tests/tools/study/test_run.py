@@ -127,7 +127,7 @@ def test_the_page_and_picture_of_few_runs(tmp_path):
         iae=[row(1, 5.0), row(2, 6.0)],
         two_views_alone=[row(1, 7.0, passes=71.6), row(2, 9.0, passes=72.4)],
     )
-    text = study_report.page(PLAN, rows)
+    text = study_report.page(PLAN, rows, {"cifar10": rows_of()}, {"tiny": [], "cifar10": []})
     # −2 and −3: mean −2.5, s = 0.7071, t = 12.706, reach = 12.706 · 0.7071 / √2 = 6.353
     assert (
         "| IAE, stage 1 only | 40 | 5.50 ± 0.71 | -2.50 (-8.85 to +3.85) | 2.75 ± 0.35 |"
@@ -197,10 +197,35 @@ def test_the_committed_tables_say_what_the_committed_files_say():
             )
 
 
+def test_other_data_and_few_labels_have_a_section_once_they_have_rows():
+    nothing = {"tiny": [], "cifar10": []}
+    text = study_report.page(PLAN, rows_of(), {"cifar10": rows_of()}, nothing)
+    assert "On CIFAR-10" not in text
+    assert "With few labels" not in text
+    others = {
+        "cifar10": rows_of(
+            iae=[row(1, 40.0), row(2, 42.0)], two_views_alone=[row(1, 45.0), row(2, 47.0)]
+        )
+    }
+    few = {"part": "rows", "start": "iae", "seed": 1}
+    shares = [{**few, "share": share, "accuracy": 900 * share} for share in (0.01, 0.1)]
+    text = study_report.page(PLAN, rows_of(), others, {**nothing, "cifar10": shares})
+    section = text[text.index("## On CIFAR-10") : text.index("## Findings")]
+    assert "| IAE, stage 1 only | 40 | 41.00 ± 1.41 | -5.00 (-5.00 to -5.00) |" in section
+    assert "untrained encoder" not in section
+    assert "CIFAR-10, 1,000 photographs a class:" in section
+    assert "| IAE, stage 1 only | 9.00 | 90.00 | - | 1 |" in section
+
+
 def test_the_committed_pages_are_those_of_the_committed_rows():
+    others = {"cifar10": study.load_rows("docs/results/cifar10", PLAN)}
+    few = {
+        name: study.experiment.load_rows(f"docs/results/few_labels/{name}.json")
+        for name in PLAN["few_labels"]["titles"]
+    }
     rows, search = committed(), study.experiment.load_rows("docs/results/search.json")
     for path, text in (
-        ("docs/results.md", study_report.page(PLAN, rows)),
+        ("docs/results.md", study_report.page(PLAN, rows, others, few)),
         ("docs/results/all_methods.md", study_report.all_methods(PLAN, rows)),
         ("docs/results/search.md", study_report.search_page(PLAN, search)),
     ):
