@@ -30,8 +30,20 @@ def test_views_alone_are_the_packages_own_loss(batch):
     assert float(found) == pytest.approx(float(expected), abs=1e-5)
 
 
+def test_the_loss_of_another_endpoint_is_added(batch):
+    z, images, labels = batch
+    other = tf.reverse(z, axis=[1]) + 0.1
+    outputs = {"z": z, "also": other}
+    found = recipe_lib.loss_of(Recipe(also="res4"), outputs, None, images, labels, 0.0)
+    parts = [
+        batch_hard_triplet_loss(e, images, normalize=True, positive="nearest")[0]
+        for e in (z, other)
+    ]
+    assert float(found) == pytest.approx(float(parts[0] + parts[1]), abs=1e-5)
+
+
 @pytest.mark.parametrize("negative", ["hardest", "ranks"])
-@pytest.mark.parametrize("margin", ["hinge", "soft"])
+@pytest.mark.parametrize("margin", [0.3, 0.0])
 def test_triplets_of_label_mates(batch, negative, margin):
     z, images, labels = batch
     recipe = Recipe(labels="clusters", use="triplet", weight=2.0, negative=negative, margin=margin)
@@ -47,7 +59,7 @@ def test_triplets_of_label_mates(batch, negative, margin):
 
         def loss(positives, i=i, far=far):
             x = min(distance[i, j] for j in positives) - far
-            return max(0.0, x + 0.3) if margin == "hinge" else np.log1p(np.exp(x / 0.1))
+            return max(0.0, x + 0.3) if margin else np.log1p(np.exp(x / 0.1))
 
         views.append(loss(own))
         if mate:

@@ -16,10 +16,9 @@ from mgta_tf.training.optimization import OptimizerConfig, build_optimizer
 
 keras = tf.keras
 
-MARGIN = 0.3
 FAR = 1e9  # a distance that no pair has
 RANKS = (2, 10)  # of the negatives whose distances are averaged by `negative="ranks"`
-TEMPERATURE = 0.1  # of the softmax losses, and of `margin="soft"`
+TEMPERATURE = 0.1  # of the softmax losses, and of the softplus
 MOMENTUM = 0.99  # of the slowly moving teacher
 SIZE, WIDTH, BLOCKS = 32, 0.25, (2, 2, 2, 2)  # the study's small model
 HIDDEN, PROJECTED = 512, 128  # units of the projector
@@ -35,7 +34,8 @@ class Recipe:
     learning_rate: float = 3e-3
     loss: str = "triplet"  # or "softmax": NT-Xent
     negative: str = "hardest"  # or "ranks": the mean distance of the negatives of RANKS
-    margin: str = "hinge"  # or "soft": a softplus, which never saturates
+    margin: float = 0.3  # of the hinge; 0: a softplus, which never saturates
+    also: str = ""  # an endpoint whose pooled features get the views' loss, too
     head: str = "none"  # or "projector": two dense layers, which the evaluation does not see
     teacher: str = "none"  # or "average": the net's moving average; "peer": a second net
     labels: str = "none"  # or "oracle", "clusters", "pairs" (mutual nearest neighbours)
@@ -69,6 +69,9 @@ class Net:
         outputs["target"] = outputs["z"]
         if recipe.teacher == "average":  # BYOL's predictor; without it the two nets collapse
             outputs["z"] = projector(outputs["z"], outputs["z"].shape[-1])
+        if recipe.also:
+            pooled = keras.layers.GlobalAveragePooling2D()(self.encoder.output[recipe.also])
+            outputs["also"] = pooled
         if recipe.labels != "none" and recipe.use == "classes":
             outputs["logits"] = keras.layers.Dense(num_labels)(embedding)
         self.model = keras.Model(self.encoder.input, outputs)
@@ -159,6 +162,9 @@ def loss_of(recipe: Recipe, outputs, target, images, labels, weight):
         loss = contrast(recipe, z, target, same, negatives)
         if recipe.teacher == "peer":
             loss += contrast(recipe, z, z, same, negatives)
+    if recipe.also:
+        pooled = tf.math.l2_normalize(tf.cast(outputs["also"], tf.float32), axis=1)
+        loss += contrast(recipe, pooled, pooled, same, negatives)
     if recipe.labels == "none":
         return loss
     if recipe.use == "classes":
@@ -194,10 +200,10 @@ def contrast(recipe: Recipe, anchors, others, positives, negatives):
         far = -tf.reduce_mean(tf.math.top_k(-refused, last).values[:, first - 1 :], axis=1)
     counts = tf.reduce_any(positives, axis=1)
     difference = tf.where(counts, near - far, 0.0)
-    if recipe.margin == "soft":
+    if not recipe.margin:
         losses = tf.nn.softplus(difference / TEMPERATURE)
     else:
-        losses = tf.nn.relu(difference + MARGIN)
+        losses = tf.nn.relu(difference + recipe.margin)
     return _mean_where(losses, counts)
 
 
