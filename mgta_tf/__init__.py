@@ -68,7 +68,7 @@ def load_encoder(directory: str) -> tf.keras.Model:
       directory: What mgta_tf.export wrote.
 
     Returns:
-      Images [N, H, W, 3] in 0..255 → {'res2': …, 'embedding': [N, d]}; the normalisation of
+      Images [N, H, W, 3] in 0..255 → {'res2': …, 'embedding': [N, d]}; the normalization of
       training is inside. `facts.image_size` is the size of training, pixels per side.
 
     Raises:

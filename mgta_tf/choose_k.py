@@ -14,7 +14,7 @@ from mgta_tf import cli
 from mgta_tf.clustering import curve
 from mgta_tf.clustering.choose import CRITERIA, choose_k, parse_candidates
 from mgta_tf.clustering.config import ClusterConfig
-from mgta_tf.clustering.diagnostics import of_clusters
+from mgta_tf.clustering.diagnostics import describe_clusters
 from mgta_tf.clustering.features import collect, prepare
 from mgta_tf.clustering.lloyd import kmeans
 from mgta_tf.config import flag, group
@@ -67,7 +67,7 @@ def main(config: ChooseConfig) -> None:
     if choice.on_edge:
         print(choice.warning())
     found = kmeans(prepared, choice.best_k, config.seed, start=choice.start)
-    said = of_clusters(found, truth)
+    said = describe_clusters(found, truth)
     print("its clusters: " + ", ".join(f"{k} {v:.4g}" for k, v in said.items() if v is not None))
     if config.plot:
         curve.draw(choice, config.plot)

@@ -164,11 +164,11 @@ def from_dict(config_class: type[Config], leaves: dict[str, Any]) -> Config:
             built[field.name] = from_dict(field.metadata["group"], leaves)
         elif field.name in leaves:
             value = leaves[field.name]
-            built[field.name] = at_home(value) if isinstance(value, str) else value
+            built[field.name] = expand_home(value) if isinstance(value, str) else value
     return config_class(**built)
 
 
-def at_home(value: str) -> str:
+def expand_home(value: str) -> str:
     """A value with ~ and ~user as the home folder, where a path begins: after , = @ or at once.
 
     Shells leave `--data_dir=~/photos` as it is.
@@ -187,15 +187,15 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def to_flagfile(config: Any) -> str:
     """The text of a flagfile that, run again, resolves to this config."""
-    return "".join(f"--{name}={as_typed(v)}\n" for name, v in to_dict(config).items())
+    return "".join(f"--{name}={format_value(v)}\n" for name, v in to_dict(config).items())
 
 
-def words_of(flags: dict[str, Any]) -> list[str]:
+def to_arguments(flags: dict[str, Any]) -> list[str]:
     """Flags by name as the words of a command line."""
-    return [f"--{name}={as_typed(value)}" for name, value in flags.items()]
+    return [f"--{name}={format_value(value)}" for name, value in flags.items()]
 
 
-def as_typed(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A flag's value as it is typed on the command line."""
     if isinstance(value, (tuple, list)):
         return ",".join(str(part) for part in value)

@@ -45,14 +45,14 @@ def main(config: DetectConfig) -> None:
         )
     if run.image or run.eval_only:
         workdir, sets = Workdir(run.workdir), None
-        config = of_workdir(workdir, run.min_score)
+        config = load_trained_config(workdir, run.min_score)
     else:
         if not run.saved_model:
             raise UserError(
                 "--saved_model is required: pass a SavedModel written by mgta_tf.export"
             )
         workdir = open_workdir(run.workdir, config)
-        sets = data_of(config, workdir)
+        sets = load_boxes(config, workdir)
     photo = read_photo(run.image) if run.image else None
     # Model Garden takes 15 seconds to import, which --help and bad flags need not wait for.
     from mgta_tf.detection import training
@@ -76,7 +76,7 @@ def main(config: DetectConfig) -> None:
     report(config, workdir, detector, result)
 
 
-def data_of(config: DetectConfig, workdir: Workdir) -> BoxSets | None:
+def load_boxes(config: DetectConfig, workdir: Workdir) -> BoxSets | None:
     """What to make records of; None where they are there, and what they were made of is not."""
     root = config.data.coco_root or config.data.voc_root
     made = os.path.exists(os.path.join(workdir.path, "records", MANIFEST))
@@ -88,7 +88,7 @@ def data_of(config: DetectConfig, workdir: Workdir) -> BoxSets | None:
     return sets
 
 
-def of_workdir(workdir: Workdir, min_score: float) -> DetectConfig:
+def load_trained_config(workdir: Workdir, min_score: float) -> DetectConfig:
     """The flags of a run that has trained."""
     config = load_config(workdir.flagfile, DetectConfig)
     if not os.path.exists(os.path.join(workdir.checkpoints, "checkpoint")):

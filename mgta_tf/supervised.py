@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf import cli
-from mgta_tf.config import as_typed
+from mgta_tf.config import format_value
 from mgta_tf.data import pipeline, sampler
 from mgta_tf.data.pipeline import Feed
 from mgta_tf.data.sources import splits_of
@@ -48,7 +48,7 @@ keras = tf.keras
 
 
 class Classifier:
-    """The encoder with a softmax over its embedding, and its optimiser.
+    """The encoder with a softmax over its embedding, and its optimizer.
 
     For the first `frozen_steps` steps the encoder stays as it is, batch norm included.
     """
@@ -71,7 +71,7 @@ class Classifier:
         """Takes the weights of an exported encoder.
 
         Raises:
-          UserError: it is damaged, or of another shape or normalisation than the flags say.
+          UserError: it is damaged, or of another shape or normalization than the flags say.
         """
         encoder, facts = load_encoder(saved_model)
         config = self._config
@@ -82,8 +82,8 @@ class Classifier:
         ):
             if theirs != ours:
                 raise UserError(
-                    f"--init={saved_model}: its encoder has --{name}={as_typed(theirs)}, the flags "
-                    f"say {as_typed(ours)}; set --{name}={as_typed(theirs)}"
+                    f"--init={saved_model}: its encoder has --{name}={format_value(theirs)}, but "
+                    f"--{name}={format_value(ours)}; set --{name}={format_value(theirs)}"
                 )
         self.encoder.set_weights(encoder.get_weights())
 
@@ -165,7 +165,7 @@ def train(config: SupervisedConfig) -> dict[str, Any]:
     position = checkpoints.restore(store.fingerprint(labels=True), store.fingerprint_of_names())
     images = 0 if store.pixels is None else store.pixels.nbytes
     size = config.augment.image_size
-    needed = needs.of_run([net], config.model, run.batch_size, size, run.keep, images)
+    needed = needs.estimate([net], config.model, run.batch_size, size, run.keep, images)
     print(needs.estimate_line(needed, workdir.path), flush=True)
     board = TensorBoardWriter(workdir.tensorboard)
     chosen = choose_labelled(store.labels, run.label_fraction, run.seed)
@@ -257,12 +257,12 @@ def _train(
                     position.step, position.log = step + 1, log.state(step + 1)
                     checkpoints.save(position)
                     cadence.saved()
-                    hosts.leave(net.strategy)
+                    hosts.stop_if_signalled(net.strategy)
             row = log.point(end)
             history.append({"epoch": epoch + 1, **log.summary()})
             position.step, position.log = end, {}
             checkpoints.save(position)
-            hosts.leave(net.strategy)
+            hosts.stop_if_signalled(net.strategy)
         board.scalars("run", end, row)
         board.flush()
         progress.show(

@@ -31,17 +31,17 @@ def main(config: TrainConfig) -> None:
 
 
 def train(config: TrainConfig, label: Labeller = labeller.label) -> Session:
-    """Trains N1 and N2 from the images to the last checkpoint.
+    """Runs MGTA (§3.4, §4.2): stage 1, the rounds of GLP and TMP, and stage 3.
 
     Args:
-      config: Everything that decides the run.
-      label: Makes the pseudo labels of a turn's images; an experiment may pass another.
+      config: All flags of the run.
+      label: Makes the pseudo labels of a turn's images; an experiment may pass another function.
 
     Returns:
-      The session at its end.
+      The finished session.
 
     Raises:
-      UserError: the input, the flags or the disk are at fault.
+      UserError: unusable images, flags that do not fit the images, or a disk that is full.
     """
     workdir = open_workdir(config.run.workdir, config)
     store = open_images(
@@ -51,22 +51,22 @@ def train(config: TrainConfig, label: Labeller = labeller.label) -> Session:
         check=functools.partial(preflight.check, config),
     )
     session = Session.open(config, workdir, store)
-    view = Visualizer(session)
-    nets, labels = session.nets, session.labels
+    visualizer = Visualizer(session)
+    n1, n2 = session.nets
 
-    # The algorithm: §3.4 and §4.2 as one sequence of GLPs and TMPs.
-    for number, turn in session.turns_left():
+    # The algorithm: §3.4 and §4.2 as one sequence of turns, each a GLP or a TMP.
+    for number, turn in session.remaining_turns():
         images = guidance.images_of(turn, len(store), config.guidance, config.run.seed)
-        if turn.process == "GLP":
-            found = label(session, turn, images)
-            session.keep_labels(turn, images, found.labels, found.clusters)
-            row = view.labelling(number, images, found)
-        else:
-            targets = guidance.labels_of(turn, images, labels, config.guidance)
-            trained = trainer.train(session, number, images, targets, view.point)
+        if turn.process == "GLP":  # §3.2: one net encodes the images, k-means labels them
+            labelling = label(session, turn, images)
+            session.keep_labels(turn, images, labelling.labels, labelling.clusters)
+            row = visualizer.show_labelling(number, images, labelling)
+        else:  # TMP, §3.3: the other net trains with these labels
+            labels = guidance.labels_of(turn, images, session.labels, config.guidance)
+            training = trainer.train(session, number, images, labels, visualizer.show_point)
             if turn.stage == "iae":
-                nets[1].copy_weights(nets[0])
-            row = view.training(number, trained)
+                n2.copy_weights(n1)
+            row = visualizer.show_training(number, training)
         session.finish(number, row)
     session.close()
     return session

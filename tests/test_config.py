@@ -77,7 +77,7 @@ def test_a_written_flagfile_resolves_to_the_same_config(tmp_path):
 
 def test_words_are_what_is_typed():
     flags = {"name": "x", "fast": False, "blocks": [1, 2], "rate": 0.25}
-    words = config.words_of(flags)
+    words = config.to_arguments(flags)
     assert words == ["--name=x", "--fast=false", "--blocks=1,2", "--rate=0.25"]
     assert parse(*words) == Outer("x", fast=False, inner=Inner(0.25, blocks=(1, 2)))
 

@@ -98,7 +98,7 @@ def test_home_in_every_flag(monkeypatch):
         ("row=~/m,b=x~y/~", "row=/home/me/m,b=x~y/~"),
         ("a/~/b", "a/~/b"),
     ):
-        assert config_lib.at_home(given) == expected
+        assert config_lib.expand_home(given) == expected
     config = config_lib.from_dict(TrainConfig, {"workdir": "~/w", "data_dir": "~/a,~/b"})
     assert (config.run.workdir, config.data.data_dir) == ("/home/me/w", "/home/me/a,/home/me/b")
 

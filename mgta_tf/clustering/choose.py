@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from mgta_tf.clustering.clusters import Clusters
-from mgta_tf.clustering.lloyd import Start, assign, kmeans, plus_plus
+from mgta_tf.clustering.lloyd import Start, assign, kmeans, kmeans_plus_plus
 from mgta_tf.errors import UserError
 
 SAMPLE = 4000  # points that silhouette and gap are computed on
@@ -74,7 +74,7 @@ def choose_k(
             f"--k_candidates: the last, {candidates[-1]}, must be below the {len(points)} points"
         )
     began = time.monotonic()
-    start = plus_plus(points, max(candidates), seed)
+    start = kmeans_plus_plus(points, max(candidates), seed)
     shared = (time.monotonic() - began) / len(candidates)
     score = CRITERIA[criterion]
     table, errors = [], []

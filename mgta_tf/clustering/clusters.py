@@ -71,7 +71,7 @@ def chunks(points: np.ndarray, mean: Any, k: int = 1) -> Iterator[tuple[int, np.
 
 
 def _aligned(rows: int, dimensions: int) -> np.ndarray:
-    """Uninitialised float32 [rows, dimensions] that begins on a multiple of ALIGNMENT bytes."""
+    """Uninitialized float32 [rows, dimensions] that begins on a multiple of ALIGNMENT bytes."""
     values = np.empty(rows * dimensions * 4 + ALIGNMENT, np.uint8)
     begin = -values.ctypes.data % ALIGNMENT
     return values[begin : begin + rows * dimensions * 4].view(np.float32).reshape(rows, dimensions)

@@ -9,7 +9,7 @@ from sklearn.metrics.cluster import contingency_matrix
 from mgta_tf.clustering.clusters import NOISE, Clusters
 
 
-def of_clusters(
+def describe_clusters(
     found: Clusters, truth: np.ndarray | None = None, previous: np.ndarray | None = None
 ) -> dict[str, float | int | None]:
     """What can be said of a clustering: sizes, and agreement with other labels of the images.

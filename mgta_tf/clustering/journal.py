@@ -41,10 +41,10 @@ class Journal:
     def step(self, state: State) -> None:
         """Called after every step."""
         due = time.monotonic() - self._saved > self._every_secs
-        if due or preemption.received():
+        if due or preemption.received_signal():
             self._save(state)
             self._saved = time.monotonic()
-            preemption.leave()
+            preemption.stop_if_signalled()
 
     def _identity(self) -> str:
         """SHA-256 of everything that decides the steps."""

@@ -103,7 +103,7 @@ def kmeans(
 
 
 def _before_steps(points: np.ndarray, k: int, seed: int, start: Start | None) -> State:
-    start = start or plus_plus(points, k, seed)
+    start = start or kmeans_plus_plus(points, k, seed)
     centroids = points[np.sort(start.picked[:k])].astype(np.float32) - start.mean
     return State(start, centroids, np.empty(0, np.int32), 0, 0)
 
@@ -137,7 +137,7 @@ def _settle(
             on_step(State(start, centroids, labels, reseeded, steps))
 
 
-def plus_plus(points: np.ndarray, k: int, seed: int) -> Start:
+def kmeans_plus_plus(points: np.ndarray, k: int, seed: int) -> Start:
     """Greedy k-means++ in a random projection.
 
     Every next point is the best of 2 + ln k that are drawn with probability proportional to the

@@ -1,4 +1,4 @@
-"""Input pipeline: from image indices to augmented, normalised batches on the devices.
+"""Input pipeline: from image indices to augmented, normalized batches on the devices.
 
 `Feed` is one tf.data pipeline for the whole run. It iterates over the rows of a plan (indices only;
 the images stay in their `ImageStore`). A new turn replaces the plan, so nothing is rebuilt or

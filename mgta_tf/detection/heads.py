@@ -14,7 +14,7 @@ keras = tf.keras
 
 
 def gaussian(deviation: float):
-    """Detectron's 'gauss' initialisation."""
+    """Detectron's 'gauss' initialization."""
     return keras.initializers.RandomNormal(stddev=deviation)
 
 
@@ -41,7 +41,7 @@ class FrozenBody(tf.keras.Model):
             return {str(LEVEL): tf.cast(inputs["res4"], tf.float32)}
         shape, side = inputs["shape"], inputs["image"].shape[1]
         images = pipeline.normalize(inputs["image"], self._normalization)
-        images *= inside(shape, side)  # the padding is 0 after normalisation, as in Detectron
+        images *= inside(shape, side)  # the padding is 0 after normalization, as in Detectron
         features = self.layers_to_res4(images, training=False)
         return {str(LEVEL): features * inside(cells(shape), side // STRIDE)}
 

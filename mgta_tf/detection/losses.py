@@ -1,4 +1,4 @@
-"""The four losses, normalised as in Detectron.
+"""The four losses, normalized as in Detectron.
 
 Model Garden's own divide the RPN's score loss by the number of RoIs and the box losses by the
 number of positive coordinates; the paper's learning rate was found with these.

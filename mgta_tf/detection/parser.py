@@ -29,7 +29,7 @@ _KEYS = {
 
 
 def decode(record: tf.Tensor) -> dict[str, tf.Tensor]:
-    """A serialised record of `mgta_tf.detection.records`; its image stays encoded.
+    """A serialized record of `mgta_tf.detection.records`; its image stays encoded.
 
     encoded: string. source_id: int64. size: float32 [2], height and width. boxes: float32 [n, 4],
     (ymin, xmin, ymax, xmax) as shares of the image. classes: int64 [n], from 1. difficult: bool

@@ -1,7 +1,7 @@
 """The experiment in Model Garden's terms: model, data, losses, metrics, schedule.
 
 Registered as `fasterrcnn_resnet50c4_voc07` and `fasterrcnn_resnet50c4_voc0712`, so that Model
-Garden's own trainer, optimiser, schedule and checkpoints drive it. Settings: docs/protocols.md §3a.
+Garden's own trainer, optimizer, schedule and checkpoints drive it. Settings: docs/protocols.md §3a.
 """
 
 from __future__ import annotations

@@ -160,9 +160,9 @@ class Detector:
 
     def _after_loop(self, outputs: dict[str, Any]) -> None:
         self._watch(outputs, self.step)
-        if hosts.any_of(self._strategy, bool(preemption.received())):
+        if hosts.any_of(self._strategy, bool(preemption.received_signal())):
             self._runner.controller.save_checkpoint()
-            hosts.leave(self._strategy)
+            hosts.stop_if_signalled(self._strategy)
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluates the detector on the test set and writes `detections.png`.

@@ -118,7 +118,7 @@ def normalize(features: np.ndarray) -> np.ndarray:
 
 
 def extract(encode: Encode, batches: Iterable[np.ndarray], endpoint: str) -> tuple[np.ndarray, str]:
-    """Pooled, normalised features of images.
+    """Pooled, normalized features of images.
 
     Args:
       encode: uint8 [b, H, W, 3] → endpoints.

@@ -5,7 +5,7 @@ One problem, for a class, a cost C and a fold:
     min over w  ½|w|² + C Σ c_i max(0, 1 - y_i w·x_i)²
 
 with y = ±1, class weights c = {+1: 2, -1: 1}, and a constant 1 appended to every x, so that the
-bias is regularised as LIBLINEAR does with intercept_scaling=1. It is strictly convex: there is one
+bias is regularized as LIBLINEAR does with intercept_scaling=1. It is strictly convex: there is one
 optimum, whoever finds it. `liblinear` finds it with scikit-learn's LinearSVC, one fit after the
 other; `batched` for all classes × costs × folds at once, by Newton's method on matrix products.
 """
@@ -299,8 +299,8 @@ def _newton_step(z, squares, y, costs, weights, margins):
 
     def objective(t):
         moved = tf.nn.relu(1.0 - y * (margins + t * change))
-        regulariser = 0.5 * norm + t * slope + 0.5 * t * t * bend
-        return regulariser + costs * tf.reduce_sum(importance * tf.square(moved), 0)
+        regularizer = 0.5 * norm + t * slope + 0.5 * t * t * bend
+        return regularizer + costs * tf.reduce_sum(importance * tf.square(moved), 0)
 
     values = tf.map_fn(objective, lengths)  # [lengths, P]
     best = tf.gather(lengths, tf.argmin(values, 0))

@@ -1,7 +1,7 @@
 """The SavedModel of an encoder: written by `mgta_tf.export`, read by the evaluations.
 
 `tf.saved_model.load` alone can use it. Beside `saved_model.pb` lies `mgta_tf.json` with what the
-graph does not say (width, blocks, normalisation), from which `load_encoder` builds the Keras model
+graph does not say (width, blocks, normalization), from which `load_encoder` builds the Keras model
 again, for those who train on top of it.
 """
 
@@ -29,7 +29,7 @@ IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 
 
 class SavedEncoder(tf.Module):
-    """What is exported of a net without a decoder: the encoder with its normalisation inside."""
+    """What is exported of a net without a decoder: the encoder with its normalization inside."""
 
     def __init__(self, autoencoder: tf.keras.Model, normalization: str):
         super().__init__()
@@ -133,7 +133,7 @@ def load_encoder(directory: str) -> tuple[tf.keras.Model, Facts]:
 
 
 def load_model(directory: str) -> tf.keras.Model:
-    """The encoder of a SavedModel as a Keras model with the normalisation of training inside.
+    """The encoder of a SavedModel as a Keras model with the normalization of training inside.
 
     Images [N, H, W, 3] in 0..255, uint8 or float → every endpoint by name. Its layer `encoder` is
     the network. `facts` says what `mgta_tf.json` says, such as `facts.image_size`.

@@ -13,7 +13,7 @@ keras = tf.keras
 def build_autoencoder(config: ModelConfig) -> tf.keras.Model:
     """The auto-encoder as a functional model of its two halves, `.encoder` and `.decoder`.
 
-    Input: normalised images [N, H, W, 3], H and W multiples of 32. Output, by name: every endpoint
+    Input: normalized images [N, H, W, 3], H and W multiples of 32. Output, by name: every endpoint
     of `build_encoder`, and `reconstruction` [N, H, W, 3], X̂ = D(E(X)) of eq. 1. With
     `--decoder=none` there is no reconstruction, and `.decoder` is None.
     """

@@ -52,7 +52,7 @@ class ModelConfig:
 def build_encoder(config: ModelConfig) -> tf.keras.Model:
     """The encoder as a functional model.
 
-    Input: normalised images [N, H, W, 3], any H and W from 32. Output, by name, with w = width:
+    Input: normalized images [N, H, W, 3], any H and W from 32. Output, by name, with w = width:
 
       res2       [N, H/4,  W/4,  256w]   conv2_x
       res3       [N, H/8,  W/8,  512w]   conv3_x

@@ -80,7 +80,7 @@ class ImageTransposed(tf.keras.layers.Conv2DTranspose):
 
 
 def batch_norm(x, name: str, *, synchronized: bool):
-    """Batch normalisation over N, h, w; over all replicas when `synchronized`."""
+    """Batch normalization over N, h, w; over all replicas when `synchronized`."""
     return keras.layers.BatchNormalization(
         momentum=BATCH_NORM_MOMENTUM,
         epsilon=BATCH_NORM_EPSILON,

@@ -15,7 +15,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from mgta_tf.clustering.members import SHOWN
-from mgta_tf.config import as_typed
+from mgta_tf.config import format_value
 from mgta_tf.errors import encodable
 from mgta_tf.reporting import figures
 from mgta_tf.reporting.record import Members, Record
@@ -65,7 +65,7 @@ def render(records: Sequence[Record]) -> str:
         galleries=galleries(run),
         flow_steps=steps,
         members=members_json(run) if run.members else None,
-        changed=[(name, as_typed(run.flags[name])) for name in run.changed],
+        changed=[(name, format_value(run.flags[name])) for name in run.changed],
         sprites=data_uri(run.members.sprites) if run.members else None,
         flagfile=_text(run.workdir.flagfile),
         skipped=_text(run.workdir.skipped).splitlines(),
@@ -144,7 +144,7 @@ def comparison(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     table = [(name, [values.get(name, "–") for values in by_run]) for name in rows]
     flags = dict.fromkeys(name for r in records for name in r.flags if name not in NEUTRAL)
     for name in flags:
-        values = [as_typed(r.flags.get(name, "–")) for r in records]
+        values = [format_value(r.flags.get(name, "–")) for r in records]
         if len(set(values)) > 1:
             table.append((f"--{name}", values))
     return table

@@ -1,6 +1,6 @@
 """Checkpoints: everything that a run resumes from.
 
-A checkpoint holds both nets, both optimisers and a `Position`, inside TensorFlow's files, so that
+A checkpoint holds both nets, both optimizers and a `Position`, inside TensorFlow's files, so that
 none of them can disagree with the others. Beside it lies its manifest, `ckpt-N.json`, with the size
 and the SHA-256 of every file; it is written last, and without it a checkpoint does not count. So a
 kill at any moment leaves those before it, and damage is found before TensorFlow reads.
@@ -64,7 +64,7 @@ class Cadence:
         """Whether to save after so many steps of the turn."""
         by_steps = self._every_steps and step % self._every_steps == 0
         by_secs = time.monotonic() - self._last > self._every_secs
-        return bool(by_steps or by_secs or preemption.received())
+        return bool(by_steps or by_secs or preemption.received_signal())
 
     def saved(self) -> None:
         """The seconds begin anew; on every host, whichever was due."""

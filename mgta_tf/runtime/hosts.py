@@ -62,7 +62,7 @@ def from_chief(strategy: tf.distribute.Strategy, make: Callable[[], Any]) -> Any
             said = json.dumps(plain(make())).encode()
     length = int(_sum(strategy, np.array([len(said)], np.int32))[0])
     if not length:
-        leave(strategy)
+        stop_if_signalled(strategy)
     sent = np.zeros(length, np.int32)
     sent[: len(said)] = np.frombuffer(said, np.uint8)
     return json.loads(_sum(strategy, sent).astype(np.uint8).tobytes())
@@ -75,15 +75,15 @@ def any_of(strategy: tf.distribute.Strategy, mine: bool) -> bool:
     return bool(_sum(strategy, np.array([mine], np.int32))[0])
 
 
-def leave(strategy: tf.distribute.Strategy) -> None:
-    """`preemption.leave` on every host, if a signal has come to one of them.
+def stop_if_signalled(strategy: tf.distribute.Strategy) -> None:
+    """`preemption.stop_if_signalled` on every host, if a signal has come to one of them.
 
     To be called on all at the same step, after each has saved.
     """
     if resolver() is None:
-        preemption.leave()
+        preemption.stop_if_signalled()
         return
-    mine = [preemption.received() == number for number in preemption.SIGNALS]
+    mine = [preemption.received_signal() == number for number in preemption.SIGNALS]
     for number, heard in zip(preemption.SIGNALS, _sum(strategy, np.array(mine, np.int32))):
         if heard:
             raise preemption.Stopped(number)

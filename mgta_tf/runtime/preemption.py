@@ -1,10 +1,11 @@
-"""SIGTERM and SIGINT: the step that runs is finished and its state saved, then the process leaves.
+"""SIGTERM and SIGINT: finish the current step, save, then stop.
 
-After `defer()` the first signal only leaves a note, which `received()` reads; elsewhere, where
-everything of worth is on disk already, it raises `Stopped` at once. With several hosts it always
-leaves a note, since they leave together (`hosts.leave`). A second SIGINT ends the process in
-whatever it does: a thread sees to that, since Python runs the handlers of its main thread only when
-a long computation in C++ returns.
+After `defer()`, a signal is only recorded, and `stop_if_signalled()` raises `Stopped` once the
+state has been saved. Otherwise nothing would be lost, and the signal raises `Stopped` at once. With
+several hosts it is always recorded, because all hosts stop together (`hosts.stop_if_signalled`).
+
+A second SIGINT ends the process at once. A thread watches for it, because Python runs signal
+handlers in the main thread only, and only when a long computation in C++ has returned.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """The process has been asked to leave, and may.
+    """The process was asked to stop, and its state has been saved.
 
-    No Exception, so that nothing that guards against errors swallows it.
+    Not an Exception, so that no `except Exception` catches it.
     """
 
     def __init__(self, number: int):
         super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_status = 128 + number  # 130 and 143, as a shell says it
+        self.exit_status = 128 + number  # 130 or 143, as in a shell
 
 
 _installed = False
@@ -38,59 +39,59 @@ _together = False  # with other hosts
 
 
 def install() -> None:
-    """Takes the two signals over, for the rest of the process. From the main thread."""
-    _take_over()
+    """Handles both signals for the rest of the process. To be called from the main thread."""
+    _set_handlers()
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(read,), daemon=True).start()
 
 
-def _take_over() -> None:
+def _set_handlers() -> None:
     global _installed
     _installed = True
     for number in SIGNALS:
         signal.signal(number, _handle)
 
 
-def received() -> int | None:
-    """The signal that has come, and that `leave` is to follow."""
+def received_signal() -> int | None:
+    """The signal that has been recorded, if any."""
     return _received
 
 
-def leave() -> None:
-    """Raises Stopped if a signal has come: everything that is to be kept has been saved."""
+def stop_if_signalled() -> None:
+    """Raises `Stopped` if a signal has been recorded. Call it when the state has been saved."""
     if _received is not None:
         raise Stopped(_received)
 
 
-def together() -> None:
-    """For the rest of the process a signal waits for the next `leave`, which other hosts join.
+def stop_together() -> None:
+    """For the rest of the process, signals are only recorded: all hosts stop at the same step.
 
-    TensorFlow, when it connects hosts, puts a handler of its own in the place of `install`'s, which
-    would keep SIGTERM to itself; so this comes after.
+    Call it after the hosts are connected: TensorFlow then replaces the handler of SIGTERM by its
+    own, and this function sets ours again.
     """
     global _together
     _together = True
     if _installed:
-        _take_over()
+        _set_handlers()
 
 
 def defer() -> None:
-    """Until `release`, a signal waits for the next `leave`."""
+    """Until `release`, signals are only recorded, for the next `stop_if_signalled`."""
     global _deferred
     _deferred = True
 
 
 def release() -> None:
-    """Everything that is to be kept has been saved: a signal need not wait any more."""
+    """Ends `defer`: the state has been saved, so a signal may stop the process at once."""
     global _deferred
     _deferred = False
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """While this is entered, a signal waits for the next `leave`."""
+    """`defer` and `release` around a block."""
     defer()
     try:
         yield
@@ -103,7 +104,7 @@ def _handle(number: int, frame: Any) -> None:
     del frame
     first, _received = _received is None, number
     if not (_deferred or _together):
-        leave()
+        stop_if_signalled()
     elif first:
         name = signal.Signals(number).name
         print(

@@ -52,7 +52,7 @@ class StepLog:
         """Takes the metrics of the next step: scalar tensors, which are not waited for."""
         self._waiting.append(metrics)
 
-    def full(self) -> bool:
+    def window_is_full(self) -> bool:
         """Whether the window has all of its steps."""
         return len(self._window) + len(self._waiting) >= self._every
 

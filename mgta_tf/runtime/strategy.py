@@ -104,7 +104,7 @@ def make_strategy(parts: int, flag: str, least: int = 1) -> tf.distribute.Strate
     resolver = hosts.resolver()
     if resolver:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-        preemption.together()  # by `hosts.leave`
+        preemption.stop_together()  # by `hosts.stop_if_signalled`
     else:
         devices = [device.name for device in tf.config.list_logical_devices("GPU")]
         strategy = tf.distribute.MirroredStrategy(devices or ["CPU:0"])

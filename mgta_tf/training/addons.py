@@ -1,7 +1,7 @@
 """The only place that imports tensorflow-addons.
 
-tensorflow-addons ended in May 2024 and says so at import, and it rejects TensorFlow above 2.15; so
-it is loaded when `--triplet_impl=tfa` asks for it and at no other time.
+tensorflow-addons was discontinued in May 2024, prints that at import, and does not support
+TensorFlow above 2.15. So it is imported only for `--triplet_impl=tfa`.
 """
 
 from __future__ import annotations

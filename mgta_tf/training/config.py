@@ -1,4 +1,4 @@
-"""The configs of mgta_tf.train and mgta_tf.supervised: everything that decides a run."""
+"""All flags of mgta_tf.train and mgta_tf.supervised."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mgta_tf.training.optimization import OptimizerConfig
 
 DETERMINISTIC = (
     "Deterministic operations only: a resumed run ends with the same bits as an uninterrupted "
-    "one. docs/robustness.md lists what may differ otherwise."
+    "one. docs/robustness.md lists what may differ without this flag."
 )
 MAX_SKIPPED_STEPS = (
-    "Steps in a row that may be skipped because their loss or gradient is not finite before the "
-    "run stops."
+    "Maximum number of consecutive steps skipped because their loss or gradient is not finite; "
+    "one more stops the run."
 )
 
 
@@ -67,7 +67,7 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a run."""
+    """All flags of mgta_tf.train."""
 
     run: RunConfig = group(RunConfig)
     data: DataConfig = group(DataConfig)
@@ -135,7 +135,7 @@ class SupervisedRunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SupervisedConfig:
-    """Everything that decides a run."""
+    """All flags of mgta_tf.supervised."""
 
     run: SupervisedRunConfig = group(SupervisedRunConfig)
     data: DataConfig = group(DataConfig)

@@ -1,4 +1,4 @@
-"""Clusters in pictures: representative clusters, and members of all for report and projector."""
+"""Pictures of clusters: galleries of representative ones, and samples for report and projector."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training.guidance import Turn
 
 MEMBERS = 2000  # images in `members.npz` and in the projector
-COORDINATES = 50  # principal components of their features: what t-SNE wants at most
+COORDINATES = 50  # principal components of their features, as input of t-SNE
 
 
 def rows_of(
     store: ImageStore, images: np.ndarray, shown: list[RepresentativeCluster]
 ) -> list[np.ndarray]:
-    """For each cluster its images nearest to the centroid, a gap, and the farthest: uint8 rows.
+    """One picture row per cluster: images nearest to its centroid, a gap, the farthest; uint8.
 
-    images: int32 [n], the indices that were clustered.
+    images: int32 [n], indices of the clustered images.
     """
 
     def tiles(index: np.ndarray) -> np.ndarray:
@@ -46,9 +46,10 @@ def save_members(
     features: np.ndarray,
     found: Clusters,
 ) -> None:
-    """Writes `members.npz`, of the newest labels only, and the same for TensorBoard's projector.
+    """Writes a sample of the members of all clusters to `members.npz` and TensorBoard's projector.
 
-    images: int32 [n] indices. features: float32 [n, D]. found: their clusters.
+    Both hold the newest labels only. images: int32 [n] indices. features: float32 [n, D]. found:
+    their clusters.
     """
     rows = members.sample(found.labels, found.distances, MEMBERS)
     index = images[rows]
@@ -87,8 +88,8 @@ def save_members(
 def principal_coordinates(features: np.ndarray, count: int) -> np.ndarray:
     """The first `count` principal components of features, or as many as there are.
 
-    float32 [n, D] → float32 [n, ≤ count], by only so many eigenvectors of the covariance: this runs
-    after every GLP, and scikit-learn's PCA takes seconds.
+    float32 [n, D] → float32 [n, ≤ count]. Computes only these eigenvectors of the covariance:
+    scikit-learn's PCA would add seconds to every GLP.
     """
     points = features.astype(np.float32) - features.mean(0, dtype=np.float64).astype(np.float32)
     last = points.shape[1] - 1

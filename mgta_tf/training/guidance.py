@@ -1,14 +1,14 @@
-"""Mutual guidance (§3.4, §4.2): who labels, who trains, which half, which λ₁. Plain Python.
+"""Mutual guidance (§3.4, §4.2): which net labels, which trains, on which half, with which λ₁.
 
 The paper describes the method twice, and the texts differ:
 
-* §4.2: one fixed split into D1 and D2; N1 labels D2 and N2 trains on it; then N1 trains on D1 with
-  the labels of N2, which has just been trained. `--schedule=sequential --split_policy=fixed`.
-* §3.4: each iteration splits anew into A and B; both are labelled before either net trains.
-  `--schedule=parallel --split_policy=every_round`.
+* §4.2: the images are split once into D1 and D2. N1 labels D2 and N2 trains on it; then N2, just
+  trained, labels D1 and N1 trains on it. `--schedule=sequential --split_policy=fixed`.
+* §3.4: every iteration makes a new split into A and B, and both halves are labelled before either
+  net trains. `--schedule=parallel --split_policy=every_round`.
 
-`turns` writes either out as one flat sequence, which `mgta_tf.train` walks through and which a
-resumed run enters where the last one stopped.
+`turns` lists either schedule as one flat sequence. `mgta_tf.train` executes it in order; a resumed
+run continues with the turn that was interrupted.
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ class GuidanceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """One step of the algorithm.
+    """One GLP or one TMP.
 
-    process: 'GLP' (net encodes the images, k-means labels them) or 'TMP' (net trains on them).
+    process: 'GLP' (the net encodes the images, k-means labels them) or 'TMP' (the net trains).
     stage: 'iae', 'mutual' or 'final'.
     round: 1 … rounds in stage 2; 0 before, rounds + 1 after.
-    net: index of the net that acts: 0 is the paper's N1, 1 its N2.
+    net: index of the net that labels or trains: 0 is the paper's N1, 1 its N2.
     half: 0 is D1 (A), 1 is D2 (B), None is all images.
-    epochs, lambda1: of a TMP.
+    epochs, lambda1: epochs and λ₁ of a TMP; 0 in a GLP.
     """
 
     process: str
@@ -120,7 +120,7 @@ class Turn:
     lambda1: float = 0.0
 
     def about(self) -> dict[str, Any]:
-        """What a row of the history says of its turn; net counts from 1, as in the paper."""
+        """The columns that identify the turn in the history; nets count from 1, as in the paper."""
         return {
             "process": self.process,
             "stage": self.stage,
@@ -144,7 +144,7 @@ def lambda_of_round(config: GuidanceConfig, round_number: int) -> float:
 
 
 def turns(config: GuidanceConfig) -> Iterator[Turn]:
-    """The whole run, turn by turn."""
+    """All turns of a run, in order: stage 1, the rounds of stage 2, stage 3."""
     if config.iae_epochs:
         yield Turn("TMP", "iae", 0, net=0, half=ALL, epochs=config.iae_epochs)
     for round_number in range(1, config.rounds + 1):
@@ -185,8 +185,8 @@ def _round(config: GuidanceConfig, round_number: int) -> Iterator[Turn]:
             yield tmp
 
 
-def nets_of(schedule: Sequence[Turn]) -> int:
-    """How many nets a run needs: without a GLP nobody guides, and N1 and N2 are one."""
+def count_nets(schedule: Sequence[Turn]) -> int:
+    """Number of nets to build: 2, or 1 where no net labels images and N1 and N2 are the same."""
     return 2 if any(turn.process == "GLP" for turn in schedule) else 1
 
 
@@ -196,9 +196,9 @@ def labels_of(
     clusters: dict[int | None, np.ndarray],
     config: GuidanceConfig,
 ) -> np.ndarray | None:
-    """The labels that a TMP trains with: int32 [n], or None in stage 1, which has none.
+    """The labels that a TMP trains with: int32 [n], or None in stage 1, which uses no labels.
 
-    images: int32 [n], those of the turn. clusters: the newest clusters of each half, int32 [n].
+    images: int32 [n], the turn's images. clusters: the newest pseudo labels of each half, [n].
     """
     if turn.stage == "iae":
         return None
@@ -206,9 +206,9 @@ def labels_of(
 
 
 def halves(num_images: int, round_number: int, config: GuidanceConfig, seed: int):
-    """Image indices of D1 and D2 in a round: two sorted int32 arrays, equal in size up to one.
+    """Image indices of D1 and D2 in a round: two sorted int32 arrays whose sizes differ by ≤ 1.
 
-    With `--split_policy=fixed` the round does not matter.
+    With `--split_policy=fixed` they are the same in every round.
     """
     split = 0 if config.split_policy == "fixed" else round_number
     order = np.random.default_rng([seed, 0x5B117, split]).permutation(num_images).astype(np.int32)
@@ -217,14 +217,14 @@ def halves(num_images: int, round_number: int, config: GuidanceConfig, seed: int
 
 
 def count_images(turn: Turn, num_images: int) -> int:
-    """How many images a turn is about: all, or a half."""
+    """Number of images of a turn: all images, or one half."""
     if turn.half is ALL:
         return num_images
     return num_images // 2 if turn.half == 0 else num_images - num_images // 2
 
 
 def images_of(turn: Turn, num_images: int, config: GuidanceConfig, seed: int) -> np.ndarray:
-    """The indices of the images that a turn is about, sorted."""
+    """Indices of the images that a turn labels or trains on: int32 [n], sorted."""
     if turn.half is ALL:
         return np.arange(num_images, dtype=np.int32)
     return halves(num_images, turn.round, config, seed)[turn.half]

@@ -1,4 +1,4 @@
-"""Generating labels (GLP, §3.2): one net encodes images, k-means turns features into labels."""
+"""Generating labels (GLP, §3.2): a net encodes images, and k-means on its features labels them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ SAMPLE = 1000  # images on which the labels of the two nets are compared
 class Labelling:
     """The result of a GLP.
 
-    labels: int32 [n], the pseudo labels of the turn's images; -1 is none.
-    row: what the history keeps of it.
-    features: float32 [n, D]; clusters: what was found in them; choice: how K was chosen, where it
-    was. They are for files and pictures, and None on hosts that did not cluster.
+    labels: int32 [n], the pseudo labels of the turn's images; -1 is no label.
+    row: the turn's row of the history.
+    features, clusters, choice: float32 [n, D], their clustering, and how K was chosen (None where
+    K is given). They are used for files and pictures only, and are None on hosts other than the
+    chief.
     """
 
     labels: np.ndarray
@@ -42,13 +43,18 @@ class Labelling:
 
 
 def label(session: Session, turn: Turn, images: np.ndarray) -> Labelling:
-    """The turn's net labels the images, int32 [n] indices.
+    """Labels images with the clusters of the features that the turn's net gives them.
 
-    Of several hosts the chief clusters, and all take its labels.
+    With several hosts, the chief clusters and the others receive its labels.
+
+    Args:
+      session: The run.
+      turn: The GLP.
+      images: int32 [n] indices.
 
     Raises:
-      UserError: the features cannot be clustered: the net has collapsed or diverged, or K is above
-        the number of distinct points.
+      UserError: the features cannot be clustered: the net has collapsed or diverged, or there are
+        fewer than K distinct features.
     """
     began = time.monotonic()
     net, other = session.nets[turn.net], session.nets[1 - turn.net]
@@ -61,12 +67,12 @@ def label(session: Session, turn: Turn, images: np.ndarray) -> Labelling:
     )
     rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images)), dtype=int)
     encoded = other.encode(session.feed, images[rows], config.cluster_features)
-    of_other = np.concatenate(list(encoded))  # in memory: `features` may lie in a file
+    features_of_other = np.concatenate(list(encoded))
     found: Labelling | None = None
 
     def on_chief():
         nonlocal found
-        found = _cluster(session, turn, images, features, rows, of_other)
+        found = _cluster(session, turn, images, features, rows, features_of_other)
         found.row["seconds"] = time.monotonic() - began
         return found.labels, found.row
 
@@ -74,8 +80,11 @@ def label(session: Session, turn: Turn, images: np.ndarray) -> Labelling:
     return found or Labelling(np.asarray(labels, np.int32), row)
 
 
-def _cluster(session: Session, turn: Turn, images, features, rows, of_other) -> Labelling:
-    """k-means on the features, with what can be said of its result."""
+def _cluster(session: Session, turn: Turn, images, features, rows, features_of_other) -> Labelling:
+    """k-means on the features [n, D], and the statistics of its result.
+
+    rows: the images, [m] of n, on which the labels of the two nets are compared.
+    """
     config, seed = session.config.cluster, _seed(session, turn)
     try:
         found, choice = cluster(features, config, seed, _first_k(session), session.journal)
@@ -87,12 +96,12 @@ def _cluster(session: Session, turn: Turn, images, features, rows, of_other) -> 
         **turn.about(),
         "images": len(images),
         "seconds": 0.0,
-        **diagnostics.of_clusters(
+        **diagnostics.describe_clusters(
             found,
             None if truth is None else truth[images],
             _labels_of_last_round(session, turn, images),
         ),
-        **_agreement_of_nets(found.labels[rows], of_other, config, seed),
+        **_agreement_of_nets(found.labels[rows], features_of_other, config, seed),
     }
     if choice:
         row.update(k_table=choice.table, k_criterion=choice.criterion, k_on_edge=choice.on_edge)
@@ -105,30 +114,30 @@ def _seed(session: Session, turn: Turn) -> int:
 
 
 def _first_k(session: Session) -> int | None:
-    """The K of the run's first labels, which `--num_clusters=auto` keeps."""
+    """K of the run's first GLP, which `--num_clusters=auto` keeps; None before it."""
     glps = (row for row in session.history if row["process"] == "GLP")
     return next((row["num_clusters"] for row in glps), None)
 
 
 def _agreement_of_nets(
-    labels: np.ndarray, of_other: np.ndarray, config: ClusterConfig, seed: int
+    labels: np.ndarray, features_of_other: np.ndarray, config: ClusterConfig, seed: int
 ) -> dict[str, float | None]:
-    """How far the other net, clustered by itself, would give a sample the same labels.
+    """NMI and ARI of a sample's labels with the clusters of the other net's features.
 
-    labels: [n], of the sample. of_other: [n, D], the other net's features.
+    labels: [m], of the sample. features_of_other: [m, D], of the same images.
     """
     k = min(len(np.unique(labels)), len(labels) - 1)
     config = dataclasses.replace(config, num_clusters=k, clusterer="kmeans", kmeans_impl="tf")
     try:
-        other, _ = cluster(of_other, config, seed)
-    except UserError:  # the other net has collapsed, which its own turn will say
+        other, _ = cluster(features_of_other, config, seed)
+    except UserError:  # the other net has collapsed, which its own turn will report
         return {"nmi_nets": None, "ari_nets": None}
     nmi, ari = diagnostics.agreement(other.labels, labels)
     return {"nmi_nets": nmi, "ari_nets": ari}
 
 
 def _labels_of_last_round(session: Session, turn: Turn, images: np.ndarray) -> np.ndarray | None:
-    """The labels that the net gave the same images a round ago, -1 where none: int32 [n]."""
+    """The labels that the same net gave the images in the round before: int32 [n], -1 is none."""
     same = ("GLP", turn.round - 1, turn.net)
     turns = session.timeline.turns
     before = next((t for t in turns if (t.process, t.round, t.net) == same), None)

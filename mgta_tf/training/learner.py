@@ -1,4 +1,4 @@
-"""A net that learns: an auto-encoder, its optimiser, and the two graphs that GLP and TMP run."""
+"""One auto-encoder with its optimizer: training steps for TMP, encoding for GLP."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Metrics = dict[str, Any]
 
 
 class Learner:
-    """An auto-encoder AE = {E, D} with its optimiser.
+    """An auto-encoder AE = {E, D} with its optimizer.
 
-    Its graphs are built once, at the first batch, and serve every stage: λ₁, the learning rate and
-    the labels are inputs. All images of a step have the size that the run says.
+    Its graphs are built once, at the first batch, and serve every stage, since λ₁, the learning
+    rate and the labels are inputs.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class Learner:
             self.optimizer = build_optimizer(optimizer, self.model)
             if mixed_precision == "float16":
                 self.optimizer = keras.mixed_precision.LossScaleOptimizer(self.optimizer)
-        self._loss_of_seen = self._losses
+        self._forward = self._forward_and_loss
         if jit_compile:
-            self._loss_of_seen = tf.function(self._losses, jit_compile=True)
+            self._forward = tf.function(self._forward_and_loss, jit_compile=True)
         self._train_step = tf.function(self._train_step_on_replicas)
         self._encode_step = tf.function(self._encode_on_replicas)
         self._reconstruct_step = tf.function(self._reconstruct)
@@ -68,16 +68,16 @@ class Learner:
         rate: Callable[[int], float],
         start: int = 0,
     ) -> Iterator[tuple[int, Metrics]]:
-        """TMP, §3.3: trains on the batches, one step for each item taken from the result.
+        """TMP, §3.3: trains on the batches, one step for each item that the caller takes.
 
         Args:
-          batches: (images, labels, uniforms) as `Feed.batches` gives them.
+          batches: (images, labels, uniforms) from `Feed.batches`.
           lambda1: λ₁ of eq. 8.
-          rate: The learning rate of a step.
-          start: The number of the first step.
+          rate: Learning rate as a function of the step.
+          start: Number of the first step.
 
         Yields:
-          (step, metrics): metrics are scalar tensors, not yet waited for.
+          (step, metrics). The metrics are scalar tensors that may still be being computed.
         """
         weight = tf.constant(lambda1, tf.float32)
         for step, batch in enumerate(batches, start):
@@ -87,36 +87,38 @@ class Learner:
     def _train_step_on_replicas(self, batch, lambda1):
         args = (*batch, lambda1)
         return descend(
-            self._strategy, self.model, self.optimizer, self._clip_norm, self._loss_of, args
+            self._strategy, self.model, self.optimizer, self._clip_norm, self._augmented_loss, args
         )
 
-    def _loss_of(self, images, labels, uniforms, lambda1):
+    def _augmented_loss(self, images, labels, uniforms, lambda1):
+        """L_all (eq. 8) of a batch after augmentation, with metrics."""
         seen, targets = (
             pipeline.normalize(x, self._augment.normalization)
             for x in pipeline.augment(images, uniforms, self._augment)
         )
         draws = pipeline.Draws.of(uniforms).triplet
-        return self._loss_of_seen(seen, targets, labels, lambda1, draws)
+        return self._forward(seen, targets, labels, lambda1, draws)
 
-    def _losses(self, seen, targets, labels, lambda1, draws):
-        """The forward pass, and L_all of eq. 8: what XLA can compile, with its gradient."""
+    def _forward_and_loss(self, seen, targets, labels, lambda1, draws):
+        """The forward pass and L_all (eq. 8): the part that XLA can compile."""
         outputs = self.model(seen, training=True)
         return losses.total_loss(targets, outputs, labels, lambda1, self._loss, draws)
 
     def copy_weights(self, other: Learner) -> None:
-        """Takes the weights of another net: both nets "copy the parameters of IAE" (§3.4)."""
+        """Copies another net's weights: both nets "copy the parameters of IAE" (§3.4)."""
         self.model.set_weights(other.model.get_weights())
 
     def encode(self, feed: Feed, images: np.ndarray, endpoint: str) -> Iterator[np.ndarray]:
-        """The encoding half of GLP, §3.2: features of images without augmentation.
+        """Features of images without augmentation, for GLP (§3.2).
 
         Args:
-          feed: Where the images come from.
-          images: [n] their indices.
-          endpoint: 'embedding', or 'res2' … 'res5', averaged over their pixels.
+          feed: Source of the images.
+          images: [n] indices.
+          endpoint: 'embedding', or 'res2' … 'res5', which are averaged over pixels.
 
         Yields:
-          float32 [b, D], in the order of `images`; b is the feed's batch size but for the last.
+          float32 [b, D], in the order of `images`; b is the feed's batch size, the last may be
+          smaller.
         """
         size = feed.batch_size
         plan = np.resize(images, (-(-len(images) // size), size))
@@ -135,7 +137,7 @@ class Learner:
         return self._strategy.gather(self._strategy.run(encode, args=(images,)), axis=0)
 
     def reconstruct(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images as the net reads them, and X̂ = D(E(X)) of eq. 1: uint8 [N, S, S, 3] each."""
+        """The resized inputs X and X̂ = D(E(X)) of eq. 1: uint8 [N, S, S, 3] each."""
         shown, reconstructed = self._reconstruct_step(tf.constant(images))
         return shown.numpy(), reconstructed.numpy()
 

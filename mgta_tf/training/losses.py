@@ -9,7 +9,7 @@ import tensorflow as tf
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 
-TEMPERATURE = 0.1  # of the soft minimum: so much farther away than the nearest counts 1/e
+TEMPERATURE = 0.1  # τ of the soft minimum, in units of embedding distance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +57,16 @@ class LossConfig:
     )
     triplet_impl: str = flag(
         "native",
-        "Implementation of eq. 6: this package, or tensorflow-addons, which also counts anchors "
-        "without a positive and does not support images without a cluster.",
+        "Implementation of eq. 6: this package's, or that of tensorflow-addons, which also counts "
+        "anchors without a positive and does not support images without a cluster.",
         choices=("native", "tfa"),
         advanced=True,
     )
     triplet_scope: str = flag(
         "replica",
-        "Images searched for positives and negatives on several devices: those of the anchor's "
-        "replica, which holds whole clusters; or the global batch, whose embeddings are "
-        "gathered.",
+        "Images among which positives and negatives are searched, with several devices: those of "
+        "the anchor's replica, which holds whole clusters; or the global batch, whose embeddings "
+        "are gathered.",
         choices=("replica", "global"),
         advanced=True,
     )
@@ -81,8 +81,8 @@ class LossConfig:
         mined = (self.triplet_positive, self.triplet_negative)
         if self.triplet_impl == "tfa" and mined != ("hardest", "hardest"):
             raise UserError(
-                "--triplet_impl=tfa knows --triplet_positive=hardest and "
-                "--triplet_negative=hardest only"
+                "--triplet_impl=tfa supports only --triplet_positive=hardest and "
+                "--triplet_negative=hardest"
             )
 
 
@@ -90,12 +90,12 @@ def reconstruction_loss(images, reconstructions, reduction: str = "sum"):
     """L_re, eq. 7: squared error over the pixels and channels of an image, mean over the batch.
 
     Args:
-      images: [N, H, W, 3], normalised.
+      images: [N, H, W, 3], normalized.
       reconstructions: [N, H, W, 3].
       reduction: 'sum' (eq. 7) or 'mean' over H, W and channels.
 
     Returns:
-      (loss [], {'reconstruction_mse': the mean over pixels whatever the reduction}).
+      (loss [], {'reconstruction_mse': mean squared error, independent of the reduction}).
     """
     errors = tf.square(tf.cast(reconstructions, tf.float32) - tf.cast(images, tf.float32))
     mse = tf.reduce_mean(errors)
@@ -116,31 +116,31 @@ def batch_hard_triplet_loss(
     negative: str = "hardest",
     draws=None,
 ):
-    """L_htri, eq. 6: for every anchor its farthest positive and its nearest negative.
+    """L_htri, eq. 6: the triplet of each anchor, its farthest positive and its nearest negative.
 
-    Which pair is chosen is decided on a float64 Gram matrix; the distances of the chosen pairs are
-    then measured on the differences themselves, in float32. So nothing of size [N, N, D] is held,
-    equal embeddings are at distance exactly 0, with gradient 0, not NaN.
+    Pairs are selected by squared distances from a float64 Gram matrix, so no [N, N, D] tensor is
+    held. The distances of the selected pairs are then computed from differences in float32: equal
+    embeddings have distance 0 exactly, with gradient 0 instead of NaN.
 
     An anchor counts only if the batch holds a positive (another image of its cluster) and a
-    negative; images with a label below 0 (no cluster) are neither anchor, positive nor negative.
+    negative. Images with a label below 0 (no cluster) are neither anchor, positive nor negative.
 
     Args:
       embeddings: [N, D] of any float type, N = P*K.
       labels: [N] integers, the clusters.
       margin: α, in units of distance.
       soft_margin: softplus(d_ap - d_an) in place of [α + d_ap - d_an]₊.
-      reduction: 'mean' over the anchors that count, or eq. 6's 'sum'.
+      reduction: 'mean' over the anchors that count, or 'sum' (eq. 6).
       normalize: scale every embedding to length 1 first.
       positive: 'hardest' (farthest), 'nearest' or 'random'.
-      negative: 'hardest' (nearest), 'random', or 'soft' (all, by the soft minimum of distances).
-      draws: float32 [N] in [0, 1), from which the random choices are made.
+      negative: 'hardest' (nearest), 'random', or 'soft' (soft minimum over all negatives).
+      draws: float32 [N] in [0, 1), the random numbers of 'random'.
 
     Returns:
       (loss [], metrics): the loss is 0 when no anchor counts. Metrics, each a scalar:
       `triplet_active` (fraction of anchors with a loss above 0), `hardest_positive` and
-      `hardest_negative` (mean distances of the chosen pairs), `pair_distance` (mean over all pairs
-      of the batch), `embedding_norm` (mean, before normalisation).
+      `hardest_negative` (mean distances of the selected pairs), `pair_distance` (mean distance of
+      all pairs of the batch), `embedding_norm` (mean, before normalization).
     """
     embeddings = tf.cast(embeddings, tf.float32)
     norm = tf.reduce_mean(tf.norm(tf.stop_gradient(embeddings), axis=1))
@@ -167,7 +167,7 @@ def batch_hard_triplet_loss(
 
 
 def _mined(embeddings, labels, squared, positive: str, negative: str, draws):
-    """Which anchors count, and every anchor's distances to its positive and its negative: [N]."""
+    """(counts, d_ap, d_an), [N] each: whether the anchor counts, and its two distances."""
     is_positive, is_negative = _pairs(labels)
 
     def distance_to(candidates, which: str):
@@ -184,7 +184,7 @@ def _mined(embeddings, labels, squared, positive: str, negative: str, draws):
 
 
 def hardest_distances(embeddings, labels):
-    """Eq. 6, for every anchor that counts: (farthest positive, nearest negative), float64 [n].
+    """The two distances of eq. 6 for every anchor that counts, float64 [n]: (d_ap, d_an).
 
     embeddings: [N, D]. labels: [N], -1 for images without a cluster.
     """
@@ -198,7 +198,7 @@ def hardest_distances(embeddings, labels):
 
 
 def _pairs(labels):
-    """Which pairs of a batch are positives and which negatives: two bool [N, N]."""
+    """(is_positive, is_negative) of every pair of a batch, bool [N, N] each."""
     clustered = labels >= 0
     pair = clustered[:, None] & clustered[None, :]
     same = labels[:, None] == labels[None, :]
@@ -206,10 +206,10 @@ def _pairs(labels):
 
 
 def _choose(candidates, squared, which: str, draws):
-    """The column of one candidate per row, [N, N] → [N].
+    """The index of one candidate per row, [N, N] → [N].
 
-    which: 'nearest', 'farthest' or 'random'. The random choice ranks the candidates by a hash of
-    the two images' draws. It has no state, so a repeated step chooses the same.
+    which: 'nearest', 'farthest' or 'random'. The random choice ranks candidates by a hash of the
+    two images' draws; it is stateless, so a repeated step makes the same choice.
     """
     if which == "random":
         squared = tf.cast(draws[:, None] * 7919.0 + draws[None, :] * 6101.0, squared.dtype) % 1.0
@@ -220,7 +220,7 @@ def _choose(candidates, squared, which: str, draws):
 
 
 def _soft_minimum(squared, candidates):
-    """-τ ln Σ exp(-d / τ) over every row's candidates, [N, N] → [N]; large without any."""
+    """-τ ln Σ exp(-d / τ) over the candidates of each row, [N, N] → [N]; huge if it has none."""
     closeness = tf.where(candidates, -_root(squared) / TEMPERATURE, -1e9)
     return tf.cast(-TEMPERATURE * tf.reduce_logsumexp(closeness, axis=1), tf.float32)
 
@@ -228,7 +228,7 @@ def _soft_minimum(squared, candidates):
 def _squared_distances(embeddings):
     """|a - b|² of all pairs, [N, D] → float64 [N, N], 0 on the diagonal."""
     x = tf.cast(embeddings, tf.float64)
-    x -= tf.reduce_mean(x, axis=0)  # distances stay, |a|² + |b|² - 2ab cancels less
+    x -= tf.reduce_mean(x, axis=0)  # same distances, less cancellation in |a|² + |b|² - 2ab
     gram = tf.matmul(x, x, transpose_b=True)
     lengths = tf.linalg.diag_part(gram)
     squared = tf.maximum(lengths[:, None] + lengths[None, :] - 2 * gram, 0)
@@ -236,25 +236,25 @@ def _squared_distances(embeddings):
 
 
 def _distance(a, b):
-    """Eq. 3, row by row: [N, D], [N, D] → [N]. At distance 0 the gradient is 0."""
+    """Eq. 3 for each row: [N, D], [N, D] → [N]. The gradient at distance 0 is 0."""
     return _root(tf.reduce_sum(tf.square(a - b), axis=1))
 
 
 def _root(squared):
-    """The square root, whose gradient at 0 is 0."""
+    """Square root with gradient 0 at 0."""
     apart, one = squared > 0, tf.ones_like(squared)
     return tf.where(apart, tf.sqrt(tf.where(apart, squared, one)), 0 * one)
 
 
 def _mean_where(values, mask):
-    """Mean of the values where the mask holds; 0 where it holds nowhere."""
+    """Mean of the values where the mask is true; 0 where it is true nowhere."""
     return tf.math.divide_no_nan(
         tf.reduce_sum(tf.where(mask, values, 0.0)), tf.reduce_sum(tf.cast(mask, tf.float32))
     )
 
 
 def triplet_loss(embeddings, labels, config: LossConfig, draws=None):
-    """L_htri of eq. 6 as the flags say; the metrics are this package's in either case.
+    """L_htri (eq. 6) with the settings of the flags. The metrics do not depend on --triplet_impl.
 
     draws: [N] in [0, 1), for random triplets.
     """
@@ -285,16 +285,16 @@ def total_loss(targets, outputs, labels, lambda1, config: LossConfig, draws=None
     """L_all = L_re + λ₁ L_htri, eq. 8.
 
     Args:
-      targets: [N, H, W, 3], normalised images: what the reconstructions should be.
-      outputs: what `build_autoencoder`'s model returned for the images that it saw; without a
-        'reconstruction' L_re is 0 and has no metrics.
-      labels: [N] clusters, -1 for images without one; all -1 leaves the reconstruction alone.
+      targets: [N, H, W, 3], the normalized images to reconstruct.
+      outputs: Outputs of the auto-encoder for the augmented images; without a 'reconstruction'
+        L_re is 0 and has no metrics.
+      labels: [N] clusters, -1 for images without one; if all are -1, L_htri is 0.
       lambda1: λ₁, a scalar.
-      config: The losses' settings.
+      config: Settings of the losses.
       draws: [N] in [0, 1), for random triplets.
 
     Returns:
-      (L_all [], metrics of both losses with `reconstruction_loss` and `triplet_loss`).
+      (L_all [], metrics of both losses, with `reconstruction_loss` and `triplet_loss`).
     """
     reconstruction, reconstruction_metrics = tf.zeros([]), {}
     if "reconstruction" in outputs:
@@ -304,7 +304,7 @@ def total_loss(targets, outputs, labels, lambda1, config: LossConfig, draws=None
         reconstruction_metrics["reconstruction_loss"] = reconstruction
     embeddings = outputs["embedding"]
     if config.triplet_scope == "global":
-        embeddings, labels, draws = map(_of_all_devices, (embeddings, labels, draws))
+        embeddings, labels, draws = map(_gather_from_devices, (embeddings, labels, draws))
     triplet, triplet_metrics = triplet_loss(embeddings, labels, config, draws)
     weight = tf.where(lambda1 > 0, config.reconstruction_weight, 1.0)  # stage 1 has λ₁ = 0
     loss = weight * reconstruction + lambda1 * triplet
@@ -312,19 +312,19 @@ def total_loss(targets, outputs, labels, lambda1, config: LossConfig, draws=None
     return loss, {**losses, **reconstruction_metrics, **triplet_metrics}
 
 
-def _of_all_devices(values):
-    """[n, …] of every device → [N, …] of all, in order. The gradient flows back to each."""
+def _gather_from_devices(values):
+    """[n, …] of each device → [N, …] of all, in order, with gradients back to each device."""
     replica = tf.distribute.get_replica_context()
     if values is None or replica.num_replicas_in_sync == 1:
         return values
-    return replica.all_gather(tf.identity(values), axis=0)  # on a device, which inputs are not
+    return replica.all_gather(tf.identity(values), axis=0)  # identity: inputs lie on no device
 
 
 def looks_collapsed(metrics: dict[str, float], config: LossConfig) -> bool:
     """Whether the embedding has collapsed: loss stuck at the margin, all distances near 0.
 
-    With every embedding in one place d_ap = d_an, so eq. 6 stands at α (ln 2 with a soft margin)
-    and no gradient leads away. `metrics` are means over some steps, as `total_loss` names them.
+    If all embeddings are equal, d_ap = d_an, so eq. 6 is α (ln 2 with a soft margin) and has no
+    gradient that would separate them. `metrics`: those of `total_loss`, averaged over some steps.
     """
     scale = 1.0 if config.normalize_embedding else max(metrics["embedding_norm"], 1e-12)
     margin_loss = 0.6931 if config.soft_margin else config.margin

@@ -10,22 +10,22 @@ import sys
 
 from mgta_tf.models.encoder import ModelConfig
 
-# Bytes, as resident memory showed them on a CPU: of a process that has imported TensorFlow; and of
-# a net's training step as a graph, for each residual block of the encoder and of the decoder.
+# Resident memory measured on a CPU, in bytes: a process that has imported TensorFlow; and the graph
+# of a training step, for each residual block of the encoder and of the decoder.
 TENSORFLOW = 600 * 2**20
 GRAPH_OF_BLOCK = 14 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """Bytes of each thing."""
+    """Estimated bytes: one checkpoint, and disk and memory by purpose."""
 
     checkpoint: int
     disk: dict[str, int]
     memory: dict[str, int]
 
 
-def of_run(
+def estimate(
     learners: list,
     model: ModelConfig,
     batch: int,
@@ -35,17 +35,17 @@ def of_run(
     features: int = 0,
     labels: int = 0,
 ) -> Needs:
-    """Estimates them.
+    """Estimates the disk space and memory of a run.
 
     Args:
-      learners: With a model and an optimiser each.
-      model: Of the nets.
-      batch: Images in a step.
+      learners: The nets, each with a model and an optimizer.
+      model: Configuration of the nets.
+      batch: Images per step.
       image_size: Pixels per side.
-      keep: Checkpoints that stay; there is one more while one is written.
-      images: Bytes of the images that are held in memory.
-      features: Bytes of the features of a GLP that are held in memory.
-      labels: Bytes of all files of labels.
+      keep: Number of checkpoints to keep; there is one more while one is written.
+      images: Bytes of the images held in memory.
+      features: Bytes of the features of a GLP held in memory.
+      labels: Bytes of all label files.
     """
     variables = [v for one in learners for v in (*one.model.variables, *one.optimizer.variables)]
     weights = sum(v.dtype.size * v.shape.num_elements() for v in variables)
@@ -65,9 +65,9 @@ def of_run(
 
 
 def activations(model: ModelConfig, batch: int, image_size: int) -> int:
-    """Bytes that the forward pass of a training step keeps for the backward pass, float32.
+    """Bytes that the forward pass of a training step keeps for the backward pass, in float32.
 
-    Of every convolution its result and what batch norm and ReLU make of it; a decoder mirrors the
+    For every convolution: its output, and that of batch norm and ReLU. A decoder mirrors the
     encoder.
     """
     values = model.channels(64) * (image_size / 2) ** 2
@@ -78,7 +78,7 @@ def activations(model: ModelConfig, batch: int, image_size: int) -> int:
 
 
 def halves(model: ModelConfig) -> int:
-    """Of an auto-encoder, that a net has: encoder and decoder, or the encoder alone."""
+    """2 for a net with encoder and decoder, 1 for an encoder alone."""
     return 1 if model.decoder == "none" else 2
 
 
@@ -103,7 +103,7 @@ def _size(size: float) -> str:
 
 
 def _available() -> int:
-    """Bytes of memory that a process can still get; 0 where the system does not say."""
+    """Bytes of available memory; 0 where the system does not report it."""
     if not os.path.exists("/proc/meminfo"):
         return 0
     with open("/proc/meminfo", encoding="ascii") as file:
@@ -112,7 +112,7 @@ def _available() -> int:
 
 
 def peak_memory_mb() -> float:
-    """The largest resident size of this process so far, MiB."""
+    """Peak resident memory of this process, MiB."""
     if os.path.exists("/proc/self/status"):  # getrusage counts the parent's, from before exec
         with open("/proc/self/status", encoding="ascii") as file:
             fields = dict(line.split(":", 1) for line in file)

@@ -63,7 +63,7 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
 def build_optimizer(
     config: OptimizerConfig, model: tf.keras.Model
 ) -> tf.keras.optimizers.Optimizer:
-    """The optimiser of one net, built for its variables; biases and batch norm do not decay."""
+    """The optimizer of one net, built for its variables; biases and batch norm do not decay."""
     rate, decay = config.learning_rate, config.weight_decay or None
     if config.optimizer == "adam":
         optimizer = FusedAdam(rate, weight_decay=decay)
@@ -78,21 +78,21 @@ def build_optimizer(
 
 
 class FusedAdam(tf.keras.optimizers.Adam):
-    """Keras' Adam, its state and its checkpoints, in one operation a variable, not fifteen."""
+    """Keras' Adam with one fused operation per variable in place of fifteen; same state."""
 
     def build(self, var_list):
         before = len(self.variables)
         super().build(var_list)
         slots = self.variables[before:]  # momentum and velocity of each variable in turn
         if not slots:
-            return  # it was built before
+            return  # already built
         local = tf.distribute.get_strategy().experimental_local_results
         slots_of = {
             variable.ref(): pair
             for whole, *pair_of in zip(var_list, slots[::2], slots[1::2])
             for variable, *pair in zip(*map(local, (whole, *pair_of)))
         }
-        self._slots_of = slots_of.__getitem__  # a function, for Keras would track a dict
+        self._slots_of = slots_of.__getitem__  # a function, because Keras would track a dict
 
     def update_step(self, gradient, variable):
         momentum, velocity = self._slots_of(variable.ref())
@@ -123,25 +123,26 @@ def descend(
     loss_of: Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]],
     args: tuple,
 ) -> dict[str, tf.Tensor]:
-    """One step of the optimiser, on all replicas; skipped where it would not be finite.
+    """One optimizer step on all replicas, skipped if the loss or a gradient is not finite.
 
-    Where the loss or the gradient of any replica is NaN or infinite, weights, optimiser and the
-    statistics of batch norm stay as they were. In float16 the gradient is that of the loss times a
-    scale, which lifts it out of float16's underflow, and is divided by it again in float32. At a
-    skipped step the scale is halved, down to 1; after 2000 others it is doubled.
+    If the loss or the gradient of any replica is NaN or infinite, the weights, the optimizer and
+    the batch norm statistics stay unchanged. In float16 the loss is multiplied by a scale to keep
+    gradients from underflowing, and the gradients are divided by it in float32. A skipped step
+    halves the scale, down to 1; after 2000 other steps it doubles.
 
     Args:
       strategy: The replicas.
-      model: Its trainable variables descend.
-      optimizer: Of the model, with its learning rate set; for float16 in a `LossScaleOptimizer`.
-      clip_norm: Gradients are scaled to this global norm at most; 0 turns it off.
-      loss_of: Called on every replica with `args`: the loss of its own images, and metrics. The
-        gradient is that of the mean over the replicas.
+      model: The net whose trainable variables are updated.
+      optimizer: The model's optimizer, with its learning rate set; for float16, a
+        `LossScaleOptimizer`.
+      clip_norm: Maximum global norm of the gradient; 0 disables clipping.
+      loss_of: Called on every replica with `args`; returns the loss of that replica's images, and
+        metrics. The step descends the mean loss over the replicas.
       args: Values for each replica.
 
     Returns:
-      Means of the metrics over the replicas; 'gradient_norm', before clipping; 'skipped', 1 where
-      the step was skipped; and for float16 'loss_scale', which the step was taken with.
+      Metrics averaged over the replicas, with 'gradient_norm' (before clipping), 'skipped' (1 if
+      the step was skipped) and, for float16, 'loss_scale' (the scale of this step).
     """
     gradients, statistics, finite, metrics = strategy.run(
         lambda *args: _gradients(model, optimizer, clip_norm, loss_of, args), args=args
@@ -152,7 +153,7 @@ def descend(
 
 
 def _gradients(model, optimizer, clip_norm: float, loss_of, args: tuple):
-    """On a replica: gradients summed over all, statistics of before, is all finite?, metrics."""
+    """On a replica: gradients summed over all, old batch norm statistics, all finite?, metrics."""
     scaled = _is_scaled(optimizer)
     statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
     with tf.GradientTape() as tape:
@@ -175,7 +176,7 @@ def _gradients(model, optimizer, clip_norm: float, loss_of, args: tuple):
 
 
 def _apply_or_skip(strategy, model, optimizer, gradients, statistics, finite) -> None:
-    """Takes the step on all replicas, or puts the statistics of batch norm back on all."""
+    """Applies the gradients on all replicas, or restores their batch norm statistics."""
 
     def apply(gradients):
         pairs = zip(gradients, model.trainable_variables)
@@ -188,7 +189,7 @@ def _apply_or_skip(strategy, model, optimizer, gradients, statistics, finite) ->
             _lower_loss_scale(optimizer, model)
 
     tf.cond(
-        strategy.experimental_local_results(finite)[0],  # alike on all, for it is of the sums
+        strategy.experimental_local_results(finite)[0],  # equal on all: computed from the sums
         lambda: strategy.run(apply, args=(gradients,)),
         lambda: strategy.run(skip, args=(statistics,)),
     )
@@ -199,7 +200,7 @@ def _is_scaled(optimizer) -> bool:
 
 
 def _lower_loss_scale(optimizer, model) -> None:
-    """Shows a `LossScaleOptimizer` a gradient that is not finite: its scale falls, no more."""
+    """Halves the scale, by passing a `LossScaleOptimizer` gradients that are not finite."""
     pairs = [(tf.fill(v.shape, float("nan")), v) for v in model.trainable_variables]
     optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
-    optimizer.iterations.assign_sub(1)  # it counts a skipped step
+    optimizer.iterations.assign_sub(1)  # undo: it counts skipped steps

@@ -1,7 +1,6 @@
-"""Whether the flags fit the images: asked as soon as they are found, before anything is built.
+"""Checks that the flags fit the images, before anything is built.
 
-Whatever would end a run later for a reason that is known at its start is refused here, in one line
-with a value that works.
+Anything known at the start that would end a run later is refused here, with a value that works.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from mgta_tf.errors import UserError
 from mgta_tf.training import guidance
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
-CLUSTER = 20  # images of a cluster that a suggestion aims at
-LEAST_TO_PROBE = 10  # images: a half of them to fit, in three folds
+CLUSTER = 20  # images per cluster in suggested values
+LEAST_TO_PROBE = 10  # images; half of them to fit, in three folds
 
 
 def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> None:
-    """Refuses flags that `num_images` images, with these classes, cannot satisfy.
+    """Checks the flags of mgta_tf.train against the number of images and their labels, [N].
 
     Raises:
-      UserError: naming the flag, and a value for it.
+      UserError: a flag does not fit; the message suggests a value.
     """
     labelled = []
     for turn in guidance.turns(config.guidance):
@@ -34,8 +33,8 @@ def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> No
         if turn.process == "GLP":
             labelled.append(images)
         else:
-            alone = turn.stage != "iae" and config.guidance.labels == "none"
-            _check_batch(config.batch, images, num_images, each_once=alone)
+            views_only = turn.stage != "iae" and config.guidance.labels == "none"
+            _check_batch(config.batch, images, num_images, views_only)
     if labelled:
         _check_clusters(config.cluster, config.batch, min(labelled))
     if config.run.probe_every_rounds:
@@ -43,10 +42,10 @@ def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> No
 
 
 def check_supervised(config: SupervisedConfig, _: int, labels: np.ndarray | None) -> None:
-    """`check` for mgta_tf.supervised.
+    """Checks the flags of mgta_tf.supervised against the labels, [N].
 
     Raises:
-      UserError: there are no classes, one only, or a batch exceeds the images.
+      UserError: there are no classes, or only one, or fewer images than a batch needs.
     """
     if labels is None:
         raise UserError(
@@ -55,7 +54,10 @@ def check_supervised(config: SupervisedConfig, _: int, labels: np.ndarray | None
         )
     known = labels[labels >= 0]
     if len(np.unique(known)) < 2:
-        raise UserError(f"--data_dir={config.data.data_dir}: a single class, nothing to tell apart")
+        raise UserError(
+            f"--data_dir={config.data.data_dir}: a single class, but training with labels needs "
+            "two or more; add a sub-folder for each class"
+        )
     sizes = np.unique(known, return_counts=True)[1]
     used = int(images_used(sizes, config.run.label_fraction).sum())
     if config.run.batch_size > used:
@@ -73,12 +75,12 @@ def images_used(sizes: np.ndarray, fraction: float) -> np.ndarray:
     return np.maximum(1, np.ceil(np.round(fraction * sizes, 9))).astype(np.int64)
 
 
-def _check_batch(config: BatchConfig, images: int, num_images: int, each_once: bool) -> None:
-    """A batch must not exceed the images that a turn trains on.
+def _check_batch(config: BatchConfig, images: int, num_images: int, views_only: bool) -> None:
+    """A batch must not hold more images than a turn trains on.
 
-    each_once: whether the K of a cluster are views of one image.
+    views_only: whether the K images of a cluster are views of one image.
     """
-    P, K = config.clusters_per_batch, 1 if each_once else config.images_per_cluster
+    P, K = config.clusters_per_batch, 1 if views_only else config.images_per_cluster
     if images >= P * K:
         return
     flag, value = f"--clusters_per_batch={P}", f"--clusters_per_batch={images // K}"
@@ -88,20 +90,23 @@ def _check_batch(config: BatchConfig, images: int, num_images: int, each_once: b
     half = "" if images == num_images else f", a half of {num_images}"
     advice = f"give {value}" if images // K > 1 else "add images, or lower --images_per_cluster"
     raise UserError(
-        f"{flag}: larger than the data: P×K = {P}×{K} images in a batch, and {images} to train on"
-        f"{half}; {advice}"
+        f"{flag}: larger than the data: a batch has P×K = {P}×{K} images, and there are {images} "
+        f"to train on{half}; {advice}"
     )
 
 
 def _check_clusters(config: ClusterConfig, batch: BatchConfig, fewest: int) -> None:
-    """K clusters of the images that one net labels at a time must fill batches of P clusters."""
+    """K clusters must be fewer than the images of a GLP, and enough for batches of P clusters.
+
+    fewest: number of images of the smallest GLP.
+    """
     P = batch.clusters_per_batch
     good = max(P, fewest // CLUSTER, 2)
     if config.clusterer == "hdbscan":
         if fewest < P * SMALLEST_CLUSTER:
             raise UserError(
-                f"--clusterer=hdbscan: {fewest} images, which one net labels at a time, cannot "
-                f"hold P = {P} clusters of {SMALLEST_CLUSTER}; give "
+                f"--clusterer=hdbscan: the {fewest} images that are clustered at once cannot form "
+                f"P = {P} clusters of {SMALLEST_CLUSTER} images; give "
                 f"--clusters_per_batch={max(2, fewest // SMALLEST_CLUSTER)}"
             )
         return
@@ -114,8 +119,8 @@ def _check_clusters(config: ClusterConfig, batch: BatchConfig, fewest: int) -> N
         advice = f"give --num_clusters={good}"
     if most >= fewest:
         raise UserError(
-            f"--{flag}: {most} clusters of {fewest} images, which one net labels at a time; "
-            f"{advice}"
+            f"--{flag}: {most} clusters must be fewer than the {fewest} images that are clustered "
+            f"at once; {advice}"
         )
     if least < P:
         raise UserError(
@@ -124,13 +129,13 @@ def _check_clusters(config: ClusterConfig, batch: BatchConfig, fewest: int) -> N
         )
     if batch.smallest_cluster > 1 and fewest - most < P:
         raise UserError(
-            f"--{flag}: of {most} clusters of {fewest} images fewer than --clusters_per_batch={P} "
-            f"can have two images; {advice}"
+            f"--{flag}: with {most} clusters of {fewest} images, fewer than "
+            f"--clusters_per_batch={P} clusters can have two images; {advice}"
         )
 
 
 def _check_probe(labels: np.ndarray | None) -> None:
-    """The online probe fits on a half of the labelled images and tests on the other."""
+    """The online probe fits on one half of the labelled images and tests on the other."""
     if labels is None:
         raise UserError(
             "--probe_every_rounds: no class labels found; use one sub-folder per class, or give "
@@ -139,11 +144,11 @@ def _check_probe(labels: np.ndarray | None) -> None:
     sizes = np.bincount(labels[labels >= 0])
     if (sizes > 1).sum() < 2:
         raise UserError(
-            "--probe_every_rounds: fewer than two classes have two images, so there is nothing to "
-            "tell apart; give --probe_every_rounds=0"
+            "--probe_every_rounds: needs two classes of two or more images; give "
+            "--probe_every_rounds=0"
         )
     if sizes.sum() < LEAST_TO_PROBE:
         raise UserError(
-            f"--probe_every_rounds: {sizes.sum()} labelled images are too few, it takes "
-            f"{LEAST_TO_PROBE}; give --probe_every_rounds=0"
+            f"--probe_every_rounds: {sizes.sum()} labelled images are fewer than the "
+            f"{LEAST_TO_PROBE} that it needs; give --probe_every_rounds=0"
         )

@@ -1,4 +1,4 @@
-"""A run that is open: it starts or resumes, it is saved, it ends."""
+"""The state of a run: built or restored from a checkpoint, and saved after every turn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mgta_tf.runtime.checkpoints import Checkpoints, Position, load_net, save_ne
 from mgta_tf.runtime.progress import Part, Progress, duration
 from mgta_tf.runtime.strategy import make_strategy, resolve_precision
 from mgta_tf.runtime.workdir import Workdir
-from mgta_tf.training import guidance, needs, preflight, summary
+from mgta_tf.training import guidance, needs, summary
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.learner import Learner
@@ -30,13 +30,13 @@ from mgta_tf.training.timeline import Timeline
 
 @dataclasses.dataclass
 class Session:
-    """Everything that a turn works with, as the run's newest checkpoint has it.
+    """Everything that the turns of a run share.
 
-    nets: N1 and N2, a list of two; one and the same net twice where no net labels another.
+    nets: N1 and N2; the same net twice where no net labels images for another.
     labels: the pseudo labels in use, int32 [n], by half (0, 1, or ALL).
-    history: a row for every turn that is done; `summary.json` is made of them.
-    position: the newest checkpoint; of a new run, its start.
-    first_turn: the number of the first turn since the command was started.
+    history: one row per finished turn; `summary.json` is made of them.
+    position: what the newest checkpoint holds besides weights; in a new run, the start.
+    first_turn: number of the turn at which this process started.
     """
 
     config: TrainConfig
@@ -54,30 +54,30 @@ class Session:
 
     @classmethod
     def open(cls, config: TrainConfig, workdir: Workdir, store: ImageStore) -> Session:
-        """Builds the nets and goes to where the run stands: its checkpoint, or the beginning.
+        """Starts a run, or resumes it from its newest checkpoint.
 
-        In this order: 1. what the flags ask of the images; 2. devices and nets; 3. weights,
-        optimisers, labels and history from the newest whole checkpoint; 4. in a new run, the
-        weights of `--iae_checkpoint`.
+        config and store have passed `preflight.check`.
 
         Raises:
-          UserError: flags and images do not fit; no checkpoint is whole; or the images are not
-            those that the run began with.
+          UserError: all checkpoints are damaged, or the images are not those that the run began
+            with.
         """
         timeline = Timeline.of(config, len(store))
-        preflight.check(config, len(store), store.labels)
+        # 1. Devices and nets.
         if config.run.deterministic:
             tf.config.experimental.enable_op_determinism()
         strategy = _strategy(config)
         precision = resolve_precision(config.device.mixed_precision)
         distinct = [
-            _net(config, strategy, precision) for _ in range(guidance.nets_of(timeline.turns))
+            _net(config, strategy, precision) for _ in range(guidance.count_nets(timeline.turns))
         ]
         nets = [distinct[0], distinct[-1]]
+        # 2. Weights, optimizers, labels and history from the newest valid checkpoint.
         checkpoints = Checkpoints(
             workdir.checkpoints, nets, config.run.keep, workdir.own_checkpoints
         )
         position = checkpoints.restore(store.fingerprint(), store.fingerprint_of_names())
+        # 3. In a new run, the IAE of another run in place of stage 1.
         if not position.history and config.run.iae_checkpoint:
             _load_iaes(nets, config.run.iae_checkpoint, workdir)
             position.turn = sum(turn.stage == "iae" for turn in timeline.turns)
@@ -110,12 +110,12 @@ class Session:
     def history(self) -> list[dict[str, Any]]:
         return self.position.history
 
-    def turns_left(self) -> Iterator[tuple[int, Turn]]:
-        """Every turn that was not done when the command was started, with its number."""
+    def remaining_turns(self) -> Iterator[tuple[int, Turn]]:
+        """The turns that were not finished when this process started, with their numbers."""
         yield from enumerate(self.timeline.turns[self.first_turn :], self.first_turn)
 
     def resume_point(self, number: int) -> tuple[int, dict[str, Any] | None]:
-        """The step at which turn `number` starts, and the log of its steps before, if any."""
+        """The step at which turn `number` starts, and the `StepLog` state before it, if any."""
         if number == self.position.turn and self.position.step:
             return self.position.step, self.position.log
         return 0, None
@@ -125,7 +125,7 @@ class Session:
         return [self.config.run.seed, turn.round, turn.net]
 
     def steps_to_trace(self, number: int) -> int:
-        """--profile_steps in the first TMP since this start of the run, 0 in the others."""
+        """Number of steps to profile in a turn: --profile_steps in this process's first TMP."""
         trained = any(self.timeline.steps[self.first_turn : number])
         return 0 if trained else self.config.device.profile_steps
 
@@ -134,7 +134,10 @@ class Session:
     def keep_labels(
         self, turn: Turn, images: np.ndarray, labels: np.ndarray, clusters: Clusters | None
     ) -> None:
-        """Puts the labels of a GLP to use, int32 [n], and into files where they were found."""
+        """Keeps the labels of a GLP, int32 [n], for the next TMP, and writes them to files.
+
+        clusters: None on hosts other than the chief, which write no files.
+        """
         self.labels[turn.half] = labels
         if clusters is not None:
             workdir, distances = self.workdir, clusters.distances
@@ -142,11 +145,11 @@ class Session:
             clusters_table(workdir.clusters, self.store.names, images, labels, distances)
 
     def save_step(self, number: int, step: int, log: dict[str, Any]) -> None:
-        """Saves the run within a turn, `step` steps of it being done."""
+        """Saves a checkpoint within turn `number`, after `step` of its steps."""
         self._save(dataclasses.replace(self.position, turn=number, step=step, log=log))
 
     def finish(self, number: int, row: dict[str, Any]) -> None:
-        """Keeps what a turn has changed, then leaves if a signal has come meanwhile."""
+        """Saves a finished turn and its row of the history; stops if a signal has arrived."""
         turn = self.timeline.turns[number]
         if turn.stage == "iae":
             save_net(self.nets[0].model, self.workdir.iae)
@@ -154,12 +157,12 @@ class Session:
         self._save(dataclasses.replace(self.position, turn=number + 1, step=0, log={}))
         self.write_summary()
         self.progress.end_part()
-        self.progress.note(f"{turn} · {summary.in_words(row)} · {duration(row['seconds'])}")
-        hosts.leave(self.strategy)
-        preemption.release()  # what the labeller and the trainer have deferred
+        self.progress.note(f"{turn} · {summary.describe_row(row)} · {duration(row['seconds'])}")
+        hosts.stop_if_signalled(self.strategy)
+        preemption.release()  # deferred by the labeller or the trainer
 
     def close(self) -> None:
-        """The last lines on the terminal: what came out, and where it lies."""
+        """Writes `summary.json` and prints the closing lines."""
         self.write_summary()
         if hosts.is_chief():
             print(summary.closing_lines(self.history, self.workdir), flush=True)
@@ -168,8 +171,8 @@ class Session:
 
     def write_summary(self) -> None:
         turns, model = len(self.timeline.turns), self.nets[0].model
-        said = summary.of_run(self.history, turns, self.store, model)
-        files.write_json(self.workdir.summary, said)
+        content = summary.build(self.history, turns, self.store, model)
+        files.write_json(self.workdir.summary, content)
 
     def _save(self, position: Position) -> None:
         self.checkpoints.save(position)
@@ -177,7 +180,7 @@ class Session:
 
 
 def _announce(session: Session) -> None:
-    """Prints where a resumed run stands, and what the run needs."""
+    """Prints at which turn a resumed run continues, and the resources that the run needs."""
     number, step = session.position.turn, session.position.step
     if session.history or step:
         turns = session.timeline.turns
@@ -190,7 +193,7 @@ def _needs(session: Session) -> needs.Needs:
     config, images = session.config, len(session.store)
     outputs = session.nets[0].model.encoder.output
     dimensions = outputs[config.cluster.cluster_features].shape[-1]
-    return needs.of_run(
+    return needs.estimate(
         list(dict.fromkeys(session.nets)),
         config.model,
         config.batch.size,
@@ -216,7 +219,7 @@ def _net(config: TrainConfig, strategy: tf.distribute.Strategy, precision: str) 
 
 
 def _strategy(config: TrainConfig) -> tf.distribute.Strategy:
-    """The devices. One that mines by itself needs whole clusters, two of them at least."""
+    """The devices. Each needs at least two whole clusters if it searches its own triplets."""
     if config.loss.triplet_scope == "global":
         strategy = make_strategy(config.batch.size, "global_batch")
     else:
@@ -227,7 +230,7 @@ def _strategy(config: TrainConfig) -> tf.distribute.Strategy:
 
 
 def _load_iaes(nets: list[Learner], folder: str, workdir: Workdir) -> None:
-    """Gives both nets the IAEs of other runs, one folder or one for each net."""
+    """Loads the IAEs of other runs into both nets: one folder, or one for each net."""
     folders = folder.split(",")
     if len(folders) > len(set(nets)):
         raise UserError(

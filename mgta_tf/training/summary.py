@@ -19,15 +19,13 @@ from mgta_tf.runtime.workdir import Workdir
 History = list[dict[str, Any]]
 
 
-def of_run(
-    history: History, turns: int, store: ImageStore, model: tf.keras.Model
-) -> dict[str, Any]:
-    """The content of `summary.json`: a row for every TMP, with what is known of its labels.
+def build(history: History, turns: int, store: ImageStore, model: tf.keras.Model) -> dict[str, Any]:
+    """The content of `summary.json`: a row for every TMP, including the statistics of its labels.
 
     Args:
-      history: a row for every turn that is done.
-      turns: how many turns the run has.
-      store: its images.
+      history: one row per finished turn.
+      turns: number of turns of the run.
+      store: images of the run.
       model: one of its two nets.
     """
     labelled = {(r["round"], r["half"]): r for r in history if r["process"] == "GLP"}
@@ -53,8 +51,8 @@ def of_run(
     }
 
 
-def in_words(row: dict[str, Any]) -> str:
-    """What a row of the history found, in a line."""
+def describe_row(row: dict[str, Any]) -> str:
+    """The result in a row of the history, as text for one line."""
     if row["process"] == "GLP":
         truth = "" if row["nmi_truth"] is None else f", NMI with the classes {row['nmi_truth']:.3f}"
         return (
@@ -62,11 +60,11 @@ def in_words(row: dict[str, Any]) -> str:
             f"{row['empty_clusters']} re-seeded{truth}"
         )
     probe = f", 20-NN {row['probe_knn']:.1f}" if "probe_knn" in row else ""
-    return f"{losses_in_words(row['first'], row)}{probe}"
+    return f"{format_losses(row['first'], row)}{probe}"
 
 
-def losses_in_words(*points: dict[str, float]) -> str:
-    """The losses that the points hold, as 'reconstruction 12 → 3.4, triplet 0.3 → 0.12'."""
+def format_losses(*points: dict[str, float]) -> str:
+    """The losses of the points, as 'reconstruction 12 → 3.4, triplet 0.3 → 0.12'."""
     return ", ".join(
         f"{name} " + " → ".join(f"{point[f'{name}_loss']:.4g}" for point in points)
         for name in ("reconstruction", "triplet")
@@ -75,7 +73,7 @@ def losses_in_words(*points: dict[str, float]) -> str:
 
 
 def closing_lines(history: History, workdir: Workdir) -> str:
-    """The last lines on the terminal: the result, and where it lies."""
+    """The last lines on the terminal: the result, and where the files are."""
     path, last = workdir.path, {row["process"]: row for row in history}
     pictures, labels = os.path.dirname(workdir.originals), os.path.join(path, "labels")
     total = sum(row["seconds"] for row in history)
@@ -84,8 +82,8 @@ def closing_lines(history: History, workdir: Workdir) -> str:
         [
             f"done: {len(history)} turns in {duration(total)}, {shown / max(total, 1e-9):.1%} of "
             "it for pictures",
-            *([f"  last training:     {in_words(last['TMP'])}"] if "TMP" in last else []),
-            *([f"  last labels:       {in_words(last['GLP'])}"] if "GLP" in last else []),
+            *([f"  last training:     {describe_row(last['TMP'])}"] if "TMP" in last else []),
+            *([f"  last labels:       {describe_row(last['GLP'])}"] if "GLP" in last else []),
             f"  losses, clusters:  {workdir.summary}",
             *([f"  pictures:          {pictures}"] if os.path.isdir(pictures) else []),
             *([f"  pseudo labels:     {labels}"] if "GLP" in last else []),
@@ -99,7 +97,7 @@ def closing_lines(history: History, workdir: Workdir) -> str:
 
 @functools.lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """The versions of everything that decides a result."""
+    """Versions of the software that results depend on."""
     keras = tf.keras.Model.__module__.partition(".")[0]  # tf_keras where Keras 3 is installed
     return {
         "mgta_tf": mgta_tf.__version__,

@@ -1,4 +1,4 @@
-"""The turns of a run in numbers: images, steps, learning rates."""
+"""Images and training steps of every turn of a run, and the learning rate of every step."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mgta_tf.training.optimization import OptimizerConfig, learning_rate
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """Every turn of a run by its number, from 0.
+    """The turns of a run in order; turn numbers count from 0.
 
-    turns: the turns in order. images: how many images each is about. steps: how many training steps
-    each takes, 0 for a GLP. before: the steps that the turn's net has taken before it; N2 counts
-    those of stage 1, whose weights it copies.
+    images: number of images of each turn. steps: number of training steps of each turn, 0 for a
+    GLP. steps_before: number of steps that the turn's net has taken before; N2 starts with those of
+    stage 1, because it copies the IAE's weights.
     """
 
     turns: tuple[Turn, ...]
     images: tuple[int, ...]
     steps: tuple[int, ...]
-    before: tuple[int, ...]
+    steps_before: tuple[int, ...]
     optimizer: OptimizerConfig
 
     @classmethod
@@ -32,27 +32,30 @@ class Timeline:
         """The timeline of a run on `num_images` images."""
         turns = tuple(guidance.turns(config.guidance))
         images = tuple(guidance.count_images(turn, num_images) for turn in turns)
-        steps, before, taken = [], [], [0, 0]
+        steps, steps_before, taken = [], [], [0, 0]
         for turn, count in zip(turns, images):
             training = turn.process == "TMP"
             own = sampler.steps_of(count, turn.epochs, config.batch.size) if training else 0
             steps.append(own)
-            before.append(taken[turn.net])
+            steps_before.append(taken[turn.net])
             taken[turn.net] += own
             if turn.stage == "iae":
                 taken[1] = taken[0]
-        return cls(turns, images, tuple(steps), tuple(before), config.optimizer)
+        return cls(turns, images, tuple(steps), tuple(steps_before), config.optimizer)
 
     def global_step(self, number: int, step: int = 0) -> int:
-        """The step of a net's curves at step `step` of turn `number`."""
-        return self.before[number] + step
+        """The x-axis of a net's curves: its steps in all turns, at step `step` of turn `number`."""
+        return self.steps_before[number] + step
 
     def end(self, number: int) -> int:
         """The global step at which a turn ends."""
         return self.global_step(number, self.steps[number])
 
-    def rate(self, number: int) -> Callable[[int], float]:
-        """The learning rate by step of a turn: one schedule for the IAE, one for what follows."""
+    def learning_rate(self, number: int) -> Callable[[int], float]:
+        """The learning rate of a turn as a function of its step.
+
+        A net's schedule runs once over stage 1 and once over stages 2 and 3.
+        """
         turn = self.turns[number]
         phase = [
             i

@@ -1,4 +1,4 @@
-"""Training models (TMP, §3.3): a net trains on images, with the other net's labels if there are."""
+"""Training models (TMP, §3.3): a net trains on images with the pseudo labels of the other net."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ ShowPoint = Callable[[int, int, dict[str, float]], None]
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """The result of a TMP: what the history keeps of it, and what the net was trained on.
+    """The result of a TMP.
 
-    plan: int32 [steps, P*K], image indices. label_of: int32 [N], by image; -1 is no label.
+    row: the turn's row of the history.
+    plan: int32 [steps, P*K], the image indices of every batch.
+    label_of: int32 [N], the label of every image of the run; -1 is no label.
     """
 
     row: dict[str, Any]
@@ -38,17 +40,18 @@ def train(
     labels: np.ndarray | None,
     show: ShowPoint,
 ) -> Training:
-    """The net of turn `number` trains, from the step at which the turn was interrupted.
+    """Trains the net of turn `number`, from step 0 or from the step at which it was interrupted.
 
     Args:
       session: The run.
-      number: Of the turn.
+      number: Number of the turn.
       images: int32 [n] indices.
-      labels: int32 [n] pseudo labels, or None in stage 1, which has none yet.
-      show: Is given the curves, point by point.
+      labels: int32 [n] pseudo labels, or None in stage 1, which uses no labels.
+      show: Called with every point of the curves.
 
     Raises:
-      UserError: too many steps in a row were not finite, or the labels cannot fill a P×K batch.
+      UserError: too many steps in a row were not finite, or there are too few clusters for a P×K
+        batch.
     """
     config, turn = session.config, session.timeline.turns[number]
     plan, label_of = _plan(session, number, images, labels)
@@ -63,20 +66,20 @@ def train(
     )
     cadence = Cadence(config.run.checkpoint_every_steps, config.run.checkpoint_every_secs)
     batches = session.feed.batches(plan, label_of, session.seed_of(turn), start)
-    rate = session.timeline.rate(number)
+    rate = session.timeline.learning_rate(number)
     steps = session.nets[turn.net].fit(batches, turn.lambda1, rate, start)
     traced = session.steps_to_trace(number)
     preemption.defer()  # until `Session.finish` has saved the end of the turn
     for step, metrics in profiled(steps, traced, session.workdir.tensorboard):
         log.add(metrics)
         if step == start:
-            session.progress.advance_to(step + 1)  # builds the graph, and is counted alone
-        if log.full() or step + 1 == len(plan):
+            session.progress.advance_to(step + 1)  # alone: this step also builds the graph
+        if log.window_is_full() or step + 1 == len(plan):
             show(number, step + 1, log.point(step + 1))
         if hosts.any_of(session.strategy, cadence.due(step + 1)):
             session.save_step(number, step + 1, log.state(step + 1))
             cadence.saved()
-            hosts.leave(session.strategy)
+            hosts.stop_if_signalled(session.strategy)
     row = {
         **turn.about(),
         "images": len(images),
@@ -88,7 +91,7 @@ def train(
 
 
 def _plan(session: Session, number: int, images: np.ndarray, labels: np.ndarray | None):
-    """The turn's batches: [steps, P*K] image indices, and the label of every image, [N]."""
+    """The turn's batches: image indices [steps, P*K], and the label of every image, [N]."""
     turn, batch = session.timeline.turns[number], session.config.batch
     label_of = np.full(len(session.store), sampler.NO_CLUSTER, np.int32)
     seed = session.seed_of(turn)

@@ -1,8 +1,9 @@
-"""What a run shows: curves while a turn runs, pictures and figures when it has ended.
+"""Curves while a turn runs; pictures and statistics when it has ended.
 
-Kept for the report, and to look at: `pictures/*.jpg`, the same images reconstructed after every
-TMP, and the two ends of representative clusters after every GLP; `pictures/members.npz`, of the
-newest GLP only: some images of every cluster with thumbnails and coordinates.
+Files for the report: `pictures/*.jpg` holds the same images reconstructed after every TMP, and the
+images nearest to and farthest from the centroids of representative clusters after every GLP.
+`pictures/members.npz` holds thumbnails and coordinates of some images of every cluster of the
+newest GLP.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from mgta_tf.training.guidance import Turn
 from mgta_tf.training.labeller import Labelling
 from mgta_tf.training.losses import hardest_distances, looks_collapsed
 from mgta_tf.training.session import Session
-from mgta_tf.training.summary import losses_in_words
+from mgta_tf.training.summary import format_losses
 from mgta_tf.training.trainer import Training
 
 SHOWN_IMAGES = 8  # originals and reconstructions
-SHOWN_BATCHES = 4  # of a turn, whose distances make its histograms
+SHOWN_BATCHES = 4  # last batches of a turn, for its histograms
 RESULTS = ("reconstruction_loss", "triplet_loss", "probe_map", "probe_top1", "probe_knn")
-PROBED = ("map", "top1", "knn20")  # by mgta_tf.probe, later
+PROBED = ("map", "top1", "knn20")  # mgta_tf.probe adds these later
 
 
 class Visualizer:
-    """Shows the turns of a run on TensorBoard, in pictures, and in notes at the terminal."""
+    """Shows the turns of a run in TensorBoard, as pictures, and as notes on the terminal."""
 
     def __init__(self, session: Session):
         self._session, store = session, session.store
@@ -54,8 +55,8 @@ class Visualizer:
 
     # -------------------------------------------------------------------------------------- A TMP
 
-    def point(self, number: int, step: int, point: dict[str, float]) -> None:
-        """Shows the means of a window that ends with `step`, and says what looks wrong."""
+    def show_point(self, number: int, step: int, point: dict[str, float]) -> None:
+        """Shows the mean metrics of the steps up to `step`; notes skipped steps and collapse."""
         session, turn = self._session, self._session.timeline.turns[number]
         progress, steps = session.progress, session.timeline.steps[number]
         if point["skipped"]:
@@ -70,20 +71,20 @@ class Visualizer:
             )
         progress.advance_to(step)
         speed = progress.speed() * session.config.batch.size
-        rate = session.timeline.rate(number)(step - 1)
+        rate = session.timeline.learning_rate(number)(step - 1)
         shown = {**point, "lambda": turn.lambda1, "rate": rate, "images_per_second": speed}
         self._writer.scalars(_net(turn), session.timeline.global_step(number, step), shown)
         epoch = min(int(step * turn.epochs / steps) + 1, turn.epochs)
         progress.show(
             f"{turn} · epoch {epoch}/{turn.epochs} · "
-            f"loss {point['loss']:.4g} ({losses_in_words(point)}) · {speed:.0f} images/s"
+            f"loss {point['loss']:.4g} ({format_losses(point)}) · {speed:.0f} images/s"
         )
 
-    def training(self, number: int, trained: Training) -> dict[str, Any]:
-        """Shows a TMP that has ended, and probes its net if its turn has come.
+    def show_training(self, number: int, trained: Training) -> dict[str, Any]:
+        """Shows a TMP that has ended, and evaluates its net if --probe_every_rounds says so.
 
         Returns:
-          The row of the history: the trainer's, the probe's figures, `show_seconds`.
+          The row of the history: the trainer's, with the results of the probe and `show_seconds`.
         """
         session, turn = self._session, self._session.timeline.turns[number]
         step, began = session.timeline.end(number), time.monotonic()
@@ -99,7 +100,7 @@ class Visualizer:
         return row
 
     def _reconstructions(self, turn: Turn, step: int) -> None:
-        """Images as the net reads them, above what it makes of them."""
+        """Input images, with their reconstructions below."""
         pairs = self._session.nets[turn.net].reconstruct(self._images)
         self._writer.images(_net(turn), step, "reconstruction", np.concatenate(pairs, axis=1))
         workdir = self._session.workdir
@@ -110,7 +111,7 @@ class Visualizer:
             files.write_bytes(path, pictures.jpeg(row))
 
     def _distances(self, turn: Turn, step: int, trained: Training) -> None:
-        """Histograms of the turn's last batches, not augmented: norms, hardest distances."""
+        """Histograms over the turn's last batches, not augmented: norms and hardest distances."""
         session, batches = self._session, trained.plan[-SHOWN_BATCHES:]
         found = session.nets[turn.net].encode(session.feed, batches.ravel(), "embedding")
         embeddings = np.stack(list(found))  # [batches, P*K, D]
@@ -126,7 +127,7 @@ class Visualizer:
                 self._writer.histogram(_net(turn), step, f"histogram/{name}", values)
 
     def _probe(self, turn: Turn, step: int) -> dict[str, float]:
-        """The online probe of the net that has just trained, every --probe_every_rounds."""
+        """Evaluates the net that has just trained, every --probe_every_rounds rounds."""
         session, run = self._session, self._session.config.run
         labels, every = session.store.labels, run.probe_every_rounds
         if not every or labels is None or (turn.stage == "mutual" and turn.round % every):
@@ -139,13 +140,13 @@ class Visualizer:
 
     # -------------------------------------------------------------------------------------- A GLP
 
-    def labelling(self, number: int, images: np.ndarray, found: Labelling) -> dict[str, Any]:
+    def show_labelling(self, number: int, images: np.ndarray, found: Labelling) -> dict[str, Any]:
         """Shows a GLP that has ended. Returns the row of the history, with `show_seconds`.
 
-        images: int32 [n], the indices of the images that were labelled.
+        images: int32 [n], indices of the labelled images.
         """
         if found.clusters is None or found.features is None:
-            return found.row  # on another host than the one that clustered
+            return found.row  # this host is not the chief, which clustered
         session, turn = self._session, self._session.timeline.turns[number]
         step, began = session.timeline.global_step(number), time.monotonic()
         self._clusters(turn, step, found.row, found.clusters, found.choice)
@@ -169,7 +170,7 @@ class Visualizer:
     def _clusters(
         self, turn: Turn, step: int, row: dict[str, Any], found: Clusters, choice: Choice | None
     ) -> None:
-        """The numbers of a clustering, its histograms, and CH(k) where K was chosen."""
+        """Statistics of a clustering, its histograms, and CH(k) where K was chosen."""
         net = _net(turn)
         scalars = {f"clusters/{k}": v for k, v in row.items() if isinstance(v, (int, float))}
         self._writer.scalars(net, step, scalars)
@@ -186,7 +187,7 @@ class Visualizer:
 def _note_labelling(
     session: Session, turn: Turn, row: dict[str, Any], choice: Choice | None
 ) -> None:
-    """A line where something looks wrong, and what K was chosen, with the picture of CH(k)."""
+    """Notes for a cluster that is too large, and for the K that was chosen."""
     note, limit = session.progress.note, session.config.cluster.max_cluster_fraction
     if row["largest_fraction"] > limit:
         note(

@@ -6,7 +6,7 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import calinski_harabasz_score
 
 from mgta_tf.clustering.choose import CRITERIA, choose_k, parse_candidates
-from mgta_tf.clustering.lloyd import kmeans, plus_plus
+from mgta_tf.clustering.lloyd import kmeans, kmeans_plus_plus
 from mgta_tf.errors import UserError
 
 
@@ -27,7 +27,7 @@ def test_a_known_number_is_found(blobs, criterion):
 
 
 def test_ch_is_scikit_learns(blobs):
-    start = plus_plus(blobs, 20, seed=1)
+    start = kmeans_plus_plus(blobs, 20, seed=1)
     for row in choose_k(blobs, [2, 5, 7, 20], seed=1).table:
         found = kmeans(blobs, row["k"], 1, tolerance=1e-3, start=start)
         assert row["ch"] == pytest.approx(calinski_harabasz_score(blobs, found.labels), rel=1e-4)

@@ -12,7 +12,7 @@ from mgta_tf.clustering import clusters
 from mgta_tf.clustering.clusterers import cluster, core
 from mgta_tf.clustering.clusters import clusters_of
 from mgta_tf.clustering.config import ClusterConfig
-from mgta_tf.clustering.diagnostics import of_clusters
+from mgta_tf.clustering.diagnostics import describe_clusters
 from mgta_tf.clustering.features import collect, prepare
 from mgta_tf.errors import UserError
 
@@ -74,7 +74,7 @@ def test_diagnostics():
     found = found_of([0, 0, 0, 0, 1, 1, 2, 2])
     truth = np.array([0, 0, 0, 1, 1, 1, 0, 0])
     previous = np.array([5, 5, 5, 5, 3, 3, -1, -1])
-    said = of_clusters(found, truth, previous)
+    said = describe_clusters(found, truth, previous)
     assert (said["largest"], said["median"], said["smallest"]) == (4, 2.0, 2)
     assert (said["num_clusters"], said["noise"], said["largest_fraction"]) == (3, 0, 0.5)
     assert said["nmi_previous"] == pytest.approx(1)  # among the six that had a label
@@ -82,12 +82,12 @@ def test_diagnostics():
     assert said["nmi_truth"] == pytest.approx(normalized_mutual_info_score(truth, found.labels))
     assert said["ari_truth"] == pytest.approx(adjusted_rand_score(truth, found.labels))
     assert said["purity"] == pytest.approx(7 / 8)  # 3 of 4, 2 of 2, 2 of 2
-    alone = of_clusters(found)
+    alone = describe_clusters(found)
     assert [alone[k] for k in ("nmi_truth", "ari_truth", "purity", "nmi_previous")] == [None] * 4
 
 
 def test_noise_counts_for_nothing():
-    said = of_clusters(found_of([0, 0, 1, 1, -1, -1]), np.array([3, 3, 4, 4, 3, 4]))
+    said = describe_clusters(found_of([0, 0, 1, 1, -1, -1]), np.array([3, 3, 4, 4, 3, 4]))
     assert (said["noise"], said["num_clusters"], said["smallest"]) == (2, 2, 2)
     assert said["nmi_truth"] == said["ari_truth"] == said["purity"] == pytest.approx(1)
     labels = np.array([1, -1, 1, 0], np.int32)

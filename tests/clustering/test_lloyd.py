@@ -6,7 +6,7 @@ from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.datasets import make_blobs
 
 from mgta_tf.clustering import clusters
-from mgta_tf.clustering.lloyd import Start, assign, kmeans, plus_plus
+from mgta_tf.clustering.lloyd import Start, assign, kmeans, kmeans_plus_plus
 from mgta_tf.errors import UserError
 
 
@@ -21,7 +21,7 @@ def points_of(count, dimensions, centers, spread=4.0, seed=0):
 def test_labels_and_inertia_are_scikit_learns_from_the_same_start(count, dimensions, k):
     points = points_of(count, dimensions, centers=10)
     ours = kmeans(points, k, seed=3, max_steps=300, tolerance=0)
-    start = points[np.sort(plus_plus(points, k, seed=3).picked)]
+    start = points[np.sort(kmeans_plus_plus(points, k, seed=3).picked)]
     theirs = SklearnKMeans(k, init=start, n_init=1, max_iter=300, tol=0).fit(points)
     np.testing.assert_array_equal(ours.labels, theirs.labels_)
     assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-4)
@@ -100,7 +100,7 @@ def test_what_cannot_be_clustered_is_refused(points, k, message):
 
 def test_a_long_start_serves_fewer_clusters():
     points = points_of(500, 10, centers=8)
-    start = plus_plus(points, 20, seed=1)
+    start = kmeans_plus_plus(points, 20, seed=1)
     assert len(set(start.picked)) == 20
     found = kmeans(points, 8, 0, start=start)
     fresh = kmeans(points, 8, 1)

@@ -119,13 +119,13 @@ def test_the_target_is_what_is_seen_or_the_image_before_its_colours_changed(reco
 
 
 @pytest.mark.parametrize("name", pipeline.NORMALIZATIONS)
-def test_normalisation_goes_there_and_back(name):
+def test_normalization_goes_there_and_back(name):
     images = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
     there = pipeline.normalize(images, name)
     np.testing.assert_array_equal(pipeline.denormalize(there, name), images)
 
 
-def test_imagenet_normalisation_is_the_usual_one():
+def test_imagenet_normalization_is_the_usual_one():
     value = pipeline.normalize(np.array([[124, 116, 104]], np.uint8), "imagenet").numpy()
     np.testing.assert_allclose(value, [[0.00561, -0.00490, 0.00819]], atol=1e-3)
 

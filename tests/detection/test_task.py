@@ -1,4 +1,4 @@
-"""The registered experiments say what protocols §3a says, and the optimiser does it."""
+"""The registered experiments say what protocols §3a says, and the optimizer does it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The protocol's image, pools and normalisation."""
+"""The protocol's image, pools and normalization."""
 
 import numpy as np
 import pytest
@@ -65,9 +65,9 @@ def test_only_the_layers_that_an_endpoint_needs_run(tmp_path):
 
 def test_features_have_length_one_and_zero_stays_zero():
     values = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
-    normalised = features.normalize(values)
-    np.testing.assert_allclose(normalised, [[3 / 5.00001, 4 / 5.00001], [0, 0]], rtol=1e-6)
-    assert normalised.dtype == np.float32
+    normalized = features.normalize(values)
+    np.testing.assert_allclose(normalized, [[3 / 5.00001, 4 / 5.00001], [0, 0]], rtol=1e-6)
+    assert normalized.dtype == np.float32
 
 
 def test_the_image_is_stretched_not_cropped():

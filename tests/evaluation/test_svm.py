@@ -49,7 +49,7 @@ def test_batched_is_liblinear(count, dimensions, positives):
 
 @pytest.mark.parametrize("cost", [0.001, 0.3, 30.0])
 def test_scores_are_those_of_the_optimum(cost):
-    """The objective of protocols §2.5 spelled out, minimised by SciPy in float64."""
+    """The objective of protocols §2.5 spelled out, minimized by SciPy in float64."""
     train, targets, test, test_targets = problem(80, 12, (15,))
     x = np.hstack([train, np.ones((80, 1))]).astype(np.float64)
     y = targets[:, 0].astype(np.float64)

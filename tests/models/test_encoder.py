@@ -68,7 +68,7 @@ def test_same_weights_in_same_endpoints_out():
 
 def test_it_is_resnet50_without_the_classifier():
     # 25,557,032 of torchvision's resnet50, less 2,049,000 of its classifier, plus 53,120 moving
-    # statistics (two for each of the 26,560 normalised channels), which Keras counts.
+    # statistics (two for each of the 26,560 normalized channels), which Keras counts.
     assert build_encoder(ModelConfig()).count_params() == 25_557_032 - 2_049_000 + 53_120
 
 

@@ -102,9 +102,9 @@ try:
         if step == 3:
             print("ready", flush=True)
         time.sleep(0.02)
-        if hosts.any_of(several, bool(preemption.received())):
+        if hosts.any_of(several, bool(preemption.received_signal())):
             print(f"saved {step}", flush=True)
-            hosts.leave(several)
+            hosts.stop_if_signalled(several)
 except preemption.Stopped as stopped:
     print(stopped, flush=True)
     sys.exit(stopped.exit_status)

@@ -18,9 +18,9 @@ try:
             ready()
             for step in range(50):
                 time.sleep(0.05)
-                if preemption.received():
+                if preemption.received_signal():
                     print("saved", flush=True)
-                    preemption.leave()
+                    preemption.stop_if_signalled()
     elif sys.argv[1] == "busy":
         with preemption.deferred():
             ready()

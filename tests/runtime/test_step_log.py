@@ -18,7 +18,7 @@ def walk(log, losses, first=0):
     points = []
     for step, loss in enumerate(losses, first):
         log.add(metrics(loss, float(not np.isfinite(loss))))
-        if log.full() or step == 9:
+        if log.window_is_full() or step == 9:
             points.append(log.point(step + 1))
     return points
 

@@ -105,9 +105,9 @@ def test_without_labels_one_net_trains_and_nobody_labels():
     turns = list(guidance.turns(config))
     assert [spoken(t) for t in turns] == [("TMP", 2, "all")]
     assert turns[0].epochs == 7
-    assert guidance.nets_of(turns) == 1
+    assert guidance.count_nets(turns) == 1
     guided = GuidanceConfig(labels="clusters", rounds=1)
-    assert guidance.nets_of(list(guidance.turns(guided))) == 2
+    assert guidance.count_nets(list(guidance.turns(guided))) == 2
     images = np.arange(5, dtype=np.int32)
     own = guidance.labels_of(turns[0], images, {}, config)
     assert len(set(own)) == len(own) == 5

@@ -76,7 +76,7 @@ def test_metrics_of_a_hand_worked_batch():
     assert float(metrics["embedding_norm"]) == pytest.approx((0 + 5 + 10 + 10) / 4)
 
 
-def test_embeddings_are_normalised_on_request():
+def test_embeddings_are_normalized_on_request():
     x = np.random.default_rng(1).normal(size=(6, 5)).astype(np.float32) * 9
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     labels = [0, 0, 1, 1, 2, 2]

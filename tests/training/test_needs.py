@@ -15,7 +15,7 @@ def test_the_sums_are_those_by_hand(tmp_path):
     optimizer.build(model.trainable_variables)
     learner = types.SimpleNamespace(model=model, optimizer=optimizer)
     config = ModelConfig(width=1.0, blocks=(1, 1, 1, 1), decoder="mirror")
-    found = needs.of_run(
+    found = needs.estimate(
         [learner, learner], config, batch=2, image_size=32, keep=3, images=1000, labels=70
     )
     # 9 weights and 9 momenta of 4 bytes, the number of steps of 8

@@ -26,14 +26,14 @@ REFUSED = {
     "P×K above a half": (
         30,
         {"num_clusters": 8},
-        "larger than the data: P×K = 8×2 .* 15 to train on, a half of 30",
+        "larger than the data: a batch has P×K = 8×2 .* 15 to train on, a half of 30",
     ),
     "global batch": (
         30,
         {"global_batch": 16, "num_clusters": 8},
         "--global_batch=16: larger than the data",
     ),
-    "K above the images": (38, {}, "20 clusters of 19 images, which one net labels at a time"),
+    "K above the images": (38, {}, "20 clusters must be fewer than the 19 images"),
     "candidates below P": (
         400,
         {"num_clusters": "auto", "k_candidates": "5,50"},
@@ -42,17 +42,17 @@ REFUSED = {
     "candidates above": (
         400,
         {"num_clusters": "adaptive", "k_candidates": "50:500:10"},
-        "k_candidates: 500 clusters of 200 images",
+        "k_candidates: 500 clusters must be fewer than the 200 images",
     ),
     "too few pairs": (
         400,
         {"num_clusters": 195, "views_per_image": 1},
-        "of 195 clusters of 200 images fewer than --clusters_per_batch=8 can have two",
+        "195 clusters of 200 images, fewer than --clusters_per_batch=8 clusters can have two",
     ),
     "hdbscan": (
         100,
         {"clusterer": "hdbscan"},
-        "hdbscan: 50 images.*cannot hold P = 8 clusters of 10",
+        "hdbscan: the 50 images.*cannot form P = 8 clusters of 10",
     ),
 }
 
@@ -71,8 +71,8 @@ def test_what_cannot_run_is_refused_and_the_suggestion_can(name):
     ("labels", "message"),
     [
         (None, "no class labels found"),
-        (np.zeros(400, int), "fewer than two classes"),
-        (np.r_[np.zeros(399, int), 1], "fewer than two classes"),
+        (np.zeros(400, int), "needs two classes of two"),
+        (np.r_[np.zeros(399, int), 1], "needs two classes of two"),
         (np.r_[np.full(391, -1), np.arange(9) % 2], "9 labelled images"),
     ],
 )

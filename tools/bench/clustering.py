@@ -23,7 +23,7 @@ import numpy as np
 from mgta_tf import cli
 from mgta_tf.clustering.choose import choose_k
 from mgta_tf.clustering.features import collect
-from mgta_tf.clustering.lloyd import TOLERANCE, kmeans, lloyd_step, plus_plus
+from mgta_tf.clustering.lloyd import TOLERANCE, kmeans, kmeans_plus_plus, lloyd_step
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.training.needs import peak_memory_mb
@@ -197,7 +197,7 @@ def law(config: BenchConfig) -> list[dict]:
         part = np.ascontiguousarray(x[:n, :d])
         steps.append(time_of_step(part, k, 0))
         began = time.monotonic()
-        plus_plus(part, k, 0)
+        kmeans_plus_plus(part, k, 0)
         starts.append(time.monotonic() - began)
         work.append((n, d, k))
         print(f"N {n}, D {d}, K {k}: step {steps[-1]:.3f} s, start {starts[-1]:.2f} s", flush=True)

@@ -35,7 +35,7 @@ GROUPS = {  # how a type of operation begins, without oneDNN's prefix → what i
     "FusedConv2D": "convolutions",
     "MatMul": "products (1×1 transposed convolutions)",
     "FusedBatchNorm": "batch norm",
-    "ResourceApply": "optimiser",
+    "ResourceApply": "optimizer",
     "Relu": "ReLU, sums",
     "Add": "ReLU, sums",
 }

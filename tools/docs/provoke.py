@@ -81,7 +81,7 @@ def main(config: ProvokeConfig) -> None:
         folder = os.path.join(config.workdir, name)
         if name != "healthy":
             flags = {"iae_checkpoint": os.path.join(config.workdir, "healthy"), **flags}
-        words = config_lib.words_of({**COMMON, **flags})
+        words = config_lib.to_arguments({**COMMON, **flags})
         print(f"{name}: {flags or 'the defaults'}", flush=True)
         command = [sys.executable, "-m", "mgta_tf.train", *words, f"--workdir={folder}"]
         subprocess.run(command, check=True)

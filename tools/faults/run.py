@@ -4,7 +4,7 @@
   make faults FORM=short    two kills in each stage, and two minutes of damaged files
   python tools/faults.py --only=kills,disk_full --output=faults.json
 
-A run that was disturbed is resumed and ends; its weights, optimisers, labels and losses are then
+A run that was disturbed is resumed and ends; its weights, optimizers, labels and losses are then
 compared with those of a run that was not. `survived` counts the tries after which all of them are
 equal to the bit, `bytes lost` those that are not. `--output` is written after every case, and what
 it holds already is not run again.

@@ -92,7 +92,7 @@ class Suite:
 def command(workdir: str, flags: dict[str, Any]) -> list[str]:
     """The command of a run, as a user types it."""
     module = "mgta_tf.supervised" if "epochs" in flags else "mgta_tf.train"
-    return [sys.executable, "-m", module, *config_lib.words_of({**flags, "workdir": workdir})]
+    return [sys.executable, "-m", module, *config_lib.to_arguments({**flags, "workdir": workdir})]
 
 
 def begin(workdir: str, flags: dict[str, Any]) -> subprocess.Popen[str]:

@@ -3,7 +3,7 @@
   python -m tools.faults.two_workers --workdir=runs/two_workers
 
 Stage 1 of two workers must have the losses of one worker, to a tolerance. From there on rounding
-decides, for in nets this small an image's pseudo label hangs by a hair. The optimiser is SGD: Adam
+decides, for in nets this small an image's pseudo label hangs by a hair. The optimizer is SGD: Adam
 makes steps of one size even of gradients that differ in their rounding alone. Only the chief writes
 the workdir, which holds what one worker leaves. When one worker is killed, the other stops with one
 line; and both, started again, end with the losses and labels of two undisturbed workers.
@@ -75,7 +75,7 @@ def main(config: TwoWorkersConfig) -> None:
 
 
 def start(workdir: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
-    flags = config_lib.words_of(FLAGS)
+    flags = config_lib.to_arguments(FLAGS)
     command = [sys.executable, "-m", "mgta_tf.train", f"--workdir={workdir}", *flags]
     return subprocess.Popen(command, env={**os.environ, **(environment or {})})
 

@@ -42,7 +42,7 @@ def command(module: str, flags: dict[str, Any], log: str) -> None:
       CollapseError: the embedding of a net has collapsed.
       UserError: it failed otherwise; the message is its last line.
     """
-    words = config_lib.words_of(flags)
+    words = config_lib.to_arguments(flags)
     with open(log, "a", encoding="utf-8") as file:
         file.write(f"$ python -m {module} {' '.join(words)}\n")
         file.flush()
