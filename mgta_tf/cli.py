@@ -31,8 +31,14 @@ from mgta_tf.runtime import preemption
 LOST = ("UnavailableError", "AbortedError", "InternalError")
 
 
-def run(main: Callable[[Any], None], config_class: type) -> None:
+def run(
+    main: Callable[[Any], None],
+    config_class: type,
+    read: Callable[[type], Any] = config_lib.from_flags,
+) -> None:
     """Parses the command line into `config_class` and calls `main` with it.
+
+    A command that fits values to its data reads its flags by `config.leaves`: `main` gets a dict.
 
     `UserError`, and what the system says of a file, end in one line on stderr and exit status 1.
     """
@@ -59,7 +65,7 @@ def run(main: Callable[[Any], None], config_class: type) -> None:
         del argv
         try:
             preemption.install()
-            main(config_lib.from_flags(config_class))
+            main(read(config_class))
         except UserError as error:
             fail(str(error))
         except OSError as error:
@@ -125,10 +131,11 @@ def help_text(config_class: type, everything: bool = False) -> str:
 
 def _flag_line(field: dataclasses.Field[Any]) -> str:
     choices = field.metadata["choices"]
-    default = field.default
+    default = field.metadata["fitted"] or field.default
     if isinstance(default, bool):
         return f"  --[no]{field.name}  (default {str(default).lower()})"
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
-    shape = "|".join(choices or (type(field.default).__name__.upper(), *field.metadata["words"]))
+    kind = type(field.default).__name__.upper()
+    shape = "|".join(choices or (kind, *config_lib.words_for(field)))
     return f"  --{field.name}={shape}  (default {default if default != '' else 'none'})"

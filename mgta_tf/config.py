@@ -35,6 +35,7 @@ def flag(
     minimum: float | None = None,
     maximum: float | None = None,
     words: tuple[str, ...] = (),
+    fitted: str = "",
     advanced: bool = False,
 ) -> Any:
     """A dataclass field that `define` turns into an absl flag of the default's type.
@@ -46,6 +47,9 @@ def flag(
       minimum: Smallest value allowed, for an int or a float.
       maximum: Largest value allowed, for an int or a float.
       words: What may stand in place of an int.
+      fitted: The word for a value that fits the images and the devices, which only the command can
+        find. On the command line it is the default; a config is built without it (`given`), and
+        never holds it. Not for a bool.
       advanced: Whether --help leaves it to --help=all.
     """
     metadata = dict(
@@ -54,6 +58,7 @@ def flag(
         minimum=minimum,
         maximum=maximum,
         words=words,
+        fitted=fitted,
         advanced=advanced,
     )
     return dataclasses.field(default=default, metadata=metadata)
@@ -90,9 +95,7 @@ def _define_one(field: dataclasses.Field[Any], module: str, values: absl_flags.F
             field.name, default, meta["help"], flag_values=values, module_name=module
         )
         return
-    if meta["words"]:
-        parser = _IntOrWordParser(meta["minimum"], meta["words"])
-    elif isinstance(default, int):
+    if isinstance(default, int):
         parser = absl_flags.IntegerParser(meta["minimum"], meta["maximum"])
     elif isinstance(default, float):
         parser = absl_flags.FloatParser(meta["minimum"], meta["maximum"])
@@ -102,29 +105,52 @@ def _define_one(field: dataclasses.Field[Any], module: str, values: absl_flags.F
         parser = absl_flags.EnumParser(meta["choices"])
     else:
         parser = absl_flags.ArgumentParser()
+    if words_for(field):
+        parser = _OrWordParser(parser, words_for(field))
+        serializer = _OrWordSerializer(serializer)
     absl_flags.DEFINE(
-        parser, field.name, default, meta["help"], values, serializer, module_name=module
+        parser,
+        field.name,
+        meta["fitted"] or default,
+        meta["help"],
+        values,
+        serializer,
+        module_name=module,
     )
 
 
-class _IntOrWordParser(absl_flags.ArgumentParser):
-    """'100' → 100, 'auto' → 'auto'."""
+def words_for(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    """The words that may stand in place of a flag's value."""
+    fitted = field.metadata["fitted"]
+    return (*field.metadata["words"], *([fitted] if fitted else []))
 
-    def __init__(self, minimum: int | None, words: tuple[str, ...]):
+
+class _OrWordParser(absl_flags.ArgumentParser):
+    """'100' → what another parser makes of it, 'auto' → 'auto'."""
+
+    def __init__(self, other: absl_flags.ArgumentParser[Any], words: tuple[str, ...]):
         super().__init__()
-        self._number, self._words = absl_flags.IntegerParser(minimum), words
-        self.syntactic_help = f"{self._number.syntactic_help} or {', '.join(words)}"
+        self._other, self._words = other, words
+        self.syntactic_help = f"{other.syntactic_help} or {', '.join(words)}"
 
-    def parse(self, argument: Any) -> int | str:
-        if argument in self._words:
+    def parse(self, argument: Any) -> Any:
+        if isinstance(argument, str) and argument in self._words:
             return argument
         try:
-            return self._number.parse(argument)
+            return self._other.parse(argument)
         except (TypeError, ValueError):
             raise ValueError(f"must be {self.syntactic_help}") from None
 
     def flag_type(self) -> str:
-        return "int or word"
+        return f"{self._other.flag_type()} or word"
+
+
+class _OrWordSerializer(absl_flags.ArgumentSerializer):
+    def __init__(self, other: absl_flags.ArgumentSerializer[Any]):
+        self._other = other
+
+    def serialize(self, value: Any) -> str:
+        return value if isinstance(value, str) else self._other.serialize(value)
 
 
 class _IntTupleParser(absl_flags.ArgumentParser):
@@ -152,8 +178,21 @@ class _IntTupleSerializer(absl_flags.ArgumentSerializer):
 def from_flags(
     config_class: type[Config], values: absl_flags.FlagValues = absl_flags.FLAGS
 ) -> Config:
-    """The config that the parsed flags say."""
-    return from_dict(config_class, {name: values[name].value for name in values})
+    """The config that the parsed flags say; where they leave a value to be fitted, its default."""
+    return from_dict(config_class, given(config_class, leaves(config_class, values)))
+
+
+def leaves(config_class: type, values: absl_flags.FlagValues = absl_flags.FLAGS) -> dict[str, Any]:
+    """The parsed flags by name, some of which may be the word for a fitted value."""
+    names = [field.name for _, fields in groups(config_class) for field in fields]
+    found = {name: values[name].value for name in names}
+    return {name: expand_home(v) if isinstance(v, str) else v for name, v in found.items()}
+
+
+def given(config_class: type, leaves: dict[str, Any]) -> dict[str, Any]:
+    """The leaves without those that are to be fitted."""
+    words = {f.name: f.metadata["fitted"] for _, fields in groups(config_class) for f in fields}
+    return {n: v for n, v in leaves.items() if not words.get(n) or v != words[n]}
 
 
 def from_dict(config_class: type[Config], leaves: dict[str, Any]) -> Config:

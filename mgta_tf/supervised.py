@@ -22,10 +22,11 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf import cli
+from mgta_tf import config as config_lib
 from mgta_tf.config import format_value
 from mgta_tf.data import pipeline, sampler
 from mgta_tf.data.pipeline import Feed
-from mgta_tf.data.sources import splits_of
+from mgta_tf.data.sources import Source, splits_of
 from mgta_tf.data.store import ImageStore, open_images
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation.features import in_batches
@@ -39,7 +40,7 @@ from mgta_tf.runtime.step_log import StepLog
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.tensorboard import TensorBoardWriter
 from mgta_tf.runtime.workdir import Workdir, open_workdir
-from mgta_tf.training import needs, preflight
+from mgta_tf.training import fitting, needs, preflight
 from mgta_tf.training.config import SupervisedConfig
 from mgta_tf.training.optimization import build_optimizer, descend, learning_rate
 from mgta_tf.training.summary import versions
@@ -131,11 +132,12 @@ class Classifier:
         return loss, {"loss": loss, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
 
 
-def main(config: SupervisedConfig) -> None:
-    train(config)
+def main(flags: dict[str, Any]) -> None:
+    """The command: fits what the flags leave open to the images, then trains."""
+    train(*fitting.fit_supervised(flags))
 
 
-def train(config: SupervisedConfig) -> dict[str, Any]:
+def train(config: SupervisedConfig, source: Source | None = None) -> dict[str, Any]:
     """Trains, or resumes, the classifier that the config says.
 
     Returns:
@@ -151,6 +153,7 @@ def train(config: SupervisedConfig) -> dict[str, Any]:
         workdir.skipped,
         labelled=True,
         check=functools.partial(preflight.check_supervised, config),
+        source=source,
     )
     assert store.labels is not None
     validation = _validation_images(config, store)
@@ -307,4 +310,4 @@ def _report(
 
 
 if __name__ == "__main__":
-    cli.run(main, SupervisedConfig)
+    cli.run(main, SupervisedConfig, config_lib.leaves)

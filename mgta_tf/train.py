@@ -1,7 +1,8 @@
 """Pre-trains two auto-encoders that guide each other by pseudo labels (MGTA).
 
-  python -m mgta_tf.train --flagfile=flags/quickstart.flagfile --workdir=runs/quickstart
-  python -m mgta_tf.train --data_dir=PHOTOS --workdir=runs/mine --num_clusters=100
+  python -m mgta_tf.train --data_dir=PHOTOS --workdir=runs/mine
+  python -m mgta_tf.train --data_dir=PHOTOS --workdir=runs/mine --minutes=30
+  python -m mgta_tf.train --flagfile=flags/paper.flagfile --data_dir=PHOTOS --workdir=runs/paper
 
 An interrupted run resumes: rerun the same command.
 """
@@ -10,13 +11,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from mgta_tf import cli
+from mgta_tf import config as config_lib
+from mgta_tf.data.sources import Source
 from mgta_tf.data.store import open_images
 from mgta_tf.runtime.workdir import open_workdir
-from mgta_tf.training import guidance, labeller, preflight, trainer
+from mgta_tf.training import fitting, guidance, labeller, preflight, trainer
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.labeller import Labelling
@@ -26,16 +30,21 @@ from mgta_tf.training.visualizer import Visualizer
 Labeller = Callable[[Session, Turn, np.ndarray], Labelling]
 
 
-def main(config: TrainConfig) -> None:
-    train(config)
+def main(flags: dict[str, Any]) -> None:
+    """The command: fits what the flags leave open to the images, then trains."""
+    config, source = fitting.fit_run(flags)
+    train(config, source=source)
 
 
-def train(config: TrainConfig, label: Labeller = labeller.label) -> Session:
+def train(
+    config: TrainConfig, label: Labeller = labeller.label, source: Source | None = None
+) -> Session:
     """Runs MGTA (§3.4, §4.2): stage 1, the rounds of GLP and TMP, and stage 3.
 
     Args:
       config: All flags of the run.
       label: Makes the pseudo labels of a turn's images; an experiment may pass another function.
+      source: The images, in place of those that `config.data` names.
 
     Returns:
       The finished session.
@@ -49,6 +58,7 @@ def train(config: TrainConfig, label: Labeller = labeller.label) -> Session:
         config.augment.image_size,
         workdir.skipped,
         check=functools.partial(preflight.check, config),
+        source=source,
     )
     session = Session.open(config, workdir, store)
     visualizer = Visualizer(session)
@@ -73,4 +83,4 @@ def train(config: TrainConfig, label: Labeller = labeller.label) -> Session:
 
 
 if __name__ == "__main__":
-    cli.run(main, TrainConfig)
+    cli.run(main, TrainConfig, config_lib.leaves)

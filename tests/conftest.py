@@ -28,7 +28,7 @@ def two_replicas():
 def finished(tmp_path_factory):
     """An undisturbed run on labelled images."""
     workdir = tmp_path_factory.mktemp("run") / "w"
-    train.main(config_of(workdir))
+    train.train(config_of(workdir))
     return workdir
 
 

@@ -132,7 +132,7 @@ def test_every_flagfile_says_what_it_is_and_resolves_for_its_command(path):
     assert cost
     run = rf"python -m (mgta_tf\.\w+) \\? ?--flagfile=flags/{path.name} "
     module = importlib.import_module(re.search(run, command)[1])
-    config_class = re.search(r"cli\.run\(main, (\w+)\)", inspect.getsource(module))[1]
+    config_class = re.search(r"cli\.run\(main, (\w+)", inspect.getsource(module))[1]
     load_config(str(path), getattr(module, config_class))
 
 

@@ -39,10 +39,10 @@ def odd(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints.Checkpoints, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            train.main(config_of(workdir, data_dir=photos, **flags))
+            train.train(config_of(workdir, data_dir=photos, **flags))
     moved = os.fsdecode(os.path.join(os.fsencode(folder), b"moved_\xfc"))
     os.rename(photos, moved)
-    train.main(config_of(workdir, data_dir=moved + "/", **flags))
+    train.train(config_of(workdir, data_dir=moved + "/", **flags))
     return workdir, moved, flags
 
 
@@ -71,7 +71,7 @@ def test_other_images_under_the_same_names_are_refused(odd):
     shutil.copytree(moved, copy)
     cases.replace_contents(copy)
     with pytest.raises(UserError, match=r"not those that the run in .* began with"):
-        train.main(config_of(workdir, data_dir=str(copy), **flags))
+        train.train(config_of(workdir, data_dir=str(copy), **flags))
 
 
 def test_an_older_checkpoint_knows_its_images_by_name(tmp_path, odd, capsys):
@@ -84,7 +84,7 @@ def test_an_older_checkpoint_knows_its_images_by_name(tmp_path, odd, capsys):
         patch.setattr(
             checkpoints.Checkpoints, "restore", lambda self, data, names: real(self, names, data)
         )
-        train.main(config_of(old, data_dir=moved, **flags))
+        train.train(config_of(old, data_dir=moved, **flags))
     assert "knew the images by name only" in capsys.readouterr().out
 
 
@@ -129,7 +129,7 @@ def test_printed_commands_can_be_pasted(tmp_path, capsys):
     workdir = tmp_path / "a b; rm x"
     flags = dict(width=0.0625, blocks=(1, 1, 1, 1), image_size=32, epochs=1, batch_size=4)
     flags.update(data_dir=str(tmp_path / "photos"), workdir=str(workdir))
-    supervised.main(config_lib.from_dict(SupervisedConfig, flags))
+    supervised.train(config_lib.from_dict(SupervisedConfig, flags))
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "mgta_tf.export" in x]
     words = shlex.split(line)
     assert f"--workdir={workdir}" in words

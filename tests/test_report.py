@@ -65,9 +65,9 @@ def unlabelled(tmp_path_factory):
     with pytest.MonkeyPatch.context() as killing:
         killing.setattr(checkpoints.Checkpoints, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            train.main(config)
+            train.train(config)
     interrupted = shutil.copy(report_of(folder / "w"), folder / "interrupted.html")
-    train.main(config)
+    train.train(config)
     return interrupted, report_of(folder / "w")
 
 
@@ -301,7 +301,7 @@ def test_a_report_of_photographs_with_all_its_parts(driver, tmp_path):
         clusters_per_batch=32,
         images_per_cluster=8,
     )
-    train.main(config)
+    train.train(config)
     (tmp_path / "w" / "probe.json").write_text(json.dumps(PROBE))
     (tmp_path / "w" / "detection.json").write_text(json.dumps(DETECTION))
     path = report_of(tmp_path / "w")

@@ -32,7 +32,7 @@ def config_of(workdir, **flags):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "w"
-    supervised.main(config_of(workdir))
+    supervised.train(config_of(workdir))
     return workdir
 
 
@@ -57,8 +57,8 @@ def test_a_kill_changes_nothing(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints.Checkpoints, "save", save_and_die)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            supervised.main(config)
-    supervised.main(config)
+            supervised.train(config)
+    supervised.train(config)
     summaries = [json.loads((w / "summary.json").read_text()) for w in (finished, tmp_path / "w")]
     for summary in summaries:
         del summary["stages"][0]["seconds"], summary["stages"][0]["first"]["seconds"]
@@ -93,7 +93,7 @@ def test_images_without_classes_are_refused(tmp_path):
         Image.new("RGB", (40, 40), (number, 0, 0)).save(tmp_path / f"{number}.png")
     config = config_of(tmp_path / "w", data_source="", data_dir=str(tmp_path))
     with pytest.raises(UserError, match="no class labels found"):
-        supervised.main(config)
+        supervised.train(config)
 
 
 def validation_accuracy(workdir):
@@ -121,7 +121,7 @@ def test_a_frozen_encoder_stays_as_it_was_given(finished, tmp_path):
     export.main(export.ExportConfig(workdir=str(finished), output=exported))
     flags = dict(init=exported, epochs=2, seed=7)
     for name, frozen in (("frozen", 2), ("free", 0)):
-        supervised.main(config_of(tmp_path / name, frozen_epochs=frozen, **flags))
+        supervised.train(config_of(tmp_path / name, frozen_epochs=frozen, **flags))
         output = str(tmp_path / f"{name}_s")
         export.main(export.ExportConfig(workdir=str(tmp_path / name), output=output))
         pairs = zip(*(load_encoder(path)[0].get_weights() for path in (exported, output)))
@@ -135,7 +135,7 @@ def test_an_encoder_of_another_shape_is_refused_with_the_flag_to_set(finished, t
     exported = str(tmp_path / "s")
     export.main(export.ExportConfig(workdir=str(finished), output=exported))
     with pytest.raises(UserError, match=r"has --width=0\.0625, the flags say 0\.125"):
-        supervised.main(config_of(tmp_path / "w", init=exported, width=0.125))
+        supervised.train(config_of(tmp_path / "w", init=exported, width=0.125))
 
 
 def test_a_share_of_the_labels_is_drawn_from_every_class_and_smaller_shares_are_nested():

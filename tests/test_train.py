@@ -101,8 +101,8 @@ def test_same_flags_same_weights_and_a_kill_changes_nothing(finished, tmp_path, 
     config = config_of(tmp_path / "w", checkpoint_every_steps=1, keep=1)
     for _ in range(len(deaths)):
         with pytest.raises(KeyboardInterrupt):
-            train.main(config)
-    train.main(config)
+            train.train(config)
+    train.train(config)
     assert not deaths
     assert_same_weights(finished, tmp_path / "w")
     stages = [
@@ -128,8 +128,8 @@ def test_the_number_of_clusters_is_chosen_once_and_survives_a_kill(tmp_path, mon
     with monkeypatch.context() as killing:
         killing.setattr(checkpoints.Checkpoints, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            train.main(config)
-    train.main(config)
+            train.train(config)
+    train.train(config)
     stages = json.loads((tmp_path / "summary.json").read_text())["stages"][1:]
     table = stages[0]["k_table"]
     assert [row["k"] for row in table] == [5, 7, 9]
@@ -150,7 +150,7 @@ def test_the_number_of_clusters_is_chosen_once_and_survives_a_kill(tmp_path, mon
 
 def test_a_finished_run_is_not_run_again(finished, capsys):
     before = weights(finished, 1)
-    train.main(config_of(finished))
+    train.train(config_of(finished))
     assert "at its end" in capsys.readouterr().out
     for name, value in weights(finished, 1).items():
         np.testing.assert_array_equal(value, before[name])
@@ -158,24 +158,24 @@ def test_a_finished_run_is_not_run_again(finished, capsys):
 
 def test_other_flags_are_named_and_refused(finished):
     with pytest.raises(UserError, match=r"--width was 0.0625 and is 0.125") as e:
-        train.main(config_of(finished, width=0.125, margin=0.5))
+        train.train(config_of(finished, width=0.125, margin=0.5))
     assert "--margin was 0.3 and is 0.5" in str(e.value)
 
 
 def test_neutral_flags_may_change(finished):
-    train.main(config_of(finished, keep=5, log_every_steps=7, cache_budget_mb=1))
+    train.train(config_of(finished, keep=5, log_every_steps=7, cache_budget_mb=1))
 
 
 def test_another_folder_is_not_written_into(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(UserError, match="holds no run"):
-        train.main(config_of(tmp_path))
+        train.train(config_of(tmp_path))
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
 def test_an_iae_serves_another_run(finished, tmp_path):
     config = config_of(tmp_path / "w", iae_checkpoint=str(finished), rounds=0, final_epochs=0)
-    train.main(config)
+    train.train(config)
     models = [
         tf.train.load_checkpoint(str(w / "checkpoints" / "iae")) for w in (finished, tmp_path / "w")
     ]
@@ -189,14 +189,14 @@ def test_an_iae_serves_another_run(finished, tmp_path):
 def test_an_iae_of_another_shape_is_refused(finished, tmp_path, flags):
     config = config_of(tmp_path / "w", iae_checkpoint=str(finished), **flags)
     with pytest.raises(UserError, match="different --width, --blocks or --decoder"):
-        train.main(config)
+        train.train(config)
 
 
 def test_a_run_that_has_saved_nothing_may_be_started_with_other_flags(tmp_path):
     for flags, message in (({"data_dir": "/nowhere"}, "no such folder"), ({}, "larger than")):
         flags = {"data_source": "", **flags} if flags else {"clusters_per_batch": 40}
         with pytest.raises(UserError, match=message):
-            train.main(config_of(tmp_path / "w", **flags))
+            train.train(config_of(tmp_path / "w", **flags))
 
 
 def test_a_diverged_loss_names_the_step_and_keeps_the_last_checkpoint(tmp_path):
@@ -211,7 +211,7 @@ def test_a_diverged_loss_names_the_step_and_keeps_the_last_checkpoint(tmp_path):
     with pytest.raises(
         UserError, match=r"IAE: TMP N1.* step \d+: the loss is (nan|inf).*after 2 steps.*--workdir"
     ):
-        train.main(config)
+        train.train(config)
     assert not tf.train.latest_checkpoint(tmp_path / "w" / "checkpoints")
 
 
@@ -233,7 +233,7 @@ VIEWS = dict(
 @pytest.fixture(scope="module")
 def views_alone(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("views") / "w"
-    train.main(config_of(workdir, **VIEWS))
+    train.train(config_of(workdir, **VIEWS))
     return workdir
 
 
@@ -264,8 +264,8 @@ def test_two_views_alone_resume_with_the_same_weights(views_alone, tmp_path, mon
     with monkeypatch.context() as killing:
         killing.setattr(checkpoints.Checkpoints, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            train.main(config)
-    train.main(config)
+            train.train(config)
+    train.train(config)
     one, other = weights(views_alone, 0), weights(tmp_path / "w", 0)
     assert len(one) > 30
     for name, value in one.items():
@@ -305,7 +305,7 @@ def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path):
 )
 def test_flags_that_two_views_alone_cannot_have(flags, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        train.main(config_of(tmp_path / "w", **{**VIEWS, **flags}))
+        train.train(config_of(tmp_path / "w", **{**VIEWS, **flags}))
 
 
 # ----------------------------------------------------------------------------------------- Export

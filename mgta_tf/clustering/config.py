@@ -16,11 +16,12 @@ class ClusterConfig:
 
     num_clusters: int | str = flag(
         300,
-        "K: number of clusters per round; the paper uses 100 and 300. auto: chosen among "
-        "--k_candidates in the first round, then kept. adaptive: chosen again in every round "
-        "(future work, §5).",
+        "K: number of clusters per round; the paper uses 100 and 300. by_size: one for 10 images "
+        "of a half, up to 300. auto: chosen among --k_candidates in the first round, then kept. "
+        "adaptive: chosen again in every round (future work, §5).",
         minimum=2,
         words=("auto", "adaptive"),
+        fitted="by_size",
     )
     k_candidates: str = flag(
         "50:500:10", "Candidates for K: first:last:count, or a comma-separated list.", advanced=True

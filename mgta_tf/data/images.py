@@ -288,6 +288,22 @@ def load_square(
     return resize(source, size, policy)
 
 
+def shorter_side(source: bytes | np.ndarray, max_pixels: int) -> int:
+    """The shorter side of an image of a source in pixels, by its header where it is encoded.
+
+    Raises:
+      BadImage: it cannot be used.
+    """
+    if isinstance(source, np.ndarray):
+        return min(source.shape[:2])
+    try:
+        return min(_opened(source, max_pixels).size)
+    except BadImage:
+        raise
+    except Exception as error:  # Pillow's, and its plugins' own
+        raise BadImage(f"damaged ({type(error).__name__})") from None
+
+
 def save(path: str, image: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] as PNG, whole or not at all."""
     with files.replacing(path) as file:

@@ -34,7 +34,11 @@ class AugmentConfig:
     """Input size and augmentation."""
 
     image_size: int = flag(
-        64, "Input size of the nets in pixels per side, a multiple of 32.", minimum=32
+        64,
+        "Input size of the nets in pixels per side, a multiple of 32. auto: the images' shorter "
+        "side, up to 64 on a CPU and 128 on a GPU.",
+        minimum=32,
+        fitted="auto",
     )
     normalization: str = flag(
         "unit",

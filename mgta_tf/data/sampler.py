@@ -24,8 +24,18 @@ NO_CLUSTER = -1
 class BatchConfig:
     """Batches (§3.3.1)."""
 
-    clusters_per_batch: int = flag(32, "P: clusters per batch.", minimum=2)
-    images_per_cluster: int = flag(2, "K: images of each cluster per batch.", minimum=2)
+    clusters_per_batch: int = flag(
+        32,
+        "P: clusters per batch. auto: 32 for each device, fewer where there are few images.",
+        minimum=2,
+        fitted="auto",
+    )
+    images_per_cluster: int = flag(
+        2,
+        "K: images of each cluster per batch. auto: --views_per_image, 2 at least.",
+        minimum=2,
+        fitted="auto",
+    )
     views_per_image: int = flag(
         2,
         "Augmented views of each image in a batch; K counts all of them. Above 1, the views of an "

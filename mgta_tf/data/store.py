@@ -103,6 +103,7 @@ def open_images(
     *,
     labelled: bool = False,
     check: Callable[[int, np.ndarray | None], None] | None = None,
+    source: Source | None = None,
 ) -> ImageStore:
     """Finds the images, checks each of them once, says what was found.
 
@@ -113,11 +114,12 @@ def open_images(
       labelled: Whether images without a class are skipped.
       check: Raises `UserError` where so many images, with these labels, do not fit the flags. It is
         asked as soon as they are found, and again where some could not be read.
+      source: The images, where they have been found already.
 
     Raises:
       UserError: there are none, too many are bad, or more than half cannot be read.
     """
-    source = open_source(data)
+    source = source or open_source(data)
     if check:
         check(len(source.names), source.labels)
     store = load_store(

@@ -40,6 +40,12 @@ def resolver() -> tf.distribute.cluster_resolver.ClusterResolver | None:
     return found if hosts > 1 else None
 
 
+def count() -> int:
+    """How many hosts share the run."""
+    found = resolver()
+    return sum(map(len, found.cluster_spec().as_dict().values())) if found else 1
+
+
 def is_chief() -> bool:
     """Whether this host writes the workdir: the only one, the chief, or worker 0 where none is."""
     found = resolver()

@@ -20,6 +20,7 @@ NEUTRAL = frozenset(
     (
         "workdir",
         "keep",
+        "minutes",  # what was planned for it decides
         "checkpoint_every_steps",
         "checkpoint_every_secs",
         "max_skipped_steps",
@@ -117,13 +118,11 @@ def open_workdir(path: str, config: Any) -> Workdir:
       UserError: no path; or the folder is another run's, whose flags differ; or a run that is alive
         writes into it.
     """
-    if not path:
-        raise UserError("--workdir is required: the run's output folder")
+    before = flags_of(path, type(config))
     if not hosts.is_chief():
         return Workdir(path, own=tempfile.mkdtemp(prefix="mgta_tf-"))
     workdir = Workdir(path)
-    if checkpoints.exist(workdir.checkpoints):
-        before = config_lib.to_dict(load_config(workdir.flagfile, type(config)))
+    if before:
         now = config_lib.to_dict(config)
         different = [
             f"--{name} was {before[name]!r} and is {now[name]!r}"
@@ -141,6 +140,20 @@ def open_workdir(path: str, config: Any) -> Workdir:
     lock(os.path.join(os.path.realpath(path), "lock"))
     files.write_text(workdir.flagfile, config_lib.to_flagfile(config))
     return workdir
+
+
+def flags_of(path: str, config_class: type) -> dict[str, Any]:
+    """Every flag of the run in a folder, by name; none where no run has saved anything there.
+
+    Raises:
+      UserError: no path, or its flags cannot be read.
+    """
+    if not path:
+        raise UserError("--workdir is required: the run's output folder")
+    workdir = Workdir(path)
+    if not checkpoints.exist(workdir.checkpoints):
+        return {}
+    return config_lib.to_dict(load_config(workdir.flagfile, config_class))
 
 
 def _same(before: Any, now: Any) -> bool:

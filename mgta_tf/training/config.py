@@ -31,6 +31,12 @@ class RunConfig:
     """The run."""
 
     workdir: str = flag("", "Output folder of the run; an existing run in it is resumed.")
+    minutes: float = flag(
+        0.0,
+        "Time budget of the run: the speed is measured, then the epochs are planned that are not "
+        "given; the encoder may be smaller. 0: no budget.",
+        minimum=0.0,
+    )
     seed: int = flag(1, "Random seed for weights, split, clusters and batches.", minimum=0)
     iae_checkpoint: str = flag(
         "",
@@ -102,7 +108,12 @@ class SupervisedRunConfig:
     workdir: str = flag("", "Output folder of the run; an existing run in it is resumed.")
     seed: int = flag(1, "Random seed for weights and batches.", minimum=0)
     epochs: int = flag(100, "Passes over the training images.", minimum=1)
-    batch_size: int = flag(64, "Images per step.", minimum=1)
+    batch_size: int = flag(
+        64,
+        "Images per step. auto: 64, and at most a quarter of the images whose labels are used.",
+        minimum=1,
+        fitted="auto",
+    )
     init: str = flag(
         "",
         "SavedModel of mgta_tf.export to initialize the encoder from; empty starts from random "

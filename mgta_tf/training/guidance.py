@@ -32,24 +32,33 @@ class GuidanceConfig:
     iae_epochs: int = flag(
         0,
         "Stage 1: epochs of the initial auto-encoder (IAE) on all images; the paper uses 100 "
-        "(§4.2). Needs a --decoder.",
+        "(§4.2). Needs a --decoder. auto: 0 without labels or decoder, else 10 of 21 parts of all "
+        "epochs.",
         minimum=0,
+        fitted="auto",
     )
     rounds: int = flag(
         0,
         "Stage 2: rounds; in each round both nets label and train once. The paper uses 10 (§4.2). "
-        "Needs --labels=clusters.",
+        "Needs --labels=clusters. auto: up to 10, of 3 epochs each or more.",
         minimum=0,
+        fitted="auto",
     )
     epochs_per_round: int = flag(
-        10, "Stage 2: epochs that a net trains on its half of the images per round.", minimum=1
+        10,
+        "Stage 2: epochs that a net trains on its half of the images per round. auto: as many as "
+        "stage 1 has, shared among the rounds.",
+        minimum=1,
+        fitted="auto",
     )
     final_epochs: int = flag(
         100,
         "Stage 3: epochs of N2 on all images, with labels by N1; the paper uses 10 (§4.2). Every "
         "view of an image counts: with two views, 100 epochs show each image 50 times in two "
-        "views.",
+        "views. auto: as many as show a million images, from 20 (100 on a GPU) to 400; with "
+        "--labels=clusters these are shared among the stages, 1 of 21 parts for this one.",
         minimum=0,
+        fitted="auto",
     )
     lambda_start: float = flag(
         100.0,

@@ -66,10 +66,10 @@ class Session:
         # 1. Devices and nets.
         if config.run.deterministic:
             tf.config.experimental.enable_op_determinism()
-        strategy = _strategy(config)
-        precision = resolve_precision(config.device.mixed_precision)
+        strategy, precision = make_devices(config)
         distinct = [
-            _net(config, strategy, precision) for _ in range(guidance.count_nets(timeline.turns))
+            make_net(config, strategy, precision)
+            for _ in range(guidance.count_nets(timeline.turns))
         ]
         nets = [distinct[0], distinct[-1]]
         # 2. Weights, optimizers, labels and history from the newest valid checkpoint.
@@ -205,7 +205,8 @@ def _needs(session: Session) -> needs.Needs:
     )
 
 
-def _net(config: TrainConfig, strategy: tf.distribute.Strategy, precision: str) -> Learner:
+def make_net(config: TrainConfig, strategy: tf.distribute.Strategy, precision: str) -> Learner:
+    """An untrained net of the run on its devices."""
     return Learner(
         strategy,
         config.model,
@@ -218,15 +219,21 @@ def _net(config: TrainConfig, strategy: tf.distribute.Strategy, precision: str) 
     )
 
 
-def _strategy(config: TrainConfig) -> tf.distribute.Strategy:
-    """The devices. Each needs at least two whole clusters if it searches its own triplets."""
+def make_devices(config: TrainConfig) -> tuple[tf.distribute.Strategy, str]:
+    """The devices, and the precision that they compute in.
+
+    Each device needs at least two whole clusters if it searches its own triplets.
+
+    Raises:
+      UserError: a batch cannot be split among the devices, or XLA is to compile for several.
+    """
     if config.loss.triplet_scope == "global":
         strategy = make_strategy(config.batch.size, "global_batch")
     else:
         strategy = make_strategy(config.batch.clusters_per_batch, "clusters_per_batch", least=2)
     if config.device.jit_compile and strategy.num_replicas_in_sync > 1:
         raise UserError("--jit_compile supports a single device; remove it")
-    return strategy
+    return strategy, resolve_precision(config.device.mixed_precision)
 
 
 def _load_iaes(nets: list[Learner], folder: str, workdir: Workdir) -> None:

@@ -114,9 +114,9 @@ def test_refused_runs_may_change_their_flags(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("mgta_tf.data.images.decode", None)
         with pytest.raises(UserError, match="give --num_clusters=4"):
-            train.main(config_of(tmp_path / "w", **flags))
+            train.train(config_of(tmp_path / "w", **flags))
         words = {key: value for key, value in FLAGS.items() if key in ("width", "blocks")}
         words.update(data_dir=flags["data_dir"], workdir=str(tmp_path / "s"), batch_size=99)
         with pytest.raises(UserError, match="--batch_size=99 is above the 64 images"):
-            supervised.main(config_lib.from_dict(SupervisedConfig, words))
-    train.main(config_of(tmp_path / "w", **{**flags, "num_clusters": 4}))
+            supervised.train(config_lib.from_dict(SupervisedConfig, words))
+    train.train(config_of(tmp_path / "w", **{**flags, "num_clusters": 4}))

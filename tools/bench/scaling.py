@@ -58,7 +58,7 @@ def seconds_of_round(count: int) -> float:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         workdir = os.path.join(folder, "run")
-        train.main(config_lib.from_dict(TrainConfig, {**flags, "workdir": workdir}))
+        train.train(config_lib.from_dict(TrainConfig, {**flags, "workdir": workdir}))
         with open(os.path.join(workdir, "summary.json"), encoding="utf-8") as file:
             stages = json.load(file)["stages"]
     return sum(stage["seconds"] + stage["label_seconds"] for stage in stages)

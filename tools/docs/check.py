@@ -174,7 +174,7 @@ def flags_of(path: str) -> set[str]:
     runs = re.search(r"^    run\(\"([\w.]+)\"\)", text, re.MULTILINE)
     if runs:
         return flags_of(f"{runs[1].replace('.', '/')}.py")
-    name = re.search(r"cli\.run\(main, (\w+)\)", text)
+    name = re.search(r"cli\.run\(main, (\w+)", text)
     if not name:
         return set()
     module = importlib.import_module(os.path.splitext(path)[0].replace("/", "."))

@@ -89,9 +89,9 @@ def _in_fork(workdir: str, flags: dict[str, Any]) -> None:
     os.dup2(silence, 2)
     values = {**flags, "workdir": workdir}
     if "epochs" in flags:
-        supervised.main(config_lib.from_dict(supervised.SupervisedConfig, values))
+        supervised.train(config_lib.from_dict(supervised.SupervisedConfig, values))
     else:
-        train.main(config_lib.from_dict(TrainConfig, values))
+        train.train(config_lib.from_dict(TrainConfig, values))
 
 
 def _random_moment(suite: Suite, workdir: str, process: Any) -> None:

@@ -25,7 +25,13 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json
 
 # The paper's frame, which rows of auto-encoders do not repeat among their flags.
-FRAME: dict[str, Any] = {"labels": "clusters", "decoder": "mirror"}
+FRAME: dict[str, Any] = {
+    "labels": "clusters",
+    "decoder": "mirror",
+    "num_clusters": 300,
+    "clusters_per_batch": 32,
+    "images_per_cluster": 2,
+}
 
 # What a run says whose clusterer finds too few features, or only one.
 COLLAPSED = ("points are distinct", "the net has collapsed")

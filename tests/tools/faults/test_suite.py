@@ -13,7 +13,7 @@ SHORT = {**suite.RUN, "iae_epochs": 4, "rounds": 0, "final_epochs": 0, "determin
 def test_a_run_that_is_killed_and_terminated_ends_as_one_that_was_not(tmp_path):
     """SIGKILL while it trains, SIGTERM when it has resumed."""
     quiet, workdir = str(tmp_path / "quiet"), str(tmp_path / "w")
-    train.main(config_lib.from_dict(TrainConfig, {**SHORT, "workdir": quiet}))
+    train.train(config_lib.from_dict(TrainConfig, {**SHORT, "workdir": quiet}))
     process = suite.begin(workdir, SHORT)
     assert suite.wait_for_checkpoints(workdir, 3, process)
     process.kill()
@@ -25,7 +25,7 @@ def test_a_run_that_is_killed_and_terminated_ends_as_one_that_was_not(tmp_path):
     process.send_signal(signal.SIGTERM)
     status, said = suite.end(process)
     assert (status, "stopped by SIGTERM" in said) == (143, True)
-    train.main(config_lib.from_dict(TrainConfig, {**SHORT, "workdir": workdir}))
+    train.train(config_lib.from_dict(TrainConfig, {**SHORT, "workdir": workdir}))
     expected, found = suite.ending(quiet), suite.ending(workdir)
     assert suite.bytes_lost(expected, found) == 0
     assert len(expected) > 100

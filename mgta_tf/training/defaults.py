@@ -1,0 +1,303 @@
+"""Defaults that fit the images and the machine: pure rules, resolved once, before a run begins.
+
+The flags that --help shows with `(default auto)` get their values here. Each rule is a line or two
+of arithmetic; its reason is printed beside the value, and the run keeps the value, not the rule.
+
+The cost of training is counted in floating-point operations (`operations`). How many a second a
+machine does is nominal here. `--minutes` measures it (mgta_tf/training/speed.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from mgta_tf import config as config_lib
+from mgta_tf.clustering.choose import parse_candidates
+from mgta_tf.clustering.clusterers import SMALLEST_CLUSTER
+from mgta_tf.config import format_value
+from mgta_tf.data import sampler
+from mgta_tf.models.encoder import ModelConfig
+from mgta_tf.runtime.progress import duration
+from mgta_tf.training import guidance
+from mgta_tf.training.guidance import GuidanceConfig
+
+CORE, GPU = 20e9, 5e12  # operations a second: of the small encoder on a core; of a GPU, a guess
+PATIENCE = 600.0  # seconds of training that ResNet-50 may take on a CPU
+VIEWS = 1_000_000  # views of images in a run, which decide its epochs
+FEWEST_EPOCHS, FEWEST_EPOCHS_GPU, MOST_EPOCHS = 20, 100, 400
+ENOUGH = 0.25  # of these epochs: what --minutes wants from an encoder before it takes a smaller one
+LARGEST, LARGEST_GPU = 64, 128  # pixels per side; the paper trains at 64
+P = 32  # clusters of a batch, for each device
+K = 2
+IMAGES_OF_CLUSTER, MOST_CLUSTERS = 10, 300
+MOST_ROUNDS, EPOCHS_OF_ROUND = 10, 3  # the paper's rounds; with fewer epochs each, fewer rounds
+SHARES = {"iae": 10, "mutual": 10, "final": 1}  # of the epochs, as in §4.2: 100, 10 of 10, 10
+
+FULL = ModelConfig()
+SMALL = ModelConfig(width=0.25, blocks=(2, 2, 2, 2))
+NAMES = {FULL: "ResNet-50", SMALL: "small encoder"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the rules depend on.
+
+    images: how many. side: the median of their shorter sides, in pixels. cores: of the CPU. gpus:
+    of all hosts, 0 for none. devices: that share a batch.
+    """
+
+    images: int
+    side: int
+    cores: int
+    gpus: int = 0
+    devices: int = 1
+
+    @property
+    def rate(self) -> float:
+        """Nominal operations a second."""
+        return self.gpus * GPU if self.gpus else self.cores * CORE
+
+    @property
+    def machine(self) -> str:
+        count, what = (self.gpus, "GPU") if self.gpus else (self.cores, "core")
+        return f"{count} {what}{'s' if count > 1 else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Values by flag, and why; a reason of '' is not worth a line."""
+
+    values: dict[str, Any]
+    reason: str = ""
+
+    def __str__(self) -> str:
+        flags = " ".join(f"--{name}={format_value(value)}" for name, value in self.values.items())
+        return f"  {flags:<30}  {self.reason}"
+
+
+def of_run(given: dict[str, Any], facts: Facts, seconds: float = 0.0) -> list[Choice]:
+    """What mgta_tf.train fits; with `seconds` all but the epochs, which `of_schedule` plans.
+
+    Args:
+      given: The leaves of a TrainConfig that need not be fitted.
+      facts: Of images and devices.
+      seconds: The time that `--minutes` leaves for training; 0 where it is not given.
+    """
+    schedule = of_schedule(given, epochs_by_size(facts), reason_by_size(facts))
+    planned = config_lib.from_dict(GuidanceConfig, leaves_with(given, schedule))
+    passes = seconds_of_turns(planned, facts.images, batch=1, step=1.0)
+    halves = 1 if given["decoder"] == "none" else 2
+    found = [*_image_and_encoder(given, facts, passes * halves, seconds), *_batch(given, facts)]
+    return [*_fitted(given, found), *([] if seconds else schedule)]
+
+
+def of_supervised(
+    given: dict[str, Any], facts: Facts, labelled: int, encoder: tuple[ModelConfig, int] | None
+) -> list[Choice]:
+    """What mgta_tf.supervised fits.
+
+    Args:
+      given: The leaves of a SupervisedConfig that need not be fitted.
+      facts: Of images and devices.
+      labelled: How many images' labels are used.
+      encoder: The shape and the image size of the encoder that --init names, if it does.
+    """
+    if encoder:
+        model, size = encoder
+        values = {"image_size": size, "width": model.width, "blocks": model.blocks}
+        found = [Choice(_unless(given, values), "those of --init")]
+    else:
+        found = _image_and_encoder(given, facts, given["epochs"] * labelled, 0.0)
+    batch = max(1, min(64, labelled // 4))
+    found.append(Choice({"batch_size": batch}, f"64, and at most a quarter of {labelled:,} images"))
+    return _fitted(given, found)
+
+
+def leaves_with(given: dict[str, Any], choices: list[Choice]) -> dict[str, Any]:
+    """The leaves that are given, and those that were chosen."""
+    return functools.reduce(lambda leaves, choice: {**choice.values, **leaves}, choices, given)
+
+
+def _fitted(given: dict[str, Any], choices: list[Choice]) -> list[Choice]:
+    """The choices of what is not given."""
+    return [choice for choice in choices if choice.values.keys() - given.keys()]
+
+
+def _unless(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in given}
+
+
+# -------------------------------------------------------------------------- Image size and encoder
+
+
+def _image_and_encoder(
+    given: dict[str, Any], facts: Facts, passes: float, seconds: float
+) -> list[Choice]:
+    """The image size, and the largest encoder that so many passes over an image leave time for.
+
+    seconds: for training, from --minutes; 0: ResNet-50 on GPUs, or where it needs no patience.
+    """
+    size = given.get("image_size") or image_size(facts)
+    why = f"the largest multiple of 32 within {facts.side} px, up to {_cap(facts)} px on "
+    size_choice = Choice({"image_size": size}, why + ("a GPU" if facts.gpus else "a CPU"))
+    if "width" in given or "blocks" in given:
+        whole = {"width": FULL.width, "blocks": FULL.blocks}
+        return [size_choice, Choice(_unless(given, whole), "as in ResNet-50")]
+
+    def needed(model: ModelConfig, size: int) -> float:
+        return passes * operations(model, size) / facts.rate
+
+    limit = seconds / ENOUGH if seconds else math.inf if facts.gpus else PATIENCE
+    model = FULL if needed(FULL, size) <= limit else SMALL
+    about = f"about {duration(needed(model, size))} on {facts.machine}"
+    if model is SMALL:
+        about += f"; ResNet-50 would take about {duration(needed(FULL, size))}"
+        if seconds and "image_size" not in given and needed(SMALL, size) > limit:
+            size_choice = Choice({"image_size": 32}, f"--minutes is too short for {size} px")
+            about = f"--minutes is too short for {NAMES[FULL]}"
+    encoder = Choice({"width": model.width, "blocks": model.blocks}, f"{NAMES[model]}: {about}")
+    return [size_choice, encoder]
+
+
+def image_size(facts: Facts) -> int:
+    """The largest multiple of 32 within the images' shorter side, from 32 up to the cap."""
+    return max(32, min(_cap(facts), facts.side // 32 * 32))
+
+
+def _cap(facts: Facts) -> int:
+    return LARGEST_GPU if facts.gpus else LARGEST
+
+
+def operations(model: ModelConfig, size: int) -> float:
+    """Floating-point operations of a training step, for an image: forward, and twice it backward.
+
+    Of the encoder's convolutions, without the projections of its shortcuts: a block of width w has
+    1·4 + 9 + 4 = 17 w² products for a pixel. A decoder costs as much again.
+    """
+    products = 49 * 3 * model.channels(64) * (size / 2) ** 2
+    for stage, blocks in enumerate(model.blocks, 2):
+        width = model.channels(64 * 2 ** (stage - 2))
+        products += blocks * 17 * width**2 * (size / 2**stage) ** 2
+    return 3 * 2 * products
+
+
+# ------------------------------------------------------------------------------- Clusters and batch
+
+
+def _batch(given: dict[str, Any], facts: Facts) -> list[Choice]:
+    """The number of clusters, P and K."""
+    images_per_cluster = given.get("images_per_cluster") or fitted_k(given)
+    views = Choice({"images_per_cluster": images_per_cluster}, "K: images of each cluster")
+    if given["labels"] == "none":
+        views = Choice(views.values, "K: the views of an image")
+        return [_clusters_per_batch(given, facts, facts.images // 2, "half of the images"), views]
+    half = facts.images // 2
+    clusters = max(2, min(MOST_CLUSTERS, half // IMAGES_OF_CLUSTER))
+    clusters = max(clusters, given.get("clusters_per_batch", 0))
+    why = f"one for {IMAGES_OF_CLUSTER} of the {half:,} images of a half, up to {MOST_CLUSTERS}"
+    of_clusters = Choice({"num_clusters": clusters}, why)
+    known: int | str = given.get("num_clusters", clusters)
+    if given["clusterer"] == "hdbscan":
+        most, why = half // SMALLEST_CLUSTER, f"clusters have {SMALLEST_CLUSTER} images or more"
+    else:
+        most = parse_candidates(given["k_candidates"])[0] if isinstance(known, str) else known
+        why = f"{most} clusters"
+        if given["views_per_image"] == 1:  # a cluster of a single image has no positive
+            most, why = most // 2, f"half of {most} clusters"
+    most = min(most, half // images_per_cluster)
+    return [of_clusters, _clusters_per_batch(given, facts, most, why), views]
+
+
+def fitted_k(given: dict[str, Any]) -> int:
+    """K, which needs no look at the images: all views of an image, two at least."""
+    return max(K, given["views_per_image"])
+
+
+def _clusters_per_batch(given: dict[str, Any], facts: Facts, most: int, why: str) -> Choice:
+    """P for every device alike, two at least, and `most` in all."""
+    if given["global_batch"]:
+        return Choice({})  # P is the batch / K
+    each = max(2, min(P, most // facts.devices))
+    devices = f" for each of {facts.devices} devices" if facts.devices > 1 else ""
+    why = f"P: {P}{devices}" if each == P else f"P: {P}{devices}, but no more than {why}"
+    return Choice({"clusters_per_batch": each * facts.devices}, why)
+
+
+# --------------------------------------------------------------------------------------- Epochs
+
+
+def epochs_by_size(facts: Facts) -> int:
+    """Epochs after which a run has shown VIEWS images, within limits."""
+    fewest = FEWEST_EPOCHS_GPU if facts.gpus else FEWEST_EPOCHS
+    return round(max(fewest, min(MOST_EPOCHS, VIEWS / facts.images)))
+
+
+def of_schedule(given: dict[str, Any], epochs: int, reason: str) -> list[Choice]:
+    """Splits `epochs` passes over all images among the stages, as the paper does (§4.2).
+
+    A stage that is turned off gets none: 2 without labels, 1 without labels, decoder or where
+    --iae_checkpoint stands in for it. A flag that is given keeps its value, the others theirs.
+    """
+    clusters = given["labels"] == "clusters"
+    on = {
+        "iae": clusters and given["decoder"] != "none" and not given["iae_checkpoint"],
+        "mutual": clusters and given.get("rounds") != 0,
+        "final": True,
+    }
+    total = sum(share for stage, share in SHARES.items() if on[stage])
+    part = {stage: epochs * share / total * on[stage] for stage, share in SHARES.items()}
+    rounds = min(MOST_ROUNDS, max(1, round(part["mutual"] / EPOCHS_OF_ROUND)))
+    rounds = given.get("rounds", rounds if on["mutual"] else 0)
+    values = {
+        "iae_epochs": max(1, round(part["iae"])) if on["iae"] else 0,
+        "rounds": rounds,
+        "epochs_per_round": max(1, round(part["mutual"] / max(1, rounds))),
+        "final_epochs": max(1, round(part["final"])),
+    }
+    fitted = _unless(given, values)
+    quiet = {name: v for name, v in fitted.items() if not clusters and name != "final_epochs"}
+    loud = {name: v for name, v in fitted.items() if name not in quiet}
+    return [Choice(quiet), *([Choice(loud, reason)] if loud else [])]
+
+
+def reason_by_size(facts: Facts) -> str:
+    """Why `epochs_by_size` says what it says."""
+    epochs = epochs_by_size(facts)
+    shown = f"{facts.images:,} images shown {epochs} times in all"
+    if epochs == MOST_EPOCHS:
+        return f"{shown}, which is the most"
+    fewest = FEWEST_EPOCHS_GPU if facts.gpus else FEWEST_EPOCHS
+    return f"{shown}, {'which is the fewest' if epochs == fewest else f'for {VIEWS:,} views'}"
+
+
+def epochs_within(seconds_of: Callable[[int], float], seconds: float) -> int:
+    """The most epochs, 1 at least, whose run takes no longer.
+
+    seconds_of: epochs → seconds, which does not fall.
+    """
+    most = 1
+    while seconds_of(2 * most) <= seconds and most < 2**20:
+        most *= 2
+    fewest, most = most, 2 * most
+    while most - fewest > 1:
+        middle = (fewest + most) // 2
+        fewest, most = (middle, most) if seconds_of(middle) <= seconds else (fewest, middle)
+    return fewest
+
+
+def seconds_of_turns(config: GuidanceConfig, images: int, batch: int, step: float) -> float:
+    """How long the turns of a run take, at `step` seconds for a batch.
+
+    To label an image costs a third of training on it, for that is the forward pass.
+    """
+    total = 0.0
+    for turn in guidance.turns(config):
+        count = guidance.count_images(turn, images)
+        training = turn.process == "TMP"
+        steps = sampler.steps_of(count, turn.epochs, batch) if training else count / batch / 3
+        total += steps * step
+    return total

@@ -1,0 +1,160 @@
+"""From flags, of which some are to be fitted, to the config of a run: looks, measures, prints.
+
+A run that has saved something keeps the values that it began with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mgta_tf import config as config_lib
+from mgta_tf.data import images
+from mgta_tf.data.images import BadImage
+from mgta_tf.data.sources import DataConfig, Source, open_source
+from mgta_tf.errors import UserError
+from mgta_tf.models import artifact
+from mgta_tf.runtime import hosts
+from mgta_tf.runtime.progress import duration
+from mgta_tf.runtime.workdir import flags_of
+from mgta_tf.training import defaults, preflight, speed
+from mgta_tf.training.config import SupervisedConfig, TrainConfig
+from mgta_tf.training.defaults import Choice, Facts
+
+LOOKED_AT = 50  # images whose size is read
+NETS_BUILT = 2  # graphs of the training step that a run builds, at most
+RESERVE = 0.1  # of --minutes, for start, checkpoints and pictures
+
+
+def fit_run(
+    flags: dict[str, Any], source: Source | None = None
+) -> tuple[TrainConfig, Source | None]:
+    """The config of mgta_tf.train, and the images where they were looked for.
+
+    Args:
+      flags: Every leaf of a TrainConfig; those that are to be fitted hold the word for it.
+      source: The images, in place of those that the flags name.
+
+    Raises:
+      UserError: the flags are at fault, or there are no images.
+    """
+    began = time.monotonic()
+    known = _known(flags, TrainConfig)
+    if known is not None:
+        return config_lib.from_dict(TrainConfig, known), source
+    given = config_lib.given(TrainConfig, flags)
+    # What is wrong whatever the images are.
+    config_lib.from_dict(TrainConfig, {"images_per_cluster": defaults.fitted_k(given), **given})
+    if flags["minutes"] and hosts.count() > 1:
+        raise UserError("--minutes plans for a single host; give --final_epochs")
+    source = source or open_source(config_lib.from_dict(DataConfig, given))
+    facts = _facts(given, source)
+    seconds = flags["minutes"] * 60 * (1 - RESERVE)
+    choices = defaults.of_run(given, facts, seconds)
+    if seconds and any(choice.reason for choice in defaults.of_schedule(given, 1, "planned")):
+        choices += _plan(
+            defaults.leaves_with(given, choices), source, seconds - (time.monotonic() - began)
+        )
+    _say(choices, facts)
+    return config_lib.from_dict(TrainConfig, defaults.leaves_with(given, choices)), source
+
+
+def fit_supervised(flags: dict[str, Any]) -> tuple[SupervisedConfig, Source | None]:
+    """`fit_run` for mgta_tf.supervised."""
+    known = _known(flags, SupervisedConfig)
+    if known is not None:
+        return config_lib.from_dict(SupervisedConfig, known), None
+    given = config_lib.given(SupervisedConfig, flags)
+    source = open_source(config_lib.from_dict(DataConfig, given))
+    labels = np.array([], np.int32) if source.labels is None else source.labels
+    sizes = np.unique(labels[labels >= 0], return_counts=True)[1]
+    labelled = int(preflight.images_used(sizes, flags["label_fraction"]).sum())
+    encoder = None
+    if flags["init"]:
+        of_init = artifact.read_facts(flags["init"])
+        encoder = (of_init.model, of_init.image_size)
+    facts = _facts(given, source)
+    choices = defaults.of_supervised(given, facts, labelled, encoder)
+    _say(choices, facts)
+    return config_lib.from_dict(SupervisedConfig, defaults.leaves_with(given, choices)), source
+
+
+def _known(flags: dict[str, Any], config_class: type) -> dict[str, Any] | None:
+    """The flags with the run's own values for the fitted; None where there is no run yet."""
+    given = config_lib.given(config_class, flags)
+    before = flags_of(flags["workdir"], config_class)
+    if before or len(given) == len(flags):
+        return {**before, **given}
+    return None
+
+
+def _facts(given: dict[str, Any], source: Source) -> Facts:
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    return Facts(
+        len(source.names),
+        min(_side(source, given["max_image_pixels"]), given["load_size"] or 2**20),
+        _cores(),
+        gpus * hosts.count(),
+        max(1, gpus) * hosts.count(),
+    )
+
+
+def _side(source: Source, max_pixels: int) -> int:
+    """The median of the images' shorter sides, of some evenly from all."""
+    total, sides = len(source.names), []
+    for number in np.unique(np.linspace(0, total - 1, min(LOOKED_AT, total)).astype(int)):
+        with contextlib.suppress(BadImage, OSError):
+            sides.append(images.shorter_side(source.read(int(number)), max_pixels))
+    return round(float(np.median(sides))) if sides else 0
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    linux = hasattr(os, "sched_getaffinity")
+    usable = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
+    threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return min(usable, int(threads)) if threads.isdigit() and int(threads) else usable
+
+
+def _plan(given: dict[str, Any], source: Source, seconds: float) -> list[Choice]:
+    """The epochs of a run for which `seconds` are left, by the speed that is measured now."""
+    began = time.monotonic()
+    config = config_lib.from_dict(TrainConfig, given)
+    print("--minutes: measuring the speed", flush=True)
+    measured = speed.measure(config, source)
+    count, batch = len(source.names), config.batch.size
+    size = config.data.load_size or config.augment.image_size
+    step = measured.step
+    if count * size**2 * 3 > config.data.cache_budget_mb * 2**20:  # decoded in every epoch
+        step += batch * measured.image
+    fixed = count * measured.image + NETS_BUILT * measured.first_step
+    left = seconds - (time.monotonic() - began) - fixed
+
+    def planned(epochs: int, reason: str = "") -> tuple[list[Choice], float]:
+        choices = defaults.of_schedule(given, epochs, reason)
+        schedule = config_lib.from_dict(TrainConfig, defaults.leaves_with(given, choices)).guidance
+        return choices, defaults.seconds_of_turns(schedule, count, batch, step)
+
+    epochs = defaults.epochs_within(lambda epochs: planned(epochs)[1], left)
+    _, needed = planned(epochs)
+    reason = f"{1 / step:.3g} steps a second: about {duration(fixed + needed)} in all"
+    if needed > left:
+        reason += ", more than --minutes allows"
+    return planned(epochs, reason)[0]
+
+
+def _say(choices: list[Choice], facts: Facts) -> None:
+    lines = [str(choice) for choice in choices if choice.values and choice.reason]
+    if lines:
+        print(
+            f"fitted to {facts.images:,} images, {facts.side} px on the shorter side (median), and "
+            f"{facts.machine}; a flag that is given wins:",
+            *lines,
+            sep="\n",
+            flush=True,
+        )

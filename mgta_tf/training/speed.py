@@ -1,0 +1,94 @@
+"""A short measurement: how long reading an image and a training step take, on this machine, now."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from mgta_tf.data import images
+from mgta_tf.data.images import BadImage
+from mgta_tf.data.pipeline import Feed
+from mgta_tf.data.sources import DataConfig, Source
+from mgta_tf.errors import UserError
+from mgta_tf.training.config import TrainConfig
+from mgta_tf.training.session import make_devices, make_net
+
+READ = 64  # images
+STEPS, SECONDS = 30, 3.0  # that are timed, whichever is over first; three steps at least
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """Seconds: to read and decode an image, on all threads together; of a training step; and for
+    the first step, which builds the graph."""
+
+    image: float
+    step: float
+    first_step: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """What a `Feed` reads in the place of an `ImageStore`. pixels: uint8 [n, size, size, 3]."""
+
+    pixels: np.ndarray
+    size: int
+
+
+def measure(config: TrainConfig, source: Source) -> Speed:
+    """Reads some images and trains a net on them that is thrown away.
+
+    Raises:
+      UserError: none of the images can be read.
+    """
+    sample, image = _read(config.data, config.augment.image_size, source)
+    strategy, precision = make_devices(config)
+    net = make_net(config, strategy, precision)
+    size, K = config.batch.size, config.batch.images_per_cluster
+    numbers = np.arange(size) // K  # each image K times
+    plan = np.tile(numbers % len(sample.pixels), (1 + STEPS, 1)).astype(np.int32)
+    labels = np.arange(len(sample.pixels), dtype=np.int32)
+    batches = Feed(sample, size, strategy).batches(plan, labels, [config.run.seed])
+    steps = net.fit(batches, config.guidance.lambda_end, lambda step: 0.0)
+    began = time.monotonic()
+    _wait(next(steps))
+    first_step = time.monotonic() - began
+    began, done = time.monotonic(), 0
+    for step in itertools.islice(steps, STEPS):
+        _wait(step)
+        done += 1
+        if done >= 3 and time.monotonic() - began > SECONDS:
+            break
+    return Speed(image, (time.monotonic() - began) / done, first_step)
+
+
+def _wait(step) -> None:
+    _, metrics = step
+    for value in metrics.values():
+        value.numpy()
+
+
+def _read(data: DataConfig, size: int, source: Source) -> tuple[Sample, float]:
+    """Some images, evenly from all, and the seconds that one took."""
+    size = data.load_size or size
+    total = len(source.names)
+    numbers = np.unique(np.linspace(0, total - 1, min(READ, total)).astype(int))
+
+    def read(number: int) -> np.ndarray | None:
+        with contextlib.suppress(BadImage, OSError):
+            content = source.read(int(number))
+            return images.load_square(content, size, data.resize_policy, data.max_image_pixels)
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        began = time.monotonic()
+        found = [pixels for pixels in pool.map(read, numbers) if pixels is not None]
+        seconds = (time.monotonic() - began) / len(numbers)
+    if not found:
+        raise UserError(f"{source.format}: none of {len(numbers)} images can be read")
+    return Sample(np.stack(found), size), seconds

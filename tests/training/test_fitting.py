@@ -1,0 +1,175 @@
+"""Fitting a run to its images: what is looked at, measured, kept and refused."""
+
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+from PIL import Image
+from small import DATA_AND_NET, FLAGS
+
+from mgta_tf import config as config_lib
+from mgta_tf import train
+from mgta_tf.data.layouts import Source
+from mgta_tf.errors import UserError
+from mgta_tf.models.encoder import ModelConfig
+from mgta_tf.runtime.workdir import load_config
+from mgta_tf.training import fitting, speed
+from mgta_tf.training.config import SupervisedConfig, TrainConfig
+from mgta_tf.training.speed import Speed
+
+
+def leaves(*words, config_class=TrainConfig):
+    values = absl_flags.FlagValues()
+    config_lib.define(config_class, values)
+    values(["program", *words])
+    return config_lib.leaves(config_class, values)
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch):
+    monkeypatch.setattr(fitting, "_cores", lambda: 1)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """60 images of 50 to 109 pixels in height and 120 in width, in formats and folders."""
+    folder = tmp_path / "photos"
+    for number in range(60):
+        path = folder / f"day {number % 3}" / f"{number}{('.JPEG', '.webp', '.png')[number % 3]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (120, 50 + number), (4 * number, 0, 0)).save(path)
+    (folder / "damaged.jpg").write_bytes(b"\xff\xd8\xff")
+    return folder
+
+
+def test_a_new_run_is_fitted_to_its_images_and_says_so(photographs, tmp_path, capsys):
+    flags = leaves(f"--data_dir={photographs}", f"--workdir={tmp_path / 'w'}")
+    config, source = fitting.fit_run(flags)
+    # The median of 50 … 109 is 79.5. 61 images · 400 epochs of ResNet-50 take 36 min.
+    assert config.augment.image_size == 64
+    assert config.model == ModelConfig(width=0.25, blocks=(2, 2, 2, 2))
+    assert (config.batch.clusters_per_batch, config.batch.images_per_cluster) == (30, 2)
+    assert config.guidance.final_epochs == 400
+    assert len(source.names) == 61
+    said = capsys.readouterr().out
+    assert said.startswith("fitted to 61 images, 80 px on the shorter side (median), and 1 core")
+    assert "--width=0.25 --blocks=2,2,2,2" in said
+    assert "--final_epochs=400" in said
+    assert "--rounds" not in said  # what does not matter here is not worth a line
+
+
+def test_a_run_keeps_what_it_began_with(finished, capsys):
+    """However many images there are now, and on whatever machine: they are not looked at."""
+    given = {**FLAGS, "workdir": str(finished)}
+    fitted = ("image_size", "num_clusters", "clusters_per_batch", "rounds", "final_epochs", "width")
+    words = config_lib.to_arguments({n: v for n, v in given.items() if n not in fitted})
+    config, source = fitting.fit_run(leaves(*words, "--minutes=5"))
+    before = load_config(str(finished / "flags.flagfile"), TrainConfig)
+    assert source is None
+    found = {**config_lib.to_dict(config), "minutes": 0.0}
+    assert found == config_lib.to_dict(before)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(UserError, match="--image_size was 32 and is 64"):
+        train.main(leaves(*words, "--image_size=64"))
+
+
+def test_what_is_wrong_whatever_the_images_are_is_refused_first(tmp_path, monkeypatch):
+    workdir, nowhere = f"--workdir={tmp_path}", "--data_dir=/nowhere"
+    for words, message in (
+        ([nowhere], "--workdir is required"),
+        ([nowhere, workdir, "--image_size=50"], "--image_size=50: must be a multiple of 32"),
+        ([nowhere, workdir, "--rounds=2"], "--rounds=2 with --labels=none"),
+        ([nowhere, workdir, "--views_per_image=4"], "/nowhere: no such folder"),  # nothing wrong
+    ):
+        with pytest.raises(UserError, match=message):
+            fitting.fit_run(leaves(*words))
+    monkeypatch.setattr(fitting.hosts, "count", lambda: 2)
+    with pytest.raises(UserError, match="--minutes plans for a single host; give --final_epochs"):
+        fitting.fit_run(leaves(nowhere, workdir, "--minutes=5"))
+
+
+# -------------------------------------------------------------------------------------- --minutes
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """A step takes 0.1 s, an image 0.01 s, a graph 6 s; nothing else takes time."""
+    found = []
+
+    def measure(config, _):
+        found.append(config)
+        return Speed(0.01, 0.1, 6.0)
+
+    monkeypatch.setattr(fitting.speed, "measure", measure)
+    monkeypatch.setattr(fitting.time, "monotonic", lambda: 0.0)
+    return found
+
+
+SHAPES = ("--data_source=shapes", "--shapes_count=1000", "--image_size=32")
+
+
+def test_minutes_are_spent_on_the_epochs_that_they_allow(measured, tmp_path, capsys):
+    words = (*SHAPES, f"--workdir={tmp_path}", "--minutes=5")
+    config, _ = fitting.fit_run(leaves(*words))
+    # 300 s less a tenth, 1,000 · 0.01 s to read and 2 · 6 s to build: 248 s are 2,480 steps, of 64
+    # images each; 159 epochs would be 2,484 steps.
+    assert config.guidance.final_epochs == 158
+    assert "--final_epochs=158" in capsys.readouterr().out
+    assert measured[0].batch.size == 64
+    # Images that do not fit the memory are read in every step: 0.1 + 64 · 0.01 s.
+    config, _ = fitting.fit_run(leaves(*words, "--cache_budget_mb=1"))
+    assert config.guidance.final_epochs == int(248 / 0.74 * 64 / 1000)
+
+
+def test_minutes_plan_stages_and_rounds(measured, tmp_path):
+    words = (*SHAPES, f"--workdir={tmp_path}", "--labels=clusters", "--decoder=mirror")
+    schedule = fitting.fit_run(leaves(*words, "--minutes=5"))[0].guidance
+    stages = (schedule.iae_epochs, schedule.rounds, schedule.epochs_per_round)
+    assert stages == (73, 10, 7)
+    assert schedule.final_epochs == 7
+    # Flags that are given win; where nothing is left to plan, nothing is measured.
+    del measured[:]
+    given = ("--iae_epochs=1", "--rounds=1", "--epochs_per_round=1", "--final_epochs=1")
+    schedule = fitting.fit_run(leaves(*words, *given, "--minutes=5"))[0].guidance
+    assert (schedule.iae_epochs, schedule.rounds, schedule.final_epochs) == (1, 1, 1)
+    assert measured == []
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_budget_that_is_too_small_trains_an_epoch_and_says_so(tmp_path, capsys):
+    config, _ = fitting.fit_run(leaves(*SHAPES, f"--workdir={tmp_path}", "--minutes=0.1"))
+    assert config.guidance.final_epochs == 1
+    assert "more than --minutes allows" in capsys.readouterr().out
+
+
+def test_the_speed_is_measured_on_the_images_by_training():
+    flags = {**DATA_AND_NET, "clusters_per_batch": 4, "views_per_image": 2}
+    config = config_lib.from_dict(TrainConfig, flags)
+    read = []
+
+    def image(number):
+        read.append(number)
+        if number == 2:
+            raise OSError("gone")
+        return np.full((40, 50, 3), number, np.uint8)
+
+    names = [str(number) for number in range(5)]
+    found = speed.measure(config, Source("five images", names, None, (), image))
+    assert sorted(read) == [0, 1, 2, 3, 4]
+    assert 0 < found.step < found.first_step
+    assert found.image > 0
+    with pytest.raises(UserError, match="five images: none of 1 images can be read"):
+        speed.measure(config, Source("five images", ["2"], None, (), lambda number: image(2)))
+
+
+# ------------------------------------------------------------------------------------- Supervised
+
+
+def test_supervised_counts_the_labels_that_it_uses(photographs, saved_model, tmp_path):
+    words = [f"--data_dir={photographs}", f"--workdir={tmp_path / 'w'}", "--label_fraction=0.5"]
+    config, source = fitting.fit_supervised(leaves(*words, config_class=SupervisedConfig))
+    assert config.run.batch_size == 30 // 4  # half of 20 images of each of three classes
+    assert len(source.names) == 61
+    words.append(f"--init={saved_model}")
+    config, _ = fitting.fit_supervised(leaves(*words, config_class=SupervisedConfig))
+    assert config.augment.image_size == 32
+    assert config.model == ModelConfig(width=0.0625, blocks=(1, 1, 1, 1))
