@@ -18,12 +18,14 @@ import os
 import sys
 import warnings
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mgta_tf.embed import embed
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from mgta_tf.pretraining import Run
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -57,8 +59,35 @@ def _select_keras_2() -> None:
 
 _select_keras_2()
 
-__all__ = ["embed", "load_encoder"]
+__all__ = ["embed", "load_encoder", "pretrain"]
 __version__ = "0.1.0"
+
+
+def pretrain(data: Any = None, *, workdir: str, **flags: Any) -> Run:
+    """Pre-trains an encoder without labels: `python -m mgta_tf.train` from Python.
+
+    Flags that are not given are fitted to the images and the machine, and printed. A run that was
+    interrupted resumes: call this again with the same arguments. Ctrl-C saves, then raises
+    KeyboardInterrupt.
+
+    Args:
+      data: A folder, or what else `--data_dir` takes; a list of paths, PIL images or arrays uint8
+        [H, W, 3]; an array uint8 [N, H, W, 3]; or a `tf.data.Dataset` of such images or batches.
+        None where `data_source` is given.
+      workdir: The run's output folder.
+      **flags: Any flag of the command: `minutes=30`, `image_size=96`, `blocks=(2, 2, 2, 2)`,
+        `flagfile="flags/paper.flagfile"`.
+
+    Returns:
+      The run: `run.encoder()` is a Keras model, `run.summary` what happened, `run.workdir` what
+      every command takes.
+
+    Raises:
+      UserError: the images, the flags or the disk are at fault.
+    """
+    from mgta_tf import pretraining
+
+    return pretraining.pretrain(data, workdir, flags)
 
 
 def load_encoder(directory: str) -> tf.keras.Model:

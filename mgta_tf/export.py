@@ -46,29 +46,44 @@ def main(config: ExportConfig) -> None:
     if os.path.isdir(config.output) and os.listdir(config.output):
         raise UserError(f"--output={config.output} is not empty; choose another folder")
     workdir = Workdir(config.workdir)
-    supervised = os.path.exists(f"{workdir.supervised}.index")
-    trained = load_config(workdir.flagfile, SupervisedConfig if supervised else TrainConfig)
-
-    tf.keras.utils.set_random_seed(trained.run.seed)
-    autoencoder = build_autoencoder(trained.model)
-    net = "untrained" if config.untrained else "supervised" if supervised else config.net
-    if net == "supervised":
-        load_net(autoencoder.encoder, workdir.supervised)  # its decoder has learnt nothing
-    elif net == "iae":
-        load_net(autoencoder, workdir.iae)
-    elif net != "untrained":
-        load_net_of_run(autoencoder, workdir.checkpoints, index=int(net[1]) - 1)
-
-    facts = artifact.Facts(
-        trained.model, trained.augment.normalization, trained.augment.image_size, net
-    )
+    autoencoder, facts = net_of_run(workdir, "untrained" if config.untrained else config.net)
     artifact.save(autoencoder, facts, config.output)
+    net = facts.net
     if net in ("n2", "supervised") and os.path.exists(workdir.summary):
         with open(workdir.summary, encoding="utf-8") as file:
             summary = json.load(file)
         write_json(workdir.summary, {**summary, "saved_model": config.output})
     signatures = "signatures encode and reconstruct" if autoencoder.decoder else "signature encode"
     print(f"{config.output}: {net}, {signatures}")
+
+
+def net_of_run(workdir: Workdir, net: str) -> tuple[tf.keras.Model, artifact.Facts]:
+    """A net of a run, and what is to be known of its encoder.
+
+    Args:
+      workdir: Of the run.
+      net: 'n1', 'n2', 'iae' or 'untrained'; a run of mgta_tf.supervised has a single trained net.
+
+    Raises:
+      UserError: the run has not saved it.
+    """
+    supervised = os.path.exists(f"{workdir.supervised}.index")
+    trained = load_config(workdir.flagfile, SupervisedConfig if supervised else TrainConfig)
+    tf.keras.utils.set_random_seed(trained.run.seed)
+    autoencoder = build_autoencoder(trained.model)
+    if supervised and net != "untrained":
+        net = "supervised"
+        load_net(autoencoder.encoder, workdir.supervised)  # its decoder has learnt nothing
+    elif net == "iae":
+        load_net(autoencoder, workdir.iae)
+    elif net in ("n1", "n2"):
+        load_net_of_run(autoencoder, workdir.checkpoints, index=int(net[1]) - 1)
+    elif net != "untrained":
+        raise UserError(f"net {net!r}: must be n1, n2, iae or untrained")
+    augment = trained.augment
+    return autoencoder, artifact.Facts(
+        trained.model, augment.normalization, augment.image_size, net
+    )
 
 
 if __name__ == "__main__":

@@ -133,15 +133,20 @@ def load_encoder(directory: str) -> tuple[tf.keras.Model, Facts]:
 
 
 def load_model(directory: str) -> tf.keras.Model:
-    """The encoder of a SavedModel as a Keras model with the normalization of training inside.
-
-    Images [N, H, W, 3] in 0..255, uint8 or float → every endpoint by name. Its layer `encoder` is
-    the network. `facts` says what `mgta_tf.json` says, such as `facts.image_size`.
+    """`as_model` of the encoder of a SavedModel.
 
     Raises:
       UserError: no SavedModel of this package, or a damaged one.
     """
-    encoder, facts = load_encoder(directory)
+    return as_model(*load_encoder(directory))
+
+
+def as_model(encoder: tf.keras.Model, facts: Facts) -> tf.keras.Model:
+    """An encoder of `build_encoder` as a Keras model with the normalisation of training inside.
+
+    Images [N, H, W, 3] in 0..255, uint8 or float → every endpoint by name. Its layer `encoder` is
+    the network. `facts` says what `mgta_tf.json` says, such as `facts.image_size`.
+    """
     images = keras.Input(IMAGES.shape[1:], name=IMAGES.name)
     mean, deviation = (np.array(v) for v in pipeline.NORMALIZATIONS[facts.normalization])
     normalize = keras.layers.Rescaling(

@@ -47,6 +47,34 @@ def install() -> None:
     threading.Thread(target=_watch, args=(read,), daemon=True).start()
 
 
+@contextlib.contextmanager
+def caught() -> Iterator[None]:
+    """`install` for a part of a program that is not ours, as a notebook: then its handlers return.
+
+    A second signal raises KeyboardInterrupt at once. Python has handlers in the main thread only;
+    elsewhere this does nothing.
+    """
+    global _received
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _handle_as_guest) for number in SIGNALS}
+    _received = None
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _received = None
+        release()
+
+
+def _handle_as_guest(number: int, frame: Any) -> None:
+    if _received is not None:
+        raise KeyboardInterrupt
+    _handle(number, frame)
+
+
 def _set_handlers() -> None:
     global _installed
     _installed = True

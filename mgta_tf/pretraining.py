@@ -1,0 +1,79 @@
+"""Pre-training from Python: what `mgta_tf.pretrain` does, and the run that it returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+from absl import flags as absl_flags
+
+from mgta_tf import config as config_lib
+from mgta_tf import export, flagfiles
+from mgta_tf.data.in_memory import source_of
+from mgta_tf.errors import UserError
+from mgta_tf.models import artifact
+from mgta_tf.runtime import preemption
+from mgta_tf.runtime.workdir import Workdir
+from mgta_tf.train import train
+from mgta_tf.training import fitting
+from mgta_tf.training.config import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run. workdir: its folder, from which every command works."""
+
+    workdir: str
+
+    def encoder(self, net: str = "n2") -> tf.keras.Model:
+        """The encoder as a Keras model, as `mgta_tf.load_encoder` returns it.
+
+        Args:
+          net: 'n2', the result of the method; 'n1'; or 'iae', the auto-encoder of stage 1.
+
+        Returns:
+          Images [N, H, W, 3] in 0..255 → {'res2': …, 'embedding': [N, d]}.
+
+        Raises:
+          UserError: the run has no such net.
+        """
+        autoencoder, facts = export.net_of_run(Workdir(self.workdir), net)
+        return artifact.as_model(autoencoder.encoder, facts)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` says: losses, clusters and times of every stage."""
+        with open(Workdir(self.workdir).summary, encoding="utf-8") as file:
+            return json.load(file)
+
+
+def pretrain(data: Any, workdir: str, flags: dict[str, Any]) -> Run:
+    """`mgta_tf.pretrain`, whose docstring says it all."""
+    source = None
+    if isinstance(data, (str, os.PathLike)):
+        flags = {**flags, "data_dir": os.fspath(data)}
+    elif data is not None:
+        source = source_of(data)
+    leaves = _leaves({**flags, "workdir": os.fspath(workdir)})
+    try:
+        with preemption.caught():
+            config, source = fitting.fit_run(leaves, source)
+            train(config, source=source)
+    except preemption.Stopped as stopped:
+        print(f"{stopped}; call pretrain again to resume", flush=True)
+        raise KeyboardInterrupt from None
+    return Run(leaves["workdir"])
+
+
+def _leaves(flags: dict[str, Any]) -> dict[str, Any]:
+    """Every flag of mgta_tf.train by name, parsed as on the command line."""
+    values = absl_flags.FlagValues()
+    config_lib.define(TrainConfig, values)
+    try:
+        values(flagfiles.expand(["pretrain", *config_lib.to_arguments(flags)]))
+    except absl_flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from None
+    return config_lib.leaves(TrainConfig, values)
