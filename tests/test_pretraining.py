@@ -73,10 +73,10 @@ def test_ctrl_c_saves_and_the_same_call_resumes(run, images, tmp_path, monkeypat
 def test_a_second_ctrl_c_leaves_at_once():
     with preemption.caught(), preemption.deferred():
         os.kill(os.getpid(), signal.SIGINT)  # leaves a note
-        assert preemption.received() == signal.SIGINT
+        assert preemption.received_signal() == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-    assert preemption.received() is None
+    assert preemption.received_signal() is None
 
 
 def test_flags_are_those_of_the_command(tmp_path):
