@@ -27,7 +27,6 @@ from mgta_tf.training.config import SupervisedConfig, TrainConfig
 from mgta_tf.training.defaults import Choice, Facts
 
 LOOKED_AT = 50  # images whose size is read
-NETS_BUILT = 2  # graphs of the training step that a run builds, at most
 RESERVE = 0.1  # of --minutes, for start, checkpoints and pictures
 
 
@@ -132,7 +131,8 @@ def _plan(given: dict[str, Any], source: Source, seconds: float) -> list[Choice]
     step = measured.step
     if count * size**2 * 3 > config.data.cache_budget_mb * 2**20:  # decoded in every epoch
         step += batch * measured.image
-    fixed = count * measured.image + NETS_BUILT * measured.first_step
+    nets = 1 if given["labels"] == "none" else 2  # of which each builds a graph
+    fixed = count * measured.image + nets * measured.first_step
     left = seconds - (time.monotonic() - began) - fixed
 
     def planned(epochs: int, reason: str = "") -> tuple[list[Choice], float]:

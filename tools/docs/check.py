@@ -8,7 +8,7 @@ with `photos/` (generated images), `saved_model/` (an untrained encoder), `flags
 Below `<!-- run with: --rounds=1 … -->` its mgta_tf.train gets these flags as well: the command of
 the document on a smaller scale; below `<!-- run if: PROGRAM -->` it is run where the program is
 installed, which is said. A block below `<!-- from: FILE -->` must stand in that file, and
-`FILE.py: name` in a text must be defined there.
+`FILE.py: name` in a text must be defined there. A notebook is executed as a whole.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import importlib
+import itertools
 import os
 import pathlib
 import re
@@ -32,6 +33,7 @@ from mgta_tf import config as config_lib
 from mgta_tf.config import flag
 from mgta_tf.data.shapes import single_object
 from mgta_tf.errors import UserError
+from tools.docs import notebook
 
 ROOT = str(pathlib.Path(__file__).resolve().parents[2])
 FENCE = re.compile(
@@ -76,13 +78,13 @@ def main(config: DocsConfig) -> None:
 
 
 def documents() -> list[str]:
-    """README.md, BUILD.md, CONTRIBUTING.md and docs/*.md."""
-    found = sorted(glob.glob(os.path.join(ROOT, "docs", "*.md")))
+    """README.md, BUILD.md, CONTRIBUTING.md, docs/*.md and the notebooks beside them."""
+    found = [glob.glob(os.path.join(ROOT, "docs", pattern)) for pattern in ("*.md", "*.ipynb")]
     return [
         "README.md",
         "BUILD.md",
         "CONTRIBUTING.md",
-        *(os.path.relpath(path, ROOT) for path in found),
+        *(os.path.relpath(path, ROOT) for path in sorted(itertools.chain(*found))),
     ]
 
 
@@ -196,6 +198,11 @@ def run_document(name: str) -> None:
     Raises:
       UserError: one fails.
     """
+    if name.endswith(".ipynb"):
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["PYTHONPATH"] = ROOT  # of the kernel
+            notebook.run(os.path.join(ROOT, name), folder)
+        return
     blocks = [block for block in blocks_of(name) if block.mark.startswith("run")]
     if not blocks:
         return
