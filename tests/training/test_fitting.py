@@ -31,9 +31,9 @@ def one_core(monkeypatch):
 
 @pytest.fixture
 def photographs(tmp_path):
-    """60 images of 50 to 109 pixels in height and 120 in width, in formats and folders."""
+    """49 images of 50 to 98 pixels in height and 120 in width; one file is damaged."""
     folder = tmp_path / "photos"
-    for number in range(60):
+    for number in range(49):
         path = folder / f"day {number % 3}" / f"{number}{('.JPEG', '.webp', '.png')[number % 3]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (120, 50 + number), (4 * number, 0, 0)).save(path)
@@ -44,14 +44,14 @@ def photographs(tmp_path):
 def test_a_new_run_is_fitted_to_its_images_and_says_so(photographs, tmp_path, capsys):
     flags = leaves(f"--data_dir={photographs}", f"--workdir={tmp_path / 'w'}")
     config, source = fitting.fit_run(flags)
-    # The median of 50 … 109 is 79.5. 61 images · 400 epochs of ResNet-50 take 36 min.
+    # The median of 50 … 98 is 74. 50 images · 400 epochs of ResNet-50 take 29 min.
     assert config.augment.image_size == 64
     assert config.model == ModelConfig(width=0.25, blocks=(2, 2, 2, 2))
-    assert (config.batch.clusters_per_batch, config.batch.images_per_cluster) == (30, 2)
+    assert (config.batch.clusters_per_batch, config.batch.images_per_cluster) == (25, 2)
     assert config.guidance.final_epochs == 400
-    assert len(source.names) == 61
+    assert len(source.names) == 50
     said = capsys.readouterr().out
-    assert said.startswith("fitted to 61 images, 80 px on the shorter side (median), and 1 core")
+    assert said.startswith("fitted to 50 images, 74 px on the shorter side (median), and 1 core")
     assert "--width=0.25 --blocks=2,2,2,2" in said
     assert "--final_epochs=400" in said
     assert "--rounds" not in said  # what does not matter here is not worth a line
@@ -115,9 +115,9 @@ def test_minutes_are_spent_on_the_epochs_that_they_allow(measured, tmp_path, cap
     assert config.guidance.final_epochs == 162
     assert "--final_epochs=162" in capsys.readouterr().out
     assert measured[0].batch.size == 64
-    # Images that do not fit the memory are read in every step: 0.1 + 64 · 0.01 s.
+    # Images that do not fit the memory are read in every step: 0.1 + 64 · 0.01 s, 343 steps.
     config, _ = fitting.fit_run(leaves(*words, "--cache_budget_mb=1"))
-    assert config.guidance.final_epochs == int(254 / 0.74 * 64 / 1000)
+    assert config.guidance.final_epochs == 22
 
 
 def test_minutes_plan_stages_and_rounds(measured, tmp_path):
@@ -169,8 +169,8 @@ def test_the_speed_is_measured_on_the_images_by_training():
 def test_supervised_counts_the_labels_that_it_uses(photographs, saved_model, tmp_path):
     words = [f"--data_dir={photographs}", f"--workdir={tmp_path / 'w'}", "--label_fraction=0.5"]
     config, source = fitting.fit_supervised(leaves(*words, config_class=SupervisedConfig))
-    assert config.run.batch_size == 30 // 4  # half of 20 images of each of three classes
-    assert len(source.names) == 61
+    assert config.run.batch_size == 25 // 4  # half of 17, 16 and 16 images: 9 + 8 + 8
+    assert len(source.names) == 50
     words.append(f"--init={saved_model}")
     config, _ = fitting.fit_supervised(leaves(*words, config_class=SupervisedConfig))
     assert config.augment.image_size == 32
