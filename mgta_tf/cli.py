@@ -75,7 +75,7 @@ def run(
             where = f"cannot write {error.filename or ''}" if unwritten else error.filename
             fail(f"{where}: {os.strerror(error.errno)}")
         except preemption.Stopped as stopped:
-            fail(f"{stopped}; rerun the same command to resume", status=stopped.exit_status)
+            leave(f"{stopped}; rerun the same command to resume", status=stopped.exit_status)
         except Exception as error:
             if os.environ.get("TF_CONFIG") and type(error).__name__ in LOST:
                 first = str(error).strip().splitlines()[0]
@@ -91,8 +91,13 @@ def run(
 
 
 def fail(message: str, status: int = 1) -> None:
+    """Prints one line that says what is wrong to stderr, and exits."""
+    leave(f"error: {message}", status)
+
+
+def leave(message: str, status: int) -> None:
     """Prints one line to stderr and exits."""
-    print(f"mgta_tf: error: {one_line(message)}", file=sys.stderr, flush=True)
+    print(f"mgta_tf: {one_line(message)}", file=sys.stderr, flush=True)
     sys.exit(status)
 
 

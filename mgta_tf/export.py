@@ -18,7 +18,9 @@ from mgta_tf.errors import UserError
 from mgta_tf.models import artifact
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.runtime.checkpoints import load_net, load_net_of_run
+from mgta_tf.runtime.eta import Work
 from mgta_tf.runtime.files import write_json
+from mgta_tf.runtime.progress import Progress
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
@@ -46,8 +48,11 @@ def main(config: ExportConfig) -> None:
     if os.path.isdir(config.output) and os.listdir(config.output):
         raise UserError(f"--output={config.output} is not empty; choose another folder")
     workdir = Workdir(config.workdir)
-    autoencoder, facts = net_of_run(workdir, "untrained" if config.untrained else config.net)
-    artifact.save(autoencoder, facts, config.output)
+    with Progress([Work("export", 1)]) as progress:
+        progress.say("building the net and loading its weights")
+        autoencoder, facts = net_of_run(workdir, "untrained" if config.untrained else config.net)
+        progress.say("writing the SavedModel")
+        artifact.save(autoencoder, facts, config.output)
     net = facts.net
     if net in ("n2", "supervised") and os.path.exists(workdir.summary):
         with open(workdir.summary, encoding="utf-8") as file:

@@ -22,7 +22,7 @@ from mgta_tf.evaluation.knn import knn_accuracy
 from mgta_tf.evaluation.labelled import Labelled, folder_sets, voc_sets
 from mgta_tf.models import artifact
 from mgta_tf.runtime.files import write_json
-from mgta_tf.runtime.progress import duration
+from mgta_tf.runtime.progress import counting, duration
 from mgta_tf.runtime.tensorboard import TensorBoardWriter
 from mgta_tf.runtime.workdir import Workdir
 
@@ -132,7 +132,9 @@ def encoded(
 
         def make(part=part):
             pieces = features.in_batches(len(part.targets), config.batch_size)
-            return features.extract(encode, (part.load(i) for i in pieces), config.endpoint)
+            with counting(len(part.targets), builds=1.0) as progress:
+                batches = progress.over(part.load(i) for i in pieces)
+                return features.extract(encode, batches, config.endpoint)
 
         found.append(features.cached(folder, f"{of} {config.endpoint} {part.digest}", make))
     return found

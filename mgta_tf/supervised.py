@@ -34,11 +34,12 @@ from mgta_tf.models.artifact import load_encoder
 from mgta_tf.models.encoder import build_encoder
 from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, save_net
+from mgta_tf.runtime.eta import Work
 from mgta_tf.runtime.files import write_json
-from mgta_tf.runtime.progress import Part, Progress
+from mgta_tf.runtime.progress import Progress
 from mgta_tf.runtime.step_log import StepLog
 from mgta_tf.runtime.strategy import make_strategy
-from mgta_tf.runtime.tensorboard import TensorBoardWriter
+from mgta_tf.runtime.tensorboard import TensorBoardWriter, tag_of
 from mgta_tf.runtime.workdir import Workdir, open_workdir
 from mgta_tf.training import fitting, needs, preflight
 from mgta_tf.training.config import SupervisedConfig
@@ -176,7 +177,7 @@ def train(config: SupervisedConfig, source: Source | None = None) -> dict[str, A
     save_net(net.encoder, workdir.supervised)
     accuracy = net.accuracy(*validation) if validation else None
     if accuracy is not None:
-        board.scalars("run", position.step, {"validation_accuracy": accuracy})
+        board.scalars("run", position.step, {tag_of("validation_accuracy"): accuracy})
         board.flush()
     return _report(workdir, len(chosen), net, position.history, accuracy)
 
@@ -238,40 +239,54 @@ def _train(
     start, history = position.step, position.history
     if start:
         print(f"resuming in {run.workdir} at step {start} of {len(plan)}")
-    progress = Progress([Part("supervised", len(plan))], 0, start, run.batch_size)
     cadence = Cadence(run.checkpoint_every_steps, run.checkpoint_every_secs)
     batches = feed.batches(plan, labels, [run.seed], start)
     frozen_steps = ends[min(run.frozen_epochs, run.epochs)]
+    progress = _progress(len(plan), frozen_steps, start)
     steps = net.fit(
         batches,
         lambda step: learning_rate(config.optimizer, step, len(plan)),
         start,
         frozen_steps,
     )
-    for epoch in range(len(history), run.epochs):
-        first, end = ends[epoch : epoch + 2]
-        where = f"epoch {epoch + 1}"
-        log = StepLog(where, end - first, 1, end - first, run.max_skipped_steps, position.log)
-        with preemption.deferred():
-            for step, metrics in itertools.islice(steps, end - max(first, start)):
-                log.add(metrics)
-                progress.advance_to(step + 1)
-                if step + 1 < end and hosts.any_of(net.strategy, cadence.due(step + 1)):
-                    position.step, position.log = step + 1, log.state(step + 1)
-                    checkpoints.save(position)
-                    cadence.saved()
-                    hosts.stop_if_signalled(net.strategy)
-            row = log.point(end)
-            history.append({"epoch": epoch + 1, **log.summary()})
-            position.step, position.log = end, {}
-            checkpoints.save(position)
-            hosts.stop_if_signalled(net.strategy)
-        board.scalars("run", end, row)
-        board.flush()
-        progress.show(
-            f"{where}/{run.epochs} · loss {row['loss']:.4g} · "
-            f"accuracy {row['accuracy']:.1%} · {progress.speed() * run.batch_size:.0f} images/s"
-        )
+    with progress:
+        for epoch in range(len(history), run.epochs):
+            first, end = ends[epoch : epoch + 2]
+            where = f"epoch {epoch + 1}"
+            log = StepLog(where, end - first, 1, end - first, run.max_skipped_steps, position.log)
+            with preemption.deferred():
+                for step, metrics in itertools.islice(steps, end - max(first, start)):
+                    log.add(metrics)
+                    progress.advance(1)
+                    if step + 1 == frozen_steps:
+                        progress.end()
+                    if step + 1 < end and hosts.any_of(net.strategy, cadence.due(step + 1)):
+                        position.step, position.log = step + 1, log.state(step + 1)
+                        checkpoints.save(position)
+                        cadence.saved()
+                        hosts.stop_if_signalled(net.strategy)
+                row = log.point(end)
+                history.append({"epoch": epoch + 1, **log.summary()})
+                position.step, position.log = end, {}
+                checkpoints.save(position)
+                hosts.stop_if_signalled(net.strategy)
+            board.scalars("run", end, {tag_of(name): value for name, value in row.items()})
+            board.flush()
+            progress.say(
+                f"{where}/{run.epochs} · loss {row['loss']:.4g} · "
+                f"accuracy {row['accuracy']:.1%} · {progress.speed() * run.batch_size:.0f} images/s"
+            )
+
+
+def _progress(steps: int, frozen: int, done: int) -> Progress:
+    """The progress of all steps, the first `frozen` of which train the classifier alone.
+
+    Those take the encoder's forward pass, the others its gradient, too.
+    """
+    parts = [Work("head", frozen, weight=1.0, builds=1.0)] if frozen else []
+    parts.append(Work("train", steps - frozen, weight=3.0, builds=1.0))
+    past = bool(frozen) and done >= frozen
+    return Progress(parts, int(past), done - frozen * past)
 
 
 def _report(

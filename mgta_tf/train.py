@@ -10,6 +10,7 @@ An interrupted run resumes: rerun the same command.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ from mgta_tf import config as config_lib
 from mgta_tf.data.sources import Source
 from mgta_tf.data.store import open_images
 from mgta_tf.runtime.workdir import open_workdir
-from mgta_tf.training import fitting, guidance, labeller, preflight, trainer
+from mgta_tf.training import fitting, guidance, labeller, preflight, quick_probe, trainer
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.labeller import Labelling
@@ -32,12 +33,16 @@ Labeller = Callable[[Session, Turn, np.ndarray], Labelling]
 
 def main(flags: dict[str, Any]) -> None:
     """The command: fits what the flags leave open to the images, then trains."""
+    began = time.monotonic()
     config, source = fitting.fit_run(flags)
-    train(config, source=source)
+    train(config, source=source, began=began)
 
 
 def train(
-    config: TrainConfig, label: Labeller = labeller.label, source: Source | None = None
+    config: TrainConfig,
+    label: Labeller = labeller.label,
+    source: Source | None = None,
+    began: float | None = None,
 ) -> Session:
     """Runs MGTA (§3.4, §4.2): stage 1, the rounds of GLP and TMP, and stage 3.
 
@@ -45,6 +50,7 @@ def train(
       config: All flags of the run.
       label: Makes the pseudo labels of a turn's images; an experiment may pass another function.
       source: The images, in place of those that `config.data` names.
+      began: When the user began to wait, as `time.monotonic` has it; now if None.
 
     Returns:
       The finished session.
@@ -52,6 +58,7 @@ def train(
     Raises:
       UserError: unusable images, flags that do not fit the images, or a disk that is full.
     """
+    began = time.monotonic() if began is None else began
     workdir = open_workdir(config.run.workdir, config)
     store = open_images(
         config.data,
@@ -60,11 +67,19 @@ def train(
         check=functools.partial(preflight.check, config),
         source=source,
     )
-    session = Session.open(config, workdir, store)
+    session = Session.open(config, workdir, store, began)
     visualizer = Visualizer(session)
-    n1, n2 = session.nets
+    with session.progress:
+        _take_turns(session, visualizer, label)
+    session.close()
+    return session
 
-    # The algorithm: §3.4 and §4.2 as one sequence of turns, each a GLP or a TMP.
+
+def _take_turns(session: Session, visualizer: Visualizer, label: Labeller) -> None:
+    """The algorithm: §3.4 and §4.2 as one sequence of turns, each a GLP or a TMP."""
+    config, store = session.config, session.store
+    n1, n2 = session.nets
+    quick_probe.write_baselines(session)
     for number, turn in session.remaining_turns():
         images = guidance.images_of(turn, len(store), config.guidance, config.run.seed)
         if turn.process == "GLP":  # §3.2: one net encodes the images, k-means labels them
@@ -78,8 +93,6 @@ def train(
                 n2.copy_weights(n1)
             row = visualizer.show_training(number, training)
         session.finish(number, row)
-    session.close()
-    return session
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def whole(finished, tmp_path_factory):
     (folder / "mine" / "detection.json").write_text(json.dumps(DETECTION))
     (folder / "mine" / "k.json").write_text("[1]")  # another tool's, of no interest
     flagfile = folder / "other" / "flags.flagfile"
-    flagfile.write_text(flagfile.read_text().replace("--margin=0.3", "--margin=0.5"))
+    text = flagfile.read_text().replace("--margin=0.3", "--margin=0.5")
+    flagfile.write_text(text.replace("--image_size=32", "--image_size=64"))
     alone = shutil.copy(report_of(folder / "mine"), folder / "alone.html")
     return alone, report_of(folder / "mine", compare=str(folder / "other"))
 
@@ -136,6 +137,7 @@ def test_all_parts_are_there_at_both_widths(driver, whole, size):
     errors = [line for line in driver.get_log("browser") if line["level"] == "SEVERE"]
     assert errors == []
     assert headings(driver) == [
+        "In short",
         "Losses",
         "Reconstructions, turn by turn",
         "Clusters",
@@ -151,6 +153,10 @@ def test_all_parts_are_there_at_both_widths(driver, whole, size):
     width = driver.execute_script("return document.documentElement.scrollWidth")
     assert width <= WIDTHS[size][0]
     assert {"12.5", "4.25", "41.5", "20.2"} <= set(re.findall(r"[\d.]+", text_of(driver)))
+    tiles = "return [...document.querySelectorAll('.tiles img')].map(i => i.clientWidth)"
+    seen = [wide for wide in driver.execute_script(tiles) if wide]  # of the labels in sight
+    assert len(seen) > 50
+    assert min(seen) >= 50
 
 
 @needs_chromium
@@ -167,11 +173,70 @@ def test_a_click_on_a_cluster_shows_its_members(driver, whole, size):
     assert dialog.is_displayed()
     assert driver.find_element("id", "members-title").text == f"Cluster {number}"
     assert f"All {images} images" in dialog.text
-    assert len(dialog.find_elements("css selector", "li [role=img]")) == int(images)
+    assert len(dialog.find_elements("css selector", "li .photo")) == int(images)
     painted = "return getComputedStyle(document.querySelector('#members .thumb')).backgroundImage"
     assert driver.execute_script(painted).startswith('url("data:image/jpeg')
     dialog.find_element("css selector", "button").click()
     assert not dialog.is_displayed()
+
+
+def click(driver, element):
+    center = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})"
+    driver.execute_script(center, element)
+    element.click()
+
+
+def of_members(page, key):
+    """What the page's script knows of the members, by the page's own text."""
+    text = re.search(r'id="data-members">(.*?)</script>', page.read_text(), re.DOTALL).group(1)
+    return json.loads(text)[key]
+
+
+@needs_chromium
+@pytest.mark.parametrize("size", WIDTHS)
+def test_a_click_on_a_photograph_shows_its_nearest_neighbours(driver, whole, size):
+    visit(driver, whole[0], size)
+    names, near = of_members(whole[0], "name"), of_members(whole[0], "neighbours")
+    queries = driver.find_elements("css selector", "#queries .query")
+    assert len(queries) == 5
+    photo = queries[2].find_elements("css selector", "button")[1]  # a neighbour of the third
+    row = int(photo.get_attribute("data-row"))
+    assert row == near[of_members(whole[0], "queries")[2]][0]
+    click(driver, photo)
+    dialog = driver.find_element("id", "members")
+    shown = [item.text.splitlines()[0] for item in dialog.find_elements("css selector", "li")]
+    assert shown == [names[i] for i in (row, *near[row])]
+    another = dialog.find_elements("css selector", "li button")[3]
+    click(driver, another)
+    shown = [item.text.splitlines()[0] for item in dialog.find_elements("css selector", "li")]
+    assert shown[0] == names[near[row][2]]
+    click(driver, dialog.find_element("css selector", "#members-about button"))
+    assert driver.find_element("id", "members-title").text.startswith("Cluster")
+
+
+@needs_chromium
+def test_it_opens_on_what_a_user_asks_first(driver, whole):
+    visit(driver, whole[0])
+    asked = [h.text for h in driver.find_elements("css selector", "#short h3")]
+    assert asked == ["Did it learn?", "What did it find?", "What next?"]
+    rows = driver.find_elements("css selector", "#short table tr")
+    cells = [[c.text for c in row.find_elements("css selector", "th, td")] for row in rows]
+    assert cells[0] == ["figure", "now", "before training", "by chance", "better if"]
+    evaluated = {row[0]: row[1:4] for row in cells[1:]}
+    assert all(re.match(r"[\d.]+ %", value) for value in evaluated["20-NN accuracy, own images"])
+    commands = driver.find_element("css selector", "#short .next").text
+    assert "mgta_tf.search" in commands
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_table_has_a_column_that_says_nothing(driver, whole, scheme):
+    visit(driver, whole[1], "phone", scheme)
+    driver.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    for table in driver.find_elements("css selector", "table.numbers"):
+        rows = table.find_elements("css selector", "tbody tr")
+        cells = [[c.text for c in row.find_elements("css selector", "th, td")] for row in rows]
+        assert all(set(column) != {"–"} for column in zip(*cells))
 
 
 @needs_chromium
@@ -241,7 +306,8 @@ def test_runs_stand_side_by_side(driver, whole):
     assert ["--margin", "0.3", "0.5"] in cells
     assert not any(row[0] in ("--width", "--workdir") for row in cells)
     legend = driver.find_element("css selector", "#plot-losses .legend").text
-    assert {"mine N1", "other N1", "other N2"} <= set(legend.splitlines())
+    assert set(legend.splitlines()) == {"mine N1", "mine N2", "other N1", "other N2"}
+    assert "Compare neither their losses nor their figures" in text_of(driver)  # 32 and 64 px
 
 
 @needs_chromium
@@ -265,7 +331,7 @@ def test_an_interrupted_run_is_reported_as_far_as_it_has_come(driver, unlabelled
     visit(driver, interrupted)
     assert "not finished: 2 of 7 turns are done" in text_of(driver)
     assert "the last training was IAE" in text_of(driver)
-    strips = "return document.querySelectorAll('#reconstructions img').length"
+    strips = "return document.querySelectorAll('#reconstructions .tiles').length"
     assert driver.execute_script(strips) == 1 + 1  # originals, IAE
     visit(driver, finished)
     assert "finished" in text_of(driver)
@@ -313,5 +379,5 @@ def test_a_report_of_photographs_with_all_its_parts(driver, tmp_path):
         buttons = driver.find_elements("css selector", "#cluster-list button")
         assert len(buttons) == 100
         driver.execute_script("arguments[0].click()", buttons[50])
-        shown = driver.find_elements("css selector", "#members li [role=img]")
+        shown = driver.find_elements("css selector", "#members li .photo")
         assert 0 < len(shown) <= 20  # of 2,000 for 100 clusters

@@ -16,6 +16,7 @@ from mgta_tf import config as config_lib
 from mgta_tf import export, train
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import checkpoints
+from mgta_tf.runtime.tensorboard import tag_of
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.training.config import TrainConfig
 
@@ -77,13 +78,15 @@ def test_tensorboard_shows_both_nets(finished):
     for net in ("net1", "net2"):
         events = EventAccumulator(str(finished / "tensorboard" / net)).Reload()
         scalars = set(events.Tags()["tensors"])
-        assert {"loss", "reconstruction_loss", "triplet_loss", "lambda", "images_per_second"} <= (
-            scalars
+        metrics = (
+            *("loss", "reconstruction_loss", "triplet_loss", "images_per_second"),
+            *("triplet_active", "hardest_positive", "embedding_norm"),
+            *("probe_map", "probe_top1", "probe_knn"),
         )
-        assert {"triplet_active", "hardest_positive", "embedding_norm", "reconstruction"} <= scalars
-        assert {"probe_map", "probe_top1", "probe_knn"} <= scalars
-        assert {"clusters/nmi_truth", "clusters/empty_clusters", "clusters/size"} <= scalars
-        assert len(events.Tensors("loss")) >= 1
+        assert {tag_of(metric) for metric in metrics} <= scalars
+        assert "6_pictures/reconstruction" in scalars
+        assert {"2_clusters/nmi_truth", "2_clusters/empty_clusters", "2_clusters/size"} <= scalars
+        assert len(events.Tensors("1_loss/loss")) >= 2
 
 
 def test_same_flags_same_weights_and_a_kill_changes_nothing(finished, tmp_path, monkeypatch):
@@ -109,7 +112,14 @@ def test_same_flags_same_weights_and_a_kill_changes_nothing(finished, tmp_path, 
         json.loads((w / "summary.json").read_text())["stages"] for w in (finished, tmp_path / "w")
     ]
     for a, b in zip(*stages):
-        for key in ("seconds", "label_seconds", "show_seconds", "peak_memory_mb", "k_table"):
+        for key in (
+            "seconds",
+            "label_seconds",
+            "show_seconds",
+            "wall_seconds",
+            "peak_memory_mb",
+            "k_table",
+        ):
             a.pop(key, None), b.pop(key, None)  # times; the table of K has some
         assert a == b
 
@@ -209,7 +219,8 @@ def test_a_diverged_loss_names_the_step_and_keeps_the_last_checkpoint(tmp_path):
         max_skipped_steps=2,
     )
     with pytest.raises(
-        UserError, match=r"IAE: TMP N1.* step \d+: the loss is (nan|inf).*after 2 steps.*--workdir"
+        UserError,
+        match=r"stage 1: net 1 trains.* step \d+: the loss is (nan|inf).*after 2 steps.*--workdir",
     ):
         train.train(config)
     assert not tf.train.latest_checkpoint(tmp_path / "w" / "checkpoints")
@@ -289,7 +300,14 @@ def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path):
         load_reconstruct(output)
     report.main(report.ReportConfig(workdir=str(views_alone)))
     page = (views_alone / "report.html").read_text()
-    assert "triplet loss" in page
+    assert "Triplet loss" in page
+    assert "Groups of similar photographs" in page  # the run itself has no clusters
+    with np.load(views_alone / "pictures" / "members.npz") as members:
+        assert sorted(members["index"]) == list(range(96))
+        assert members["size"].sum() == 96
+    baselines = json.loads((views_alone / "baselines.json").read_text())
+    assert baselines["chance"]["probe_knn"] == pytest.approx(100 / 12)  # 12 shapes, evenly
+    assert set(baselines["untrained"]) == {"probe_map", "probe_top1", "probe_knn"}
     assert "reconstruction loss" not in page
 
 

@@ -15,7 +15,8 @@ def describe_clusters(
     """What can be said of a clustering: sizes, and agreement with other labels of the images.
 
     truth, previous: int [n] or None. NMI, ARI and purity are at most 1; noise, and an image that
-    has NOISE in `previous`, do not count.
+    has NOISE in `previous`, do not count. `nmi_chance` is the NMI with the truth, shuffled: many
+    clusters of few images agree with anything.
     """
     labels = found.labels
     sizes = np.bincount(labels[labels != NOISE])
@@ -31,6 +32,8 @@ def describe_clusters(
     }
     for name, other in (("previous", previous), ("truth", truth)):
         said[f"nmi_{name}"], said[f"ari_{name}"] = agreement(other, labels)
+    shuffled = None if truth is None else np.random.default_rng(0).permutation(truth)
+    said["nmi_chance"], _ = agreement(shuffled, labels)
     said["purity"] = None
     if truth is not None and (known := (truth != NOISE) & (labels != NOISE)).any():
         said["purity"] = purity(truth[known], labels[known])

@@ -8,6 +8,7 @@ import numpy as np
 
 from mgta_tf.clustering.clusters import NOISE
 
+KINDS = ("largest", "median", "smallest", "tightest")
 SHOWN = 8  # images at either end of a representative cluster
 
 
@@ -48,18 +49,27 @@ def ranked(labels: np.ndarray, distances: np.ndarray) -> list[np.ndarray]:
 def representative(labels: np.ndarray, distances: np.ndarray) -> list[RepresentativeCluster]:
     """The largest cluster, that of median size, the smallest, and the tightest: the one of two
     images or more whose mean distance to the centroid is smallest.
+
+    Each is another cluster: what one was chosen for, no other is. Of few clusters fewer are left.
     """
     members = ranked(labels, distances)
     sizes = np.array([len(rows) for rows in members])
     held = np.argsort(sizes, kind="stable")
     held = held[sizes[held] > 0]
     mean = np.array([distances[rows].mean() if len(rows) > 1 else np.inf for rows in members])
-    chosen = {
-        "largest": held[-1],
-        "median": held[(len(held) - 1) // 2],
-        "smallest": held[0],
-        "tightest": int(np.argmin(mean)) if np.isfinite(mean).any() else held[-1],
+    from_middle = np.argsort(np.abs(np.arange(len(held)) - (len(held) - 1) // 2), kind="stable")
+    tight = np.argsort(mean, kind="stable")[: np.isfinite(mean).sum()]
+    best_first = {
+        "largest": held[::-1],
+        "smallest": held,
+        "median": held[from_middle],
+        "tightest": tight,
     }
+    chosen: dict[str, int] = {}
+    for kind, clusters in best_first.items():
+        others = [cluster for cluster in clusters if cluster not in chosen.values()]
+        if others:
+            chosen[kind] = others[0]
     return [
         RepresentativeCluster(
             kind,
@@ -69,7 +79,7 @@ def representative(labels: np.ndarray, distances: np.ndarray) -> list[Representa
             members[cluster][:SHOWN],
             members[cluster][SHOWN:][-SHOWN:],
         )
-        for kind, cluster in chosen.items()
+        for kind, cluster in ((kind, chosen[kind]) for kind in KINDS if kind in chosen)
     ]
 
 

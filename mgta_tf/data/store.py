@@ -18,6 +18,7 @@ from mgta_tf.data.images import BadImage, NotRead
 from mgta_tf.data.sources import DataConfig, Source, open_source
 from mgta_tf.errors import UserError, printable
 from mgta_tf.runtime import files
+from mgta_tf.runtime.progress import counting
 
 DIGEST = 16  # bytes that stand for what an image holds
 ALIGNMENT = 64  # bytes, of the memory that TensorFlow takes as its own
@@ -237,8 +238,13 @@ def _decode_all(
             pixels[number] = image
         return None
 
-    found = enumerate(_map_in_blocks(pool, check, len(source.names)))
-    return {n: error for n, error in found if error is not None}, digests, remarks
+    bad = {}
+    with counting(len(source.names)) as progress:
+        for number, error in enumerate(_map_in_blocks(pool, check, len(source.names))):
+            progress.advance(1)
+            if error is not None:
+                bad[number] = error
+    return bad, digests, remarks
 
 
 def left_out(

@@ -23,7 +23,7 @@ from mgta_tf.detection.heads import FrozenBody, count_cells
 from mgta_tf.detection.parser import decode_image, scale_image, scaled_size
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json
-from mgta_tf.runtime.progress import Part, Progress
+from mgta_tf.runtime.progress import counting
 
 VERSION = 1
 BYTES = 2  # of a bfloat16
@@ -185,16 +185,15 @@ def _make(folder: str, planned: Plan, files: list[str], body: FrozenBody, config
         (features,) = body(inputs, training=False).values()
         return tf.bitcast(tf.cast(features, tf.bfloat16), tf.uint16)
 
-    progress = Progress([Part("features", len(planned.place))], 0, 0)
     path = os.path.join(folder, "body.bf16")
     values = np.memmap(path, np.uint16, mode="w+", shape=(planned.num_values,))
-    for number, example in enumerate(records.read(files), 1):
-        first, height, width = planned.place[records.source_id(example)]
-        encoded = example.features.feature["image/encoded"].bytes_list.value[0]
-        features = both(decode_image(encoded)).numpy()[:, :height, :width]
-        values[first : first + features.size] = features.reshape(-1)
-        progress.advance_to(number)
-        progress.show(f"features of the body, {planned.gigabytes:.2f} GB")
+    with counting(len(planned.place), builds=1.0) as progress:
+        for example in records.read(files):
+            first, height, width = planned.place[records.source_id(example)]
+            encoded = example.features.feature["image/encoded"].bytes_list.value[0]
+            features = both(decode_image(encoded)).numpy()[:, :height, :width]
+            values[first : first + features.size] = features.reshape(-1)
+            progress.advance(1)
     values.flush()
     index = {"key": planned.key, "channels": planned.channels, "num_values": planned.num_values}
     write_json(os.path.join(folder, "body.json"), {**index, "place": planned.place})

@@ -28,7 +28,8 @@ from mgta_tf.evaluation.boxes import Detections
 from mgta_tf.models import artifact
 from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import drop_damaged
-from mgta_tf.runtime.progress import Part, Progress
+from mgta_tf.runtime.eta import Work
+from mgta_tf.runtime.progress import Progress
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import Workdir
 
@@ -44,7 +45,7 @@ class Watch:
     """After every loop of the trainer: the progress line, the speed, an end to a diverged run."""
 
     def __init__(self, total: int, done: int):
-        self._progress = Progress([Part("detector", total)], 0, done)
+        self.progress = Progress([Work("train", total, builds=1.0)], done=done)
         self._times = [time.monotonic()]
         self._steps = [done]
 
@@ -54,10 +55,10 @@ class Watch:
             raise Diverged(f"step {step}: the loss is {loss}")
         self._times.append(time.monotonic())
         self._steps.append(step)
-        self._progress.advance_to(step)
+        self.progress.advance_to(step)
         values = {k: float(v) for k, v in outputs.items() if k.startswith(("rpn_", "roi_"))}
         parts = " · ".join(f"{k[:-5].replace('_', ' ')} {v:.3g}" for k, v in values.items())
-        self._progress.show(f"step {step} · loss {loss:.4g} · {parts}")
+        self.progress.say(f"step {step} · loss {loss:.4g} · {parts}")
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -150,7 +151,7 @@ class Detector:
           Diverged: the loss became NaN or infinite; the checkpoints are from before.
         """
         try:
-            with _quiet(), preemption.deferred():
+            with self._watch.progress, _quiet(), preemption.deferred():
                 self._runner.controller.train(self._config.schedule.steps)
         except tf.errors.InvalidArgumentError:  # an index that was computed from NaN
             weights = self.model.trainable_variables

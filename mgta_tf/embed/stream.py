@@ -28,7 +28,7 @@ from mgta_tf.embed.embedder import Embedder
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation.features import in_batches
 from mgta_tf.runtime import files
-from mgta_tf.runtime.progress import Part, Progress
+from mgta_tf.runtime.progress import counting
 
 BLOCK = 512  # images that are read ahead, and saved together
 
@@ -271,12 +271,10 @@ def collect(
 
 def shown(found: Iterable[Block], total: int, first: int = 0) -> Iterator[Block]:
     """The blocks, with a progress line of the images that are done."""
-    progress = Progress([Part("embed", total)], 0, first)
-    for block in found:
-        yield block
-        progress.advance_to(block.last)
-        progress.show(f"{block.last:,} of {total:,} images · {progress.speed():.0f} images/s")
-    progress.clear()
+    with counting(total, done=first, builds=1.0) as progress:
+        for block in found:
+            yield block
+            progress.advance_to(block.last)
 
 
 def _kept(source: Source, bad: Container[int]) -> list[str]:

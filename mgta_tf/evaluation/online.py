@@ -21,6 +21,15 @@ def choose(labels: np.ndarray, limit: int) -> np.ndarray:
     return np.sort(first).astype(np.int32)
 
 
+def chance(labels: np.ndarray) -> dict[str, float]:
+    """What `evaluate` finds of features that say nothing, int [n] labels: the share of the most
+    frequent class, and for the mean average precision that of all classes, in percent.
+    """
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    most, mean = 100 * float(shares.max()), 100 * float(shares.mean())
+    return {"probe_map": mean, "probe_top1": most, "probe_knn": most}
+
+
 def evaluate(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Trains on every other image of each class, tests on the rest.
 

@@ -10,137 +10,23 @@ from typing import Any
 
 import numpy as np
 from plotly import graph_objects as go
-from plotly.subplots import make_subplots
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 
 from mgta_tf.clustering.clusters import NOISE
-from mgta_tf.data.sampler import steps_of
 from mgta_tf.errors import UserError
 from mgta_tf.reporting.record import Members, Record
 from mgta_tf.runtime import files
 
 # Okabe and Ito's colours, distinguishable for colour-blind eyes, those that show on light and dark.
 COLOURS = ("#0b84c6", "#d96c1e", "#009e73", "#c068a0", "#b8860b", "#7f7f7f")
-DASHES = {"net1": "dot", "net2": "solid", "run": "solid"}
 FLOWING = 8  # clusters of a labelling that the flows show one by one
-
-# (title, tags, whether the axis is logarithmic)
-PANELS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
-    ("Reconstruction loss (eq. 7)", ("reconstruction_loss",), True),
-    ("Triplet loss (eq. 6)", ("triplet_loss",), False),
-    (
-        "Hardest positive, hardest negative",
-        ("hardest_positive", "hardest_negative"),
-        False,
-    ),
-    ("Cross-entropy", ("loss",), False),
-    ("Accuracy on the training images", ("accuracy",), False),
-)
 
 
 def as_json(figure: go.Figure) -> dict[str, Any]:
     """What Plotly.newPlot takes."""
     figure.update_layout(template="none", margin=dict(l=56, r=12, t=36, b=44))
     return json.loads(figure.to_json())
-
-
-def losses(records: Sequence[Record]) -> go.Figure | None:
-    """Loss curves of all runs on shared axes; stages and rounds of the first one are marked."""
-    supervised = all(record.supervised for record in records)
-    panels = PANELS[3:] if supervised else PANELS[:3]
-    panels = tuple(p for p in panels if any(_has(r, p[1]) for r in records))
-    if not panels:
-        return None
-    figure = make_subplots(
-        rows=len(panels),
-        cols=1,
-        shared_xaxes=True,
-        vertical_spacing=0.09,
-        subplot_titles=[title for title, _, _ in panels],
-    )
-    shown = set()
-    for row, (_, tags, logarithmic) in enumerate(panels, 1):
-        for number, record in enumerate(records):
-            for writer, curves in record.curves.items():
-                for tag in tags:
-                    if tag not in curves:
-                        continue
-                    trace = _curve(records, number, writer, tag, curves[tag])
-                    trace.showlegend = trace.name not in shown
-                    shown.add(trace.name)
-                    figure.add_trace(trace, row=row, col=1)
-        if logarithmic:
-            figure.update_yaxes(type="log", dtick="D2", row=row, col=1)
-    for position, label in boundaries(records[0]):
-        figure.add_vline(x=position, line=dict(width=1, dash="dash", color="#8a8f98"))
-        figure.add_annotation(
-            x=position,
-            y=1,
-            yref="paper",
-            yanchor="bottom",
-            xanchor="left",
-            text=label,
-            showarrow=False,
-            font=dict(size=11),
-            yshift=18,
-        )
-    figure.update_xaxes(title_text="training steps of the net", row=len(panels), col=1)
-    figure.update_layout(
-        height=120 + 210 * len(panels),
-        showlegend=True,
-        legend=dict(orientation="h", yanchor="top", y=-0.12 if len(panels) > 1 else -0.3, x=0),
-        hovermode="x unified",
-    )
-    return figure
-
-
-def _has(record: Record, tags: tuple[str, ...]) -> bool:
-    return any(tag in curves for tag in tags for curves in record.curves.values())
-
-
-def _curve(records, number: int, writer: str, tag: str, points) -> go.Scatter:
-    """One line; triplets are not drawn where there were none, in stage 1."""
-    steps, values = points
-    if tag in ("triplet_loss", "hardest_positive", "hardest_negative"):
-        steps, values = steps[values > 0], values[values > 0]
-    net = {"net1": "N1", "net2": "N2", "run": ""}[writer]
-    what = {"hardest_positive": "positive", "hardest_negative": "negative"}.get(tag, "")
-    if len(records) > 1:
-        name = " ".join(word for word in (plain(records[number].name), net, what) if word)
-        colour, dash = COLOURS[number % len(COLOURS)], DASHES[writer]
-    else:
-        name = " ".join(word for word in (net, what) if word) or "training"
-        colour = COLOURS[("net1", "net2", "run").index(writer)]
-        dash = "dot" if what == "negative" else "solid"
-    return go.Scatter(
-        x=steps, y=values, name=name, mode="lines", line=dict(color=colour, dash=dash, width=1.8)
-    )
-
-
-def boundaries(record: Record) -> list[tuple[int, str]]:
-    """(step, label) where stages and rounds begin, in steps of one net."""
-    found: list[tuple[int, str]] = []
-    done = dict.fromkeys((1, 2), _steps_of_another_iae(record))
-    for row in record.stages:
-        if "steps" not in row:
-            continue
-        label = {"iae": "IAE", "final": "final"}.get(row["stage"], f"{row['round']}")
-        if not found or found[-1][1] != label:
-            found.append((done[row["net"]], label))
-        done[row["net"]] += row["steps"]
-        if row["stage"] == "iae":
-            done[2] = done[1]
-    return found
-
-
-def _steps_of_another_iae(record: Record) -> int:
-    """The steps that a run counts for the IAE which it took from `--iae_checkpoint`."""
-    flags = record.flags
-    if not flags.get("iae_checkpoint") or not record.summary:
-        return 0
-    batch = flags["clusters_per_batch"] * flags["images_per_cluster"]
-    return steps_of(record.summary["num_images"], flags["iae_epochs"], batch)
 
 
 def plain(name: str) -> str:
@@ -176,7 +62,7 @@ def agreement(record: Record) -> go.Figure | None:
     if not figure.data:
         return None
     figure.update_xaxes(automargin=True)
-    figure.update_yaxes(title_text="NMI with", range=[0, 1])
+    figure.update_yaxes(title_text="NMI with", range=[0, 1.05])
     figure.update_layout(height=320, showlegend=True, legend=dict(orientation="h", y=1.2, x=0))
     return figure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jinja2
@@ -17,11 +17,13 @@ from plotly.offline import get_plotlyjs
 from mgta_tf.clustering.members import SHOWN
 from mgta_tf.config import format_value
 from mgta_tf.errors import encodable
-from mgta_tf.reporting import figures
+from mgta_tf.reporting import curves, figures, neighbours, overview
 from mgta_tf.reporting.record import Members, Record
+from mgta_tf.reporting.tables import Table, table
 from mgta_tf.runtime.progress import duration
 from mgta_tf.runtime.workdir import NEUTRAL
 
+BASELINES = {"chance": "by chance", "untrained": "untrained net", "thumbnail": "4×4 pixels"}
 ROWS = 12  # labellings and reconstructions that are shown, at most: the first, the last, between
 
 
@@ -41,13 +43,14 @@ def render(records: Sequence[Record]) -> str:
     run = records[0]
     flows, steps = figures.flows(run)
     plots = {
-        "losses": figures.losses(records),
+        "losses": curves.losses(records),
         "agreement": figures.agreement(run),
         "sizes": figures.sizes(run.members) if run.members else None,
         "flows": flows,
         "map": figures.scatter(figures.flat_map(run.members)) if run.members else None,
         "probe": figures.online_probe(records),
     }
+    agreement = neighbours.agreement(run.members) if run.members else None
     text = environment.get_template("report.html").render(
         run=run,
         records=records,
@@ -56,12 +59,20 @@ def render(records: Sequence[Record]) -> str:
         versions=run.summary.get("versions"),
         data=run.summary.get("data", "").replace(", no classes", ""),
         facts=facts(run),
+        learned=overview.learned(run, agreement),
+        figures=figures_table(run),
+        found=overview.found(run, agreement),
+        next_steps=overview.next_steps(run),
         comparison=comparison(records) if len(records) > 1 else None,
+        differences=differences(records),
         times=times(run),
-        turns=[{"name": figures.turn_name(row), **row} for row in run.stages if "steps" in row],
+        turns=turns_table(run),
+        labellings=labellings_table(run),
+        probes=probes_table(run),
+        detection=detection_table(run),
         reconstructions=reconstructions(run),
         others=[(other.name, reconstructions(other)[-1:]) for other in records[1:]],
-        originals=picture(run.workdir.originals),
+        originals=tiles(run.workdir.originals),
         galleries=galleries(run),
         flow_steps=steps,
         members=members_json(run) if run.members else None,
@@ -90,8 +101,8 @@ def _text(path: str) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """4 significant digits; '–' for what there is not."""
-    return "–" if value is None else f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    """4 significant digits; '' for what there is not."""
+    return "" if value is None else f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 # ---------------------------------------------------------------------------------- What was run
@@ -115,53 +126,164 @@ def facts(run: Record) -> list[tuple[str, str]]:
         images = f"{summary['num_images']:,} of {run.flags['image_size']} px"
         found.append(("images", images))
         found.append(("network", f"{summary['num_parameters'] / 1e6:.2f} M parameters"))
-    seconds = sum(row["seconds"] for row in [*run.stages, *run.labellings])
+    seconds = sum(seconds for _, _, seconds in times(run))
     if seconds:
         found.append(("time", duration(seconds)))
     for row in run.stages[-1:]:
-        if row.get("reconstruction_loss") is not None:
-            found.append(("reconstruction loss", number(row["reconstruction_loss"])))
-        if row.get("triplet_loss"):
-            found.append(("triplet loss", number(row["triplet_loss"])))
         if "accuracy" in row:
             found.append(("training accuracy", f"{row['accuracy']:.1%}"))
     for row in run.labellings[-1:]:
         found.append(
             ("clusters", f"{row['num_clusters']}, {row['smallest']}–{row['largest']} images")
         )
-        if row.get("nmi_truth") is not None:
-            found.append(("NMI with the classes", f"{row['nmi_truth']:.3f}"))
-    evaluated = [row for row in run.stages if row.get("probe_knn") is not None]
-    if evaluated:
-        found.append(("20-NN", f"{evaluated[-1]['probe_knn']:.1f} %"))
     return found
 
 
-def comparison(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
-    """(what, a value for each run): the facts, then the flags that differ."""
-    by_run = [dict([("status", status(r).split(":")[0]), *facts(r)]) for r in records]
-    rows = list(dict.fromkeys(name for values in by_run for name in values))
-    table = [(name, [values.get(name, "–") for values in by_run]) for name in rows]
-    flags = dict.fromkeys(name for r in records for name in r.flags if name not in NEUTRAL)
-    for name in flags:
-        values = [format_value(r.flags.get(name, "–")) for r in records]
-        if len(set(values)) > 1:
-            table.append((f"--{name}", values))
-    return table
+def figures_table(run: Record) -> Table | None:
+    """Every figure of the net beside its values before training and by chance."""
+    return table(
+        overview.figures(run),
+        ("figure", lambda figure: figure.name),
+        ("now", lambda figure: figure.now),
+        ("before training", lambda figure: figure.before),
+        ("by chance", lambda figure: figure.chance),
+        ("better if", lambda figure: "higher" if figure.higher else "lower"),
+    )
 
 
-def times(run: Record) -> list[tuple[str, int, float]]:
-    """(stage, turns, seconds): where the time went."""
+def turns_table(run: Record) -> Table | None:
+    """The losses after every TMP."""
+    return table(
+        [row for row in run.stages if "steps" in row],
+        ("turn", figures.turn_name),
+        ("images", lambda row: f"{row['images']:,}"),
+        ("steps", lambda row: f"{row['steps']:,}"),
+        ("λ₁", lambda row: number(row["lambda"])),
+        ("reconstruction", lambda row: number(row["reconstruction_loss"])),
+        ("triplet", lambda row: number(row["triplet_loss"])),
+        ("positive", lambda row: number(row.get("hardest_positive"))),
+        ("negative", lambda row: number(row.get("hardest_negative"))),
+        ("time", lambda row: duration(row["seconds"])),
+    )
+
+
+def labellings_table(run: Record) -> Table | None:
+    """The clusters of every GLP."""
+    return table(
+        run.labellings,
+        ("labels of", figures.labelling_name),
+        ("images", lambda row: f"{row['images']:,}"),
+        ("clusters", lambda row: f"{row['num_clusters']:,}"),
+        ("smallest", lambda row: str(row["smallest"])),
+        ("median", lambda row: number(row["median"])),
+        ("largest", lambda row: str(row["largest"])),
+        ("re-seeded", lambda row: str(row["empty_clusters"])),
+        ("NMI, round before", lambda row: number(row["nmi_previous"], 3)),
+        ("NMI, other net", lambda row: number(row.get("nmi_nets"), 3)),
+        ("NMI, classes", lambda row: number(row["nmi_truth"], 3)),
+        ("by chance", lambda row: number(row.get("nmi_chance"), 3)),
+    )
+
+
+def probes_table(run: Record) -> Table | None:
+    """Table 2: each result of mgta_tf.probe, and below it what it is compared with."""
+    rows = []
+    for name, result in run.probes.items():
+        rows.append({"name": name, **result})
+        for of, values in (result.get("baselines") or {}).items():
+            rows.append({"name": f"{name}: {BASELINES.get(of, of)}", **values})
+    return table(
+        rows,
+        ("encoder", lambda row: row["name"]),
+        ("mAP", lambda row: number(row.get("map"), 3)),
+        ("accuracy", lambda row: number(row.get("top1"), 3)),
+        ("20-NN", lambda row: number((row.get("knn") or {}).get("20"), 3)),
+        ("endpoint", lambda row: str(row.get("endpoint", ""))),
+        ("images to fit", lambda row: str(row.get("num_train", ""))),
+        ("to test", lambda row: str(row.get("num_test", ""))),
+    )
+
+
+def detection_table(run: Record) -> Table | None:
+    """Table 3: each result of mgta_tf.detect."""
+
+    def value(row: dict[str, Any], key: str) -> str:
+        return "diverged" if row.get("diverged") else number(row.get(key), 3)
+
+    return table(
+        [{"name": name, **result} for name, result in run.detection.items()],
+        ("encoder", lambda row: row["name"]),
+        ("AP50, 11 points", lambda row: value(row, "ap50_voc07")),
+        ("AP50, area", lambda row: value(row, "ap50_area")),
+        ("COCO AP", lambda row: value(row, "coco_ap")),
+    )
+
+
+def comparison(records: Sequence[Record]) -> Table | None:
+    """Runs side by side: status and facts, figures, then the flags that differ."""
+    by_run = []
+    for run in records:
+        values = {"status": status(run).split(":")[0], **dict(facts(run))}
+        for figure in overview.figures(run):
+            before = f" (before {figure.before})" if figure.before else ""
+            values[figure.name] = f"{figure.now}{before}"
+        by_run.append(values)
+    names = dict.fromkeys(name for values in by_run for name in values)
+    rows = [(name, [values.get(name, "") for values in by_run]) for name in names]
+    for flag in dict.fromkeys(name for r in records for name in r.flags if name not in NEUTRAL):
+        typed = [format_value(r.flags[flag]) if flag in r.flags else "" for r in records]
+        if len(set(typed)) > 1:
+            rows.append((f"--{flag}", typed))
+    columns = [(r.name, lambda row, i=i: row[1][i]) for i, r in enumerate(records)]
+    return table(rows, ("", lambda row: row[0]), *columns, keep=True)
+
+
+# What decides whether the losses of two runs can be compared at all.
+SAME_DATA = (
+    "data_source",
+    "data_dir",
+    "data_split",
+    "image_size",
+    "load_size",
+    "reconstruction_reduction",
+)
+
+
+def differences(records: Sequence[Record]) -> list[str]:
+    """Why figures of these runs must not be compared: other images, or another size of them."""
+    found = []
+    for name in SAME_DATA:
+        values = list(dict.fromkeys(format_value(r.flags.get(name, "")) for r in records))
+        if len(values) > 1:
+            found.append(f"--{name} is {' and '.join(value or 'empty' for value in values)}")
+    counts = list(dict.fromkeys(r.summary.get("num_images") for r in records))
+    counts = [count for count in counts if count is not None]
+    if len(counts) > 1:
+        found.append(f"they have {' and '.join(f'{count:,}' for count in counts)} images")
+    return found
+
+
+def times(run: Record) -> list[tuple[str, int | None, float]]:
+    """(what, turns or None, seconds): where the time went.
+
+    Runs of earlier versions do not say what passed between their turns.
+    """
     names = {"iae": "stage 1, IAE", "mutual": "stage 2, training", "final": "stage 3, training"}
     found: dict[str, list[float]] = {}
+    rows = [*run.stages, *run.labellings]
     for row in run.stages:
         found.setdefault(names.get(row["stage"], row["stage"]), []).append(row["seconds"])
     for row in run.labellings:
         found.setdefault("labelling", []).append(row["seconds"])
-    for row in [*run.stages, *run.labellings]:
-        if row.get("show_seconds") is not None:
-            found.setdefault("of it, pictures", []).append(row["show_seconds"])
-    return [(name, len(seconds), sum(seconds)) for name, seconds in found.items()]
+    parts: list[tuple[str, int | None, float]] = [
+        (name, len(seconds), sum(seconds)) for name, seconds in found.items()
+    ]
+    pictures = sum(row.get("show_seconds") or 0.0 for row in rows)
+    waited = sum(row.get("wall_seconds") or 0.0 for row in rows)
+    others = waited - pictures - sum(seconds for _, _, seconds in parts)
+    parts.append(("pictures", None, pictures))
+    parts.append(("checking images, building graphs, checkpoints", None, others))
+    return [part for part in parts if part[2] > 0]
 
 
 # --------------------------------------------------------------------------------------- Pictures
@@ -172,56 +294,74 @@ def data_uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
-def picture(path: str) -> str | None:
-    """A picture of the run inside the page; None if it is not there."""
-    if not os.path.exists(path):
-        return None
-    with open(path, "rb") as file:
-        return data_uri(file.read())
-
-
 def thinned(rows: list[Any]) -> list[Any]:
     """At most ROWS of them: the first, the last, and evenly between."""
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int))
     return [rows[i] for i in chosen]
 
 
+def tiles(path: str) -> list[str]:
+    """The images of a strip one by one, inside the page; none if it is not there."""
+    if not os.path.exists(path):
+        return []
+    with Image.open(path) as strip:
+        return list(_tiles(strip, 0, strip.height, strip.width // strip.height))
+
+
+def _tiles(sheet: Image.Image, top: int, side: int, count: int, left: int = 0) -> Iterator[str]:
+    """`count` square images of a row of a sheet, from the pixel `left`."""
+    for number in range(count):
+        x = left + number * side
+        file = io.BytesIO()
+        tile = sheet.crop((x, top, x + side, top + side))
+        tile.save(file, "JPEG", quality=85, subsampling=0)
+        yield data_uri(file.getvalue())
+
+
 def reconstructions(run: Record) -> list[dict[str, Any]]:
-    """The same images, reconstructed after the turns: `name`, `picture`, `loss`."""
+    """The same images, reconstructed after the turns: `name`, `tiles`, `loss`."""
     rows = [row for row in run.stages if row.get("reconstruction_loss") is not None]
     found = [
         {
             "name": figures.turn_name(row),
             "loss": row["reconstruction_loss"],
-            "picture": picture(run.workdir.reconstruction(row["round"], row["net"] - 1)),
+            "tiles": tiles(run.workdir.reconstruction(row["round"], row["net"] - 1)),
         }
         for row in thinned(rows)
     ]
-    return [row for row in found if row["picture"]]
+    return [row for row in found if row["tiles"]]
 
 
 def galleries(run: Record) -> list[dict[str, Any]]:
-    """Representative clusters by labelling: `name`, and a row with a `picture` for each."""
+    """Representative clusters by labelling: `name`, and rows with `nearest` and `farthest` tiles.
+
+    Earlier versions could choose a cluster twice; here it is shown once, for all its reasons.
+    """
     found = []
-    for row in thinned(run.labellings):
-        path = run.workdir.gallery(row["round"], row["net"] - 1)
-        if os.path.exists(path) and row["representative"]:
-            with Image.open(path) as sheet:
-                rows = [
-                    {**one, "picture": _strip(sheet, number, len(row["representative"]))}
-                    for number, one in enumerate(row["representative"])
-                ]
-            found.append({"name": figures.labelling_name(row), "rows": rows, "shown": SHOWN})
+    for labelling in thinned(run.labellings):
+        path = run.workdir.gallery(labelling["round"], labelling["net"] - 1)
+        shown = labelling["representative"]
+        if not os.path.exists(path) or not shown:
+            continue
+        rows: dict[int, dict[str, Any]] = {}
+        with Image.open(path) as sheet:
+            side = sheet.height // len(shown)
+            farthest = sheet.width - SHOWN * side  # after the nearest and a gap
+            for number, one in enumerate(shown):
+                if one["cluster"] in rows:
+                    rows[one["cluster"]]["kind"] += f" and {one['kind']}"
+                    continue
+                near = min(SHOWN, one["images"])
+                far = min(SHOWN, one["images"] - near)
+                top = number * side
+                rows[one["cluster"]] = {
+                    **one,
+                    "nearest": list(_tiles(sheet, top, side, near)),
+                    "farthest": list(_tiles(sheet, top, side, far, farthest)),
+                }
+        name = figures.labelling_name(labelling)
+        found.append({"name": name, "rows": list(rows.values()), "shown": SHOWN})
     return found
-
-
-def _strip(sheet: Image.Image, number: int, count: int) -> str:
-    """Row `number` of a picture of `count` rows."""
-    height = sheet.height // count
-    part = sheet.crop((0, number * height, sheet.width, (number + 1) * height))
-    file = io.BytesIO()
-    part.save(file, "JPEG", quality=85, subsampling=0)
-    return data_uri(file.getvalue())
 
 
 def labels_name(run: Record, members: Members) -> str:
@@ -239,6 +379,8 @@ def members_json(run: Record) -> dict[str, Any]:
         classes = [members.class_names[i] if i >= 0 else "none" for i in members.truth]
     return {
         "title": labels_name(run, members),
+        "neighbours": neighbours.nearest(members.coordinates).tolist(),
+        "queries": neighbours.queries(members),
         "label": members.label.tolist(),
         "distance": [round(float(distance), 3) for distance in members.distance],
         "name": members.name,

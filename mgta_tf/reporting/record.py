@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import time
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import tensorflow as tf
 from mgta_tf import config as config_lib
 from mgta_tf.errors import UserError, printable
 from mgta_tf.runtime import files
+from mgta_tf.runtime.tensorboard import tag_of
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
@@ -64,8 +66,9 @@ class Record:
 
     name: of its folder. flags: every flag by name. changed: those not at their defaults.
     supervised: whether it is a run of mgta_tf.supervised. summary: `summary.json`. finished: all
-    its turns are done. updated: when it wrote last. curves: writer (net1, net2, run) → tag →
-    (steps [n], values [n]). probes, detection: JSON of mgta_tf.probe and mgta_tf.detect, by name.
+    its turns are done. baselines: `untrained` and `chance` of the quick evaluations. updated: when
+    it wrote last. curves: writer (net1, net2, run) → tag → (steps [n], values [n]). probes,
+    detection: JSON of mgta_tf.probe and mgta_tf.detect, by name.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Record:
     supervised: bool
     summary: dict[str, Any]
     finished: bool
+    baselines: dict[str, dict[str, float]]
     updated: str
     curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
     members: Members | None
@@ -117,6 +121,7 @@ def read(path: str) -> Record:
         supervised=supervised,
         summary=summary,
         finished=finished,
+        baselines=_json(workdir.baselines) if os.path.exists(workdir.baselines) else {},
         updated=time.strftime("%Y-%m-%d %H:%M", updated),
         curves=read_curves(workdir.tensorboard),
         members=_members(workdir.members) if os.path.exists(workdir.members) else None,
@@ -187,21 +192,24 @@ def read_curves(
 ) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Scalars of TensorBoard's files, by writer and tag; by default those that the report draws.
 
+    A metric is found under its own name, too, as earlier versions wrote it.
+
     Of steps that were written twice, by a run that was interrupted and resumed, the last counts. A
     file that ends in the middle of a record is read up to there.
     """
+    name_of = {**{tag_of(tag): tag for tag in tags}, **{tag: tag for tag in tags}}
     curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for writer in ("net1", "net2", "run"):
         values: dict[str, dict[int, float]] = {}
         for path in sorted(glob.glob(os.path.join(glob.escape(directory), writer, "events*"))):
-            for step, tag, value in _scalars(path, tags):
-                values.setdefault(tag, {})[step] = value
+            for step, tag, value in _scalars(path, name_of):
+                values.setdefault(name_of[tag], {})[step] = value
         if values:
             curves[writer] = {tag: thinned(points) for tag, points in values.items()}
     return curves
 
 
-def _scalars(path: str, tags: tuple[str, ...]):
+def _scalars(path: str, tags: Container[str]):
     """(step, tag, value) of the scalars in an event file."""
     try:
         for event in tf.compat.v1.train.summary_iterator(path):

@@ -9,6 +9,7 @@ from PIL import Image
 
 THUMBNAIL = 48  # pixels per side, of the members of clusters
 TILE = 96  # at most, of reconstructions and galleries
+GREY = 128  # of places without an image, on light and dark pages
 GAP = 4  # pixels between the two ends of a gallery
 
 
@@ -21,6 +22,32 @@ def shrink(images: np.ndarray, size: int) -> np.ndarray:
         for image in images
     ]
     return np.stack(small)
+
+
+def enlarge(images: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [n, S, S, 3] → about `size` pixels a side: larger ones are shrunk, smaller ones have
+    their pixels repeated.
+    """
+    times = max(1, round(size / images.shape[1]))
+    return shrink(images, size).repeat(times, axis=1).repeat(times, axis=2)
+
+
+def rows(blocks: list[np.ndarray], columns: int = 4) -> np.ndarray:
+    """Blocks of images in rows of a few, the same part of each block below that of the one before.
+
+    uint8 [n, S, S, 3] each → [H, columns·S, 3]; a gap follows the last block's part; places that
+    are left over are grey.
+    """
+    size = blocks[0].shape[1]
+    lines = []
+    for start in range(0, max(map(len, blocks)), columns):
+        for block in blocks:
+            row = np.full((columns, size, size, 3), GREY, np.uint8)
+            part = block[start : start + columns]
+            row[: len(part)] = part
+            lines.append(strip(row))
+        lines.append(np.full((GAP, columns * size, 3), GREY, np.uint8))
+    return np.concatenate(lines[:-1])
 
 
 def strip(images: np.ndarray) -> np.ndarray:
@@ -49,11 +76,11 @@ def two_ends(nearest: np.ndarray, farthest: np.ndarray, count: int) -> np.ndarra
     size = nearest.shape[1]
 
     def filled(images: np.ndarray) -> np.ndarray:
-        row = np.full((count, size, size, 3), 128, np.uint8)
+        row = np.full((count, size, size, 3), GREY, np.uint8)
         row[: len(images)] = images
         return strip(row)
 
-    gap = np.full((size, GAP, 3), 255, np.uint8)
+    gap = np.full((size, GAP, 3), GREY, np.uint8)
     return np.concatenate([filled(nearest), gap, filled(farthest)], axis=1)
 
 

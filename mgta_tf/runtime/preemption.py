@@ -13,10 +13,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+from mgta_tf.runtime.progress import write
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -28,7 +29,8 @@ class Stopped(BaseException):
     """
 
     def __init__(self, number: int):
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        super().__init__(f"stopped{by}")
         self.exit_status = 128 + number  # 130 or 143, as in a shell
 
 
@@ -134,12 +136,8 @@ def _handle(number: int, frame: Any) -> None:
     if not (_deferred or _together):
         stop_if_signalled()
     elif first:
-        name = signal.Signals(number).name
-        print(
-            f"{name}: finishing the step, then saving; a second interrupt leaves at once",
-            file=sys.stderr,
-            flush=True,
-        )
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        write(f"{name}: finishing the step, then saving; a second Ctrl-C leaves at once")
 
 
 def _watch(read: int) -> None:

@@ -1,126 +1,196 @@
-"""The progress line: what runs, how far it is, how long it will take."""
+"""What runs, how far it is, how long it will take: a bar on a terminal, elsewhere lines."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import shutil
 import sys
+import threading
 import time
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from tqdm import tqdm
 
+from mgta_tf.runtime import eta
+from mgta_tf.runtime.eta import Work
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A turn of a run as the progress line counts it: training steps, or images to label."""
-
-    stage: str
-    steps: int
-    images: int = 0
+BAR = "{percentage:3.0f}%|{bar:16}| {desc}"
+SECONDS_LIVE, SECONDS_ELSEWHERE = 1.0, 60.0  # between two lines
 
 
 class Progress:
-    """One line on the terminal, rewritten; one line a minute where it is no terminal.
+    """How far a sequence of work has come, shown until the `with` block ends.
 
-    The time left is that of the parts left, each at what its kind has cost: training by the pace of
-    the newest steps and by what follows a turn's last step (pictures, probe, checkpoint); labelling
-    by the seconds an image took, or, before any was labelled, a third of its training, for that is
-    the forward pass. A part's first step, where it is said alone, builds graphs and does not count.
+    On a terminal and in a notebook a bar at the bottom moves every second, also while a single
+    call works for minutes: a thread redraws it. Elsewhere a line is written every minute.
+
+    Args:
+      works: The work in order.
+      number: Of the piece at which the process starts.
+      done: Units of that piece that were done before.
+      unit: Name of the units, where there is one piece and no other words are given.
+      stream: stderr if None.
     """
 
-    def __init__(self, parts: list[Part], part: int, steps: int, batch_size: int = 1, stream=None):
-        """part, steps: where the run resumes, `steps` steps of part number `part` being done.
-
-        batch_size: images in a step, where there are parts that label images.
-        """
+    def __init__(
+        self, works: Sequence[Work], number: int = 0, done: float = 0, unit: str = "", stream=None
+    ):
+        self._works, self._number, self._done, self._unit = tuple(works), number, done, unit
         self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
-        self._every = 0.5 if self._live else 60.0
-        self._parts, self._part, self._steps = parts, part, steps
-        self._batch_size = batch_size
-        self._shown = 0.0
-        self._pace = self._per_image = math.nan  # seconds a training step, and a labelled image
-        self._tail = 0.0  # seconds from a part's last step to its end
-        self._begin()
+        self._live = self._stream.isatty() or "ipykernel" in sys.modules
+        self._bar: tqdm | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._keep_drawing, daemon=True)
+        self._text = ""
+        self._costs: eta.Costs = {}
+        self._ticked = False
+        self._entered = self._last = self._shown = time.monotonic()
 
-    def _begin(self) -> None:
-        self._began = self._last = time.monotonic()
-        self._counted_steps, self._counted_seconds, self._said = 0, 0.0, False
+    # ------------------------------------------------------------------------------- What happens
 
-    def advance_to(self, step: int) -> None:
-        """`step` steps of this part are done."""
-        now, steps = time.monotonic(), step - self._steps
-        if self._said or steps != 1:
-            self._counted_steps += steps
-            self._counted_seconds += now - self._last
-        self._steps, self._last, self._said = step, now, True
-        if self._counted_steps:
-            self._pace = self._counted_seconds / self._counted_steps
+    def __enter__(self) -> Progress:
+        self._entered = self._last = self._shown = time.monotonic()
+        if self._live:
+            self._bar = tqdm(
+                total=1.0,
+                bar_format=BAR,
+                file=self._stream,
+                leave=False,
+                ncols=80,  # `redraw` asks for the terminal's; some say they have none
+                nrows=24,
+            )
+        self._thread.start()
+        return self
 
-    def end_part(self) -> None:
-        """This part is done; the next one begins."""
-        part, now = self._parts[self._part], time.monotonic()
-        if part.steps:
-            self._tail = now - self._last
-        elif part.images:
-            self._per_image = (now - self._began) / part.images
-        self._part, self._steps = self._part + 1, 0
-        self._begin()
+    def __exit__(self, *exception: object) -> None:
+        self._closed.set()
+        self._thread.join()
+        if self._bar is not None:
+            self._bar.close()
+
+    def begin(self, kind: str, text: str = "") -> None:
+        """The next piece of this kind begins, or goes on; whatever comes before it is done."""
+        for number in range(self._number, len(self._works)):
+            if self._works[number].kind == kind:
+                if number != self._number:
+                    self._go_to(number)
+                break
+        self._last, self._text = time.monotonic(), text
+
+    def advance_to(self, done: float) -> None:
+        """`done` units of this piece are done."""
+        work, now = self._works[self._number], time.monotonic()
+        if done > self._done:
+            units, seconds = done - self._done, now - self._last
+            self._costs = eta.measured(self._costs, work, units, seconds, not self._ticked)
+        self._done, self._last, self._ticked = done, now, True
+
+    def advance(self, units: float) -> None:
+        """So many more units of this piece are done."""
+        self.advance_to(self._done + units)
+
+    def over(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The batches; each counts by its length when the next one is asked for."""
+        for batch in batches:
+            yield batch
+            self.advance(len(batch))
+
+    def end(self) -> None:
+        """This piece is done; the next one begins."""
+        work = self._works[self._number]
+        if self._done < work.units:
+            self.advance_to(work.units)
+        self._go_to(self._number + 1)
+
+    def _go_to(self, number: int) -> None:
+        self._number, self._done, self._ticked, self._text = number, 0.0, False, ""
+        self._last = time.monotonic()
+
+    # -------------------------------------------------------------------------------- What is left
+
+    def left(self) -> float:
+        """Seconds left; NaN before the first units are done."""
+        if self._number >= len(self._works):
+            return 0.0
+        work, after = self._works[self._number], self._works[self._number + 1 :]
+        builds = 0.0 if self._ticked else work.builds
+        rest = dataclasses.replace(work, units=work.units - self._done, builds=builds)
+        current, later = (eta.seconds_left(self._costs, w) for w in ([rest], after))
+        if not np.isnan(current):
+            current = max(0.0, current - (time.monotonic() - self._last))
+            return current + float(np.nan_to_num(later))
+        return later or float("nan")
 
     def speed(self) -> float:
-        """Training steps a second, of this part's newest steps."""
-        return 1 / self._pace if self._pace > 0 else 0.0
+        """Units a second, of this piece's newest; 0 while unknown."""
+        works = self._works[self._number : self._number + 1]
+        pace = eta.seconds_per_unit(self._costs, works[0]) if works else 0.0
+        return 1 / pace if pace > 0 else 0.0
 
-    def left(self, stage: str = "") -> float:
-        """Seconds left of a stage, or of the run; NaN before the first step."""
-        per_image = self._per_image
-        if math.isnan(per_image):
-            per_image = self._pace / self._batch_size / 3
-        seconds = 0.0
-        for number, part in enumerate(self._parts[self._part :], self._part):
-            if stage and part.stage != stage:
-                continue
-            done = self._steps if number == self._part else 0
-            if part.steps:
-                seconds += (part.steps - done) * self._pace + self._tail
-            else:
-                seconds += part.images * per_image
-        return seconds
+    def share(self) -> float:
+        """The share of the work that is done, by the weights of the model."""
+        sizes = np.array([work.units * work.weight for work in self._works])
+        if np.isnan(sizes).all():
+            sizes = np.array([work.units for work in self._works])
+        sizes = np.nan_to_num(sizes)
+        done = sizes[: self._number].sum()
+        if self._number < len(self._works):
+            done += sizes[self._number] * self._done / max(self._works[self._number].units, 1e-9)
+        return min(1.0, float(done / max(sizes.sum(), 1e-9)))
 
-    def share(self, stage: str = "") -> float:
-        """The share of training steps that are done, of a stage or of the run."""
-        done = total = 0
-        for number, part in enumerate(self._parts):
-            if not stage or part.stage == stage:
-                total += part.steps
-                done += part.steps if number < self._part else 0
-        return (done + self._steps) / max(total, 1)
+    # ------------------------------------------------------------------------------- What is shown
 
-    def show(self, text: str) -> None:
-        """Shows `text` and what is left of stage and run, if the last line is old enough."""
-        now = time.monotonic()
-        if now - self._shown < self._every:
-            return
-        self._shown = now
-        stage = self._parts[self._part].stage
-        line = f"{text} · {self.share():.0%} · ETA {duration(self.left())}"
-        if len({part.stage for part in self._parts}) > 1:
-            of_stage = f"stage {self.share(stage):.0%}, ETA {duration(self.left(stage))}"
-            line = f"{text} · {of_stage} · run {self.share():.0%}, ETA {duration(self.left())}"
-        self._write(f"\r{line[:200]}\033[K" if self._live else f"{line}\n")
+    def say(self, text: str) -> None:
+        """What the line says of this piece from now on."""
+        self._text = text
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self._write(f"\r\033[K{text}\n" if self._live else f"{text}\n")
+        write(text, self._stream)
 
-    def clear(self) -> None:
-        """Takes the line off the terminal: what follows is another's."""
-        if self._live:
-            self._write("\r\033[K")
+    def line(self) -> str:
+        """The time left, then the words."""
+        left, elapsed = self.left(), time.monotonic() - self._entered
+        time_left = f"{duration(elapsed)} so far" if np.isnan(left) else f"ETA {duration(left)}"
+        return " · ".join(filter(None, (time_left, self._text or self._count())))
 
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+    def _count(self) -> str:
+        """'1,200 of 5,000 images · 830 images/s', where the units have a name."""
+        if not self._unit or self._number >= len(self._works):
+            return ""
+        count = f"{self._done:,.0f} of {self._works[self._number].units:,.0f} {self._unit}"
+        speed = self.speed()
+        return f"{count} · {speed:,.0f} {self._unit}/s" if speed else count
+
+    def redraw(self) -> None:
+        """Shows the line, if the last one is old enough."""
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.n, self._bar.ncols = self.share(), shutil.get_terminal_size().columns
+            self._bar.set_description_str(self.line(), refresh=True)
+        elif now - self._shown >= SECONDS_ELSEWHERE:
+            self._shown = now
+            self.note(f"{self.share():.0%} · {self.line()}")
+
+    def _keep_drawing(self) -> None:
+        while not self._closed.wait(SECONDS_LIVE):
+            self.redraw()
+
+
+def counting(total: int, unit: str = "images", done: int = 0, builds: float = 0.0) -> Progress:
+    """The progress of `total` units of one kind, `done` of which were done before.
+
+    builds: 1 where the first units take longer, for they build a graph.
+    """
+    return Progress([Work("count", total, builds=builds)], done=done, unit=unit)
+
+
+def write(text: str, stream=None) -> None:
+    """A line that stays, above the bar if there is one."""
+    stream = stream or sys.stderr
+    tqdm.write(text, file=stream)
+    stream.flush()
 
 
 def duration(seconds: float) -> str:

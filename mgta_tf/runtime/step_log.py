@@ -122,5 +122,10 @@ def _for_its_scale(values: dict[str, float]) -> bool:
     return math.isfinite(values["loss"]) and values.get("loss_scale", 1.0) > 1.0
 
 
+def steps_between_points(steps: int) -> int:
+    """Steps between two points of a turn's curve: 20 points, or more where 20 steps make one."""
+    return max(1, min(20, steps // 20))
+
+
 def mean_of_rows(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -13,11 +13,34 @@ from tensorboard.plugins.hparams import api as hparams_api
 
 from mgta_tf.errors import encodable
 
+# Groups of tags as TensorBoard shows them, in alphabetical order: it opens on the losses.
+GROUPS = {
+    "1_loss": ("loss", "reconstruction_loss", "reconstruction_mse", "triplet_loss"),
+    "3_embedding": (
+        "hardest_positive",
+        "hardest_negative",
+        "pair_distance",
+        "embedding_norm",
+        "triplet_active",
+    ),
+    "4_evaluation": (
+        *("probe_map", "probe_top1", "probe_knn"),
+        *("accuracy", "validation_accuracy"),
+    ),
+}
+GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
+
+
+def tag_of(metric: str) -> str:
+    """The tag of a training metric, in its group: '1_loss/triplet_loss'."""
+    return f"{GROUP_OF.get(metric, '5_training')}/{metric}"
+
 
 class TensorBoardWriter:
     """TensorBoard files: `net1` and `net2` with the same tags, so they share axes, and `run`."""
 
     def __init__(self, directory: str):
+        self._constant: dict[tuple[str, str], list[tuple[int, float]]] = {}
         self._writers = {
             name: tf.summary.create_file_writer(os.path.join(directory, name))
             for name in ("net1", "net2", "run")
@@ -27,6 +50,18 @@ class TensorBoardWriter:
         with self._writers[writer].as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
+
+    def metrics(self, writer: str, step: int, values: dict[str, float]) -> None:
+        """Training metrics under their tags, from when they change: a constant is no curve."""
+        for name, value in values.items():
+            held = self._constant.setdefault((writer, name), [(step, value)])
+            if held and value == held[0][1]:
+                held[1:] = [(step, value)] if step > held[0][0] else []
+                continue
+            for at, constant in held:  # its first point, and its last
+                self.scalars(writer, at, {tag_of(name): constant})
+            held.clear()
+            self.scalars(writer, step, {tag_of(name): value})
 
     def images(self, writer: str, step: int, name: str, images: np.ndarray) -> None:
         """Shows uint8 images [N, H, W, 3], all of them."""

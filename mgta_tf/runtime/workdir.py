@@ -66,6 +66,7 @@ class Workdir:
         self.kmeans = os.path.join(path, "kmeans.npz")
         self.originals = os.path.join(path, "pictures", "originals.jpg")
         self.members = os.path.join(path, "pictures", "members.npz")
+        self.baselines = os.path.join(path, "baselines.json")
         self.report = os.path.join(path, "report.html")
 
     def labels(self, round_number: int, net: int) -> str:

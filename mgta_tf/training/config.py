@@ -67,7 +67,11 @@ class RunConfig:
         minimum=0,
     )
     log_every_steps: int = flag(
-        20, "Steps between two points of a curve.", minimum=1, advanced=True
+        0,
+        "Steps between two points of a curve; 0 fits them to the steps of a turn: 20 points, or "
+        "one every 20 steps.",
+        minimum=0,
+        advanced=True,
     )
 
 

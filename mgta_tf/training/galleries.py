@@ -8,14 +8,19 @@ import numpy as np
 import scipy.linalg
 
 from mgta_tf.clustering import members
+from mgta_tf.clustering.clusterers import cluster
 from mgta_tf.clustering.clusters import NOISE, Clusters
+from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.clustering.members import RepresentativeCluster
 from mgta_tf.data.store import ImageStore
+from mgta_tf.errors import UserError
 from mgta_tf.runtime import files, pictures, projector
 from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training.guidance import Turn
+from mgta_tf.training.session import Session
 
 MEMBERS = 2000  # images in `members.npz` and in the projector
+GROUPS, GROUP = 24, 10  # at most so many groups, of so many images or more in the mean
 COORDINATES = 50  # principal components of their features, as input of t-SNE
 
 
@@ -36,6 +41,18 @@ def rows_of(
         pictures.two_ends(tiles(images[one.nearest]), tiles(images[one.farthest]), members.SHOWN)
         for one in shown
     ]
+
+
+def picture_of(store: ImageStore, images: np.ndarray, one: RepresentativeCluster) -> np.ndarray:
+    """A cluster as TensorBoard shows it: its nearest images above its farthest, uint8 [H, W, 3].
+
+    images: int32 [n], the indices that were clustered.
+    """
+    ends = [one.nearest, one.farthest]
+    tiles = [pictures.enlarge(store.batch(images[end]), pictures.TILE) for end in ends if len(end)]
+    gap = np.full((pictures.GAP, tiles[0].shape[1] * 4, 3), pictures.GREY, np.uint8)
+    blocks = [part for tile in tiles for part in (pictures.rows([tile]), gap)]
+    return np.concatenate(blocks[:-1])
 
 
 def save_members(
@@ -83,6 +100,25 @@ def save_members(
         sprites,
         thumbnails.shape[1],
     )
+
+
+def save_groups(session: Session, turn: Turn) -> None:
+    """Writes `members.npz` of a run without clusters: groups of a sample, found at its end.
+
+    They are for the report and the projector alone: no net has learnt from them.
+    """
+    store, config = session.store, session.config
+    chosen = np.linspace(0, len(store) - 1, min(MEMBERS, len(store))).astype(np.int32)
+    encoded = session.nets[turn.net].encode(session.feed, chosen, "embedding")
+    features = np.concatenate(list(encoded))
+    if config.loss.normalize_embedding:
+        features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    groups = ClusterConfig(num_clusters=max(2, min(GROUPS, len(chosen) // GROUP)))
+    try:
+        found, _ = cluster(features, groups, config.run.seed)
+    except UserError:  # the net has collapsed, which the losses say: there is nothing to show
+        return
+    save_members(turn, store, session.workdir, chosen, features, found)
 
 
 def principal_coordinates(features: np.ndarray, count: int) -> np.ndarray:

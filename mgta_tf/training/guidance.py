@@ -23,6 +23,7 @@ from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 
 ALL = None  # in place of a half: all images
+STAGES = {"iae": 1, "mutual": 2, "final": 3}  # as the paper counts them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,9 +140,11 @@ class Turn:
         }
 
     def __str__(self) -> str:
-        where = {"iae": "IAE", "final": "final"}.get(self.stage, f"round {self.round}")
-        images = "all images" if self.half is ALL else f"D{self.half + 1}"
-        return f"{where}: {self.process} N{self.net + 1} on {images}"
+        where = f"stage {STAGES[self.stage]}"
+        if self.stage == "mutual":
+            where = f"{where}, round {self.round}"
+        acts = "labels" if self.process == "GLP" else "trains"
+        return f"{where}: net {self.net + 1} {acts} ({self.process})"
 
 
 def lambda_of_round(config: GuidanceConfig, round_number: int) -> float:
@@ -197,6 +200,11 @@ def _round(config: GuidanceConfig, round_number: int) -> Iterator[Turn]:
 def count_nets(schedule: Sequence[Turn]) -> int:
     """Number of nets to build: 2, or 1 where no net labels images and N1 and N2 are the same."""
     return 2 if any(turn.process == "GLP" for turn in schedule) else 1
+
+
+def is_probed(turn: Turn, every: int) -> bool:
+    """Whether the net of a TMP is evaluated after it: --probe_every_rounds says how often."""
+    return bool(every) and (turn.stage != "mutual" or turn.round % every == 0)
 
 
 def labels_of(

@@ -20,8 +20,7 @@ from mgta_tf.runtime import hosts, preemption
 from mgta_tf.training import guidance
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.session import Session
-
-SAMPLE = 1000  # images on which the labels of the two nets are compared
+from mgta_tf.training.timeline import SAMPLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,18 +55,21 @@ def label(session: Session, turn: Turn, images: np.ndarray) -> Labelling:
       UserError: the features cannot be clustered: the net has collapsed or diverged, or there are
         fewer than K distinct features.
     """
-    began = time.monotonic()
+    began, progress = time.monotonic(), session.progress
     net, other = session.nets[turn.net], session.nets[1 - turn.net]
     config = session.config.cluster
+    progress.begin("encode", "encoding")
     features = collect(
-        net.encode(session.feed, images, config.cluster_features),
+        progress.over(net.encode(session.feed, images, config.cluster_features)),
         len(images),
         config.feature_budget_mb,
         session.workdir.features,
     )
+    progress.begin("compare", "encoding a sample with the other net")
     rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images)), dtype=int)
     encoded = other.encode(session.feed, images[rows], config.cluster_features)
     features_of_other = np.concatenate(list(encoded))
+    progress.begin("cluster", f"clustering {len(images):,} features of {features.shape[1]} numbers")
     found: Labelling | None = None
 
     def on_chief():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,14 +19,14 @@ from mgta_tf.data.store import ImageStore
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files, hosts, preemption
 from mgta_tf.runtime.checkpoints import Checkpoints, Position, load_net, save_net
-from mgta_tf.runtime.progress import Part, Progress, duration
+from mgta_tf.runtime.progress import Progress, duration
 from mgta_tf.runtime.strategy import make_strategy, resolve_precision
 from mgta_tf.runtime.workdir import Workdir
-from mgta_tf.training import guidance, needs, summary
+from mgta_tf.training import guidance, needs, summary, wording
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.learner import Learner
-from mgta_tf.training.timeline import Timeline
+from mgta_tf.training.timeline import Timeline, work_of
 
 
 @dataclasses.dataclass
@@ -37,6 +38,8 @@ class Session:
     history: one row per finished turn; `summary.json` is made of them.
     position: what the newest checkpoint holds besides weights; in a new run, the start.
     first_turn: number of the turn at which this process started.
+    counted: the time up to which the history counts what the user has waited for, as
+    `time.monotonic` has it.
     """
 
     config: TrainConfig
@@ -51,12 +54,16 @@ class Session:
     progress: Progress
     journal: Journal
     first_turn: int
+    counted: float
 
     @classmethod
-    def open(cls, config: TrainConfig, workdir: Workdir, store: ImageStore) -> Session:
+    def open(
+        cls, config: TrainConfig, workdir: Workdir, store: ImageStore, began: float
+    ) -> Session:
         """Starts a run, or resumes it from its newest checkpoint.
 
-        config and store have passed `preflight.check`.
+        config and store have passed `preflight.check`. began: time at which the command started,
+        as `time.monotonic` has it.
 
         Raises:
           UserError: all checkpoints are damaged, or the images are not those that the run began
@@ -67,11 +74,7 @@ class Session:
         if config.run.deterministic:
             tf.config.experimental.enable_op_determinism()
         strategy, precision = make_devices(config)
-        distinct = [
-            make_net(config, strategy, precision)
-            for _ in range(guidance.count_nets(timeline.turns))
-        ]
-        nets = [distinct[0], distinct[-1]]
+        nets = _nets(config, strategy, precision, guidance.count_nets(timeline.turns))
         # 2. Weights, optimizers, labels and history from the newest valid checkpoint.
         checkpoints = Checkpoints(
             workdir.checkpoints, nets, config.run.keep, workdir.own_checkpoints
@@ -81,10 +84,6 @@ class Session:
         if not position.history and config.run.iae_checkpoint:
             _load_iaes(nets, config.run.iae_checkpoint, workdir)
             position.turn = sum(turn.stage == "iae" for turn in timeline.turns)
-        parts = [
-            Part(turn.stage, steps, 0 if steps else images)
-            for turn, steps, images in zip(timeline.turns, timeline.steps, timeline.images)
-        ]
         session = cls(
             config,
             workdir,
@@ -95,9 +94,10 @@ class Session:
             Feed(store, config.batch.size, strategy),
             checkpoints,
             position,
-            Progress(parts, position.turn, position.step, config.batch.size),
+            _progress(config, timeline, position, store.labels is not None),
             Journal(workdir.kmeans, config.run.checkpoint_every_secs),
             position.turn,
+            began - position.log.get("seconds", 0.0),  # of an earlier command, in this turn
         )
         _announce(session)
         return session
@@ -111,8 +111,10 @@ class Session:
         return self.position.history
 
     def remaining_turns(self) -> Iterator[tuple[int, Turn]]:
-        """The turns that were not finished when this process started, with their numbers."""
-        yield from enumerate(self.timeline.turns[self.first_turn :], self.first_turn)
+        """The turns that this process has to do, with their numbers; prints what each does."""
+        for number in range(self.first_turn, len(self.timeline.turns)):
+            self.progress.note(_title(self, number))
+            yield number, self.timeline.turns[number]
 
     def resume_point(self, number: int) -> tuple[int, dict[str, Any] | None]:
         """The step at which turn `number` starts, and the `StepLog` state before it, if any."""
@@ -150,24 +152,24 @@ class Session:
 
     def finish(self, number: int, row: dict[str, Any]) -> None:
         """Saves a finished turn and its row of the history; stops if a signal has arrived."""
-        turn = self.timeline.turns[number]
-        if turn.stage == "iae":
+        self.progress.begin("save", "writing a checkpoint")
+        if self.timeline.turns[number].stage == "iae":
             save_net(self.nets[0].model, self.workdir.iae)
-        self.history.append({**row, "peak_memory_mb": needs.peak_memory_mb()})
+        now = time.monotonic()
+        waited, self.counted = now - self.counted, now
+        memory = needs.peak_memory_mb()
+        self.history.append({**row, "wall_seconds": waited, "peak_memory_mb": memory})
         self._save(dataclasses.replace(self.position, turn=number + 1, step=0, log={}))
         self.write_summary()
-        self.progress.end_part()
-        self.progress.note(f"{turn} · {summary.describe_row(row)} · {duration(row['seconds'])}")
+        self.progress.end()
+        self.progress.note(f"  {wording.result(row)} · {duration(waited)}")
         hosts.stop_if_signalled(self.strategy)
         preemption.release()  # deferred by the labeller or the trainer
 
     def close(self) -> None:
         """Writes `summary.json` and prints the closing lines."""
         self.write_summary()
-        if hosts.is_chief():
-            print(summary.closing_lines(self.history, self.workdir), flush=True)
-        else:
-            print(f"done: {len(self.history)} turns; the chief has written {self.workdir.path}")
+        print(summary.closing_lines(self.history, self.workdir), flush=True)
 
     def write_summary(self) -> None:
         turns, model = len(self.timeline.turns), self.nets[0].model
@@ -177,6 +179,22 @@ class Session:
     def _save(self, position: Position) -> None:
         self.checkpoints.save(position)
         self.position = position
+
+
+def _title(session: Session, number: int) -> str:
+    """What a turn does, in words."""
+    turn, images = session.timeline.turns[number], session.timeline.images[number]
+    clusters = wording.clusters_of(turn, session.config.cluster, session.history)
+    return wording.title(turn, session.config, images, clusters)
+
+
+def _progress(
+    config: TrainConfig, timeline: Timeline, position: Position, labelled: bool
+) -> Progress:
+    """The progress of the whole run, from where it resumes."""
+    turns = work_of(timeline, config, position.turn, labelled)
+    done = sum(len(pieces) for pieces in turns[: position.turn])
+    return Progress(tuple(itertools.chain(*turns)), done, position.step)
 
 
 def _announce(session: Session) -> None:
@@ -203,6 +221,14 @@ def _needs(session: Session) -> needs.Needs:
         features=min(images * dimensions * 4, config.cluster.feature_budget_mb * 2**20),
         labels=12 * images * sum(turn.process == "GLP" for turn in session.timeline.turns),
     )
+
+
+def _nets(
+    config: TrainConfig, strategy: tf.distribute.Strategy, precision: str, distinct: int
+) -> list[Learner]:
+    """N1 and N2; one and the same net twice where `distinct` is 1."""
+    nets = [make_net(config, strategy, precision) for _ in range(distinct)]
+    return [nets[0], nets[-1]]
 
 
 def make_net(config: TrainConfig, strategy: tf.distribute.Strategy, precision: str) -> Learner:

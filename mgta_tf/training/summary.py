@@ -13,8 +13,10 @@ import tensorflow as tf
 
 import mgta_tf
 from mgta_tf.data.store import ImageStore
+from mgta_tf.runtime import hosts
 from mgta_tf.runtime.progress import duration
 from mgta_tf.runtime.workdir import Workdir
+from mgta_tf.training import wording
 
 History = list[dict[str, Any]]
 
@@ -51,39 +53,17 @@ def build(history: History, turns: int, store: ImageStore, model: tf.keras.Model
     }
 
 
-def describe_row(row: dict[str, Any]) -> str:
-    """The result in a row of the history, as text for one line."""
-    if row["process"] == "GLP":
-        truth = "" if row["nmi_truth"] is None else f", NMI with the classes {row['nmi_truth']:.3f}"
-        return (
-            f"{row['num_clusters']} clusters of {row['smallest']} to {row['largest']} images, "
-            f"{row['empty_clusters']} re-seeded{truth}"
-        )
-    probe = f", 20-NN {row['probe_knn']:.1f}" if "probe_knn" in row else ""
-    return f"{format_losses(row['first'], row)}{probe}"
-
-
-def format_losses(*points: dict[str, float]) -> str:
-    """The losses of the points, as 'reconstruction 12 → 3.4, triplet 0.3 → 0.12'."""
-    return ", ".join(
-        f"{name} " + " → ".join(f"{point[f'{name}_loss']:.4g}" for point in points)
-        for name in ("reconstruction", "triplet")
-        if f"{name}_loss" in points[0]
-    )
-
-
 def closing_lines(history: History, workdir: Workdir) -> str:
     """The last lines on the terminal: the result, and where the files are."""
+    if not hosts.is_chief():
+        return f"done: {len(history)} turns; the chief has written {workdir.path}"
     path, last = workdir.path, {row["process"]: row for row in history}
     pictures, labels = os.path.dirname(workdir.originals), os.path.join(path, "labels")
-    total = sum(row["seconds"] for row in history)
-    shown = sum(row.get("show_seconds", 0.0) for row in history)
     return "\n".join(
         [
-            f"done: {len(history)} turns in {duration(total)}, {shown / max(total, 1e-9):.1%} of "
-            "it for pictures",
-            *([f"  last training:     {describe_row(last['TMP'])}"] if "TMP" in last else []),
-            *([f"  last labels:       {describe_row(last['GLP'])}"] if "GLP" in last else []),
+            f"done: {len(history)} turns in {time_spent(history)}",
+            *([f"  last training:     {wording.result(last['TMP'])}"] if "TMP" in last else []),
+            *([f"  last labels:       {wording.result(last['GLP'])}"] if "GLP" in last else []),
             f"  losses, clusters:  {workdir.summary}",
             *([f"  pictures:          {pictures}"] if os.path.isdir(pictures) else []),
             *([f"  pseudo labels:     {labels}"] if "GLP" in last else []),
@@ -93,6 +73,28 @@ def closing_lines(history: History, workdir: Workdir) -> str:
             f"--output={shlex.quote(os.path.join(path, 'saved_model'))}",
         ]
     )
+
+
+def time_spent(history: History) -> str:
+    """What the user has waited for: '3 min 20 s (training 3 min 00 s, labels 5 s, …)'."""
+    parts = spent(history)
+    named = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds)
+    return f"{duration(sum(parts.values()))} ({named})"
+
+
+def spent(history: History) -> dict[str, float]:
+    """Seconds by what they went into.
+
+    Rows of earlier versions do not say what else the user has waited for.
+    """
+    parts = {
+        "training": sum(row["seconds"] for row in history if row["process"] == "TMP"),
+        "labels": sum(row["seconds"] for row in history if row["process"] == "GLP"),
+        "pictures": sum(row.get("show_seconds", 0.0) for row in history),
+    }
+    waited = sum(row.get("wall_seconds", 0.0) for row in history)
+    parts["images, graphs, checkpoints"] = max(0.0, waited - sum(parts.values()))
+    return parts
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,15 +1,34 @@
-"""Images and training steps of every turn of a run, and the learning rate of every step."""
+"""Images, training steps and work of every turn of a run; the learning rate of every step."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
+
+from mgta_tf.clustering.choose import parse_candidates
+from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.data import sampler
-from mgta_tf.training import guidance
+from mgta_tf.runtime.eta import Work
+from mgta_tf.training import guidance, needs
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.optimization import OptimizerConfig, learning_rate
+
+SAMPLE = 1000  # images on which a GLP compares the labels of the two nets
+BACKWARD = 3  # forward passes that a step costs: the gradient takes two
+
+# Seconds that graphs take to build, in units of the first net's training step: of the first net
+# that needs them, and of the other, which finds TensorFlow warm. Medians of small runs on CPUs.
+GRAPHS = {
+    "train": (1.0, 0.4),
+    "probe": (0.2, 0.04),
+    "show": (0.2, 0.07),
+    "save": (0.6, 0.0),
+    "encode": (0.04, 0.0),
+    "compare": (0.07, 0.0),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,3 +84,61 @@ class Timeline:
         before = sum(self.steps[i] for i in phase if i < number)
         total = sum(self.steps[i] for i in phase)
         return lambda step: learning_rate(self.optimizer, before + step, total)
+
+
+def work_of(
+    timeline: Timeline, config: TrainConfig, first: int, labelled: bool
+) -> tuple[list[Work], ...]:
+    """What each turn of a run is made of, for the time left.
+
+    Weights count passes of an image through an encoder; a decoder mirrors one and costs as much.
+    Clustering, pictures, probe and checkpoints have none: the nets do not tell what they cost.
+
+    Args:
+      timeline: Of the run.
+      config: Of the run.
+      first: The turn at which the process starts: graphs are built once a process.
+      labelled: Whether the images have classes, without which nothing is probed.
+    """
+    step = BACKWARD * needs.halves(config.model) * config.batch.size
+    found: list[list[Work]] = []
+    seen: set[tuple[str, int]] = set()
+
+    def graphs(kind: str, net: int = 0) -> float:
+        """The weight of the graphs that a kind of work builds, at its first use by a net."""
+        if number < first or (kind, net) in seen:
+            return 0.0
+        again = any(kind == other for other, _ in seen)
+        seen.add((kind, net))
+        return GRAPHS[kind][again]
+
+    for number, (turn, images, steps) in enumerate(
+        zip(timeline.turns, timeline.images, timeline.steps)
+    ):
+        if turn.process == "GLP":
+            again = number < first or any(kind == "encode" for kind, _ in seen)
+            pieces = [
+                Work("encode", images, weight=1.0, builds=graphs("encode")),
+                Work("compare", min(SAMPLE, images), weight=1.0, builds=graphs("compare")),
+                Work("cluster", _clusterings(config.cluster, again) * images),
+                Work("gallery", 1),
+            ]
+        else:
+            pieces = [Work("train", steps, turn.stage, step, graphs("train", turn.net))]
+            if labelled and guidance.is_probed(turn, config.run.probe_every_rounds):
+                pieces.append(Work("probe", 1, builds=graphs("probe", turn.net)))
+            pieces.append(Work("show", 1, builds=graphs("show", turn.net)))
+        found.append([*pieces, Work("save", 1, builds=graphs("save"))])
+    return tuple(found)
+
+
+def _clusterings(config: ClusterConfig, again: bool) -> float:
+    """Clusters that a GLP finds in all: K, summed over the candidates where it chooses K.
+
+    again: whether `--num_clusters=auto` has chosen before.
+    """
+    if isinstance(config.num_clusters, int):
+        return config.num_clusters
+    candidates = parse_candidates(config.k_candidates)
+    chosen = float(np.mean(candidates))
+    return chosen if again and config.num_clusters == "auto" else sum(candidates) + chosen

@@ -11,7 +11,7 @@ import numpy as np
 from mgta_tf.data import sampler
 from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import Cadence
-from mgta_tf.runtime.step_log import StepLog
+from mgta_tf.runtime.step_log import StepLog, steps_between_points
 from mgta_tf.runtime.tensorboard import profiled
 from mgta_tf.training.session import Session
 
@@ -60,7 +60,7 @@ def train(
         str(turn),
         len(plan),
         turn.epochs,
-        config.run.log_every_steps,
+        config.run.log_every_steps or steps_between_points(len(plan)),
         config.run.max_skipped_steps,
         log_state,
     )
@@ -69,11 +69,11 @@ def train(
     rate = session.timeline.learning_rate(number)
     steps = session.nets[turn.net].fit(batches, turn.lambda1, rate, start)
     traced = session.steps_to_trace(number)
+    session.progress.begin("train", "building the graph of a training step")
     preemption.defer()  # until `Session.finish` has saved the end of the turn
     for step, metrics in profiled(steps, traced, session.workdir.tensorboard):
         log.add(metrics)
-        if step == start:
-            session.progress.advance_to(step + 1)  # alone: this step also builds the graph
+        session.progress.advance_to(step + 1)
         if log.window_is_full() or step + 1 == len(plan):
             show(number, step + 1, log.point(step + 1))
         if hosts.any_of(session.strategy, cadence.due(step + 1)):

@@ -16,22 +16,25 @@ import numpy as np
 from mgta_tf.clustering import curve, members
 from mgta_tf.clustering.choose import Choice
 from mgta_tf.clustering.clusters import NOISE, Clusters
-from mgta_tf.config import to_dict, to_flagfile
-from mgta_tf.evaluation import online
+from mgta_tf.config import format_value, to_dict, to_flagfile
 from mgta_tf.runtime import files, pictures
-from mgta_tf.runtime.tensorboard import TensorBoardWriter
+from mgta_tf.runtime.tensorboard import TensorBoardWriter, tag_of
 from mgta_tf.runtime.workdir import NEUTRAL
-from mgta_tf.training import galleries
+from mgta_tf.training import galleries, quick_probe, wording
+from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.labeller import Labelling
 from mgta_tf.training.losses import hardest_distances, looks_collapsed
 from mgta_tf.training.session import Session
-from mgta_tf.training.summary import format_losses
 from mgta_tf.training.trainer import Training
 
 SHOWN_IMAGES = 8  # originals and reconstructions
 SHOWN_BATCHES = 4  # last batches of a turn, for its histograms
 RESULTS = ("reconstruction_loss", "triplet_loss", "probe_map", "probe_top1", "probe_knn")
+CLUSTERS = (
+    *("nmi_truth", "nmi_chance", "nmi_previous", "nmi_nets", "purity"),
+    *("largest", "median", "smallest", "empty_clusters", "inertia"),
+)
 PROBED = ("map", "top1", "knn20")  # mgta_tf.probe adds these later
 
 
@@ -49,9 +52,8 @@ class Visualizer:
         for net in filter(None, (model.encoder, model.decoder)):
             net.summary(line_length=100, print_fn=lambda line: lines.append(line))
         self._writer.text("networks", "```\n" + "\n".join(lines) + "\n```")
-        flags = {name: v for name, v in to_dict(config).items() if name not in NEUTRAL}
-        hparams = {n: v if isinstance(v, (bool, int, float)) else str(v) for n, v in flags.items()}
-        self._writer.hparams(hparams, [f"result/{name}" for name in (*RESULTS, *PROBED)])
+        metrics = [f"result/{name}" for name in (*RESULTS, *PROBED)]
+        self._writer.hparams(_changed_flags(config), metrics)
 
     # -------------------------------------------------------------------------------------- A TMP
 
@@ -69,16 +71,13 @@ class Visualizer:
                 f"collapse? {turn}, step {step}: the triplet loss is stuck at its margin and all "
                 f"embeddings are {point['pair_distance']:.2g} apart; lower λ₁ or --learning_rate"
             )
-        progress.advance_to(step)
         speed = progress.speed() * session.config.batch.size
         rate = session.timeline.learning_rate(number)(step - 1)
         shown = {**point, "lambda": turn.lambda1, "rate": rate, "images_per_second": speed}
-        self._writer.scalars(_net(turn), session.timeline.global_step(number, step), shown)
+        self._writer.metrics(_net(turn), session.timeline.global_step(number, step), shown)
         epoch = min(int(step * turn.epochs / steps) + 1, turn.epochs)
-        progress.show(
-            f"{turn} · epoch {epoch}/{turn.epochs} · "
-            f"loss {point['loss']:.4g} ({format_losses(point)}) · {speed:.0f} images/s"
-        )
+        parts = wording.loss(point, turn.lambda1, session.config.loss.reconstruction_weight)
+        progress.say(f"epoch {epoch} of {turn.epochs} · {speed:.0f} images/s · {parts}")
 
     def show_training(self, number: int, trained: Training) -> dict[str, Any]:
         """Shows a TMP that has ended, and evaluates its net if --probe_every_rounds says so.
@@ -87,13 +86,19 @@ class Visualizer:
           The row of the history: the trainer's, with the results of the probe and `show_seconds`.
         """
         session, turn = self._session, self._session.timeline.turns[number]
-        step, began = session.timeline.end(number), time.monotonic()
+        step = session.timeline.end(number)
+        probed = quick_probe.of_turn(session, turn)
+        self._writer.scalars(_net(turn), step, {tag_of(name): v for name, v in probed.items()})
+        session.progress.begin("show", "making pictures")
+        began = time.monotonic()
         if session.config.model.decoder != "none":
             self._reconstructions(turn, step)
         if turn.round:
             self._distances(turn, step, trained)
+        if turn.stage == "final" and session.config.guidance.labels == "none":
+            galleries.save_groups(session, turn)
         shown = time.monotonic() - began
-        row = {**trained.row, **self._probe(turn, step), "show_seconds": shown}
+        row = {**trained.row, **probed, "show_seconds": shown}
         results = {f"result/{name}": row[name] for name in RESULTS if name in row}
         self._writer.scalars("run", step, results)
         self._writer.flush()
@@ -102,7 +107,10 @@ class Visualizer:
     def _reconstructions(self, turn: Turn, step: int) -> None:
         """Input images, with their reconstructions below."""
         pairs = self._session.nets[turn.net].reconstruct(self._images)
-        self._writer.images(_net(turn), step, "reconstruction", np.concatenate(pairs, axis=1))
+        large = [pictures.enlarge(images, pictures.TILE) for images in pairs]
+        self._writer.images(
+            _net(turn), step, "6_pictures/reconstruction", pictures.rows(large)[None]
+        )
         workdir = self._session.workdir
         for path, images in zip(
             (workdir.originals, workdir.reconstruction(turn.round, turn.net)), pairs
@@ -116,7 +124,7 @@ class Visualizer:
         found = session.nets[turn.net].encode(session.feed, batches.ravel(), "embedding")
         embeddings = np.stack(list(found))  # [batches, P*K, D]
         norms = np.linalg.norm(embeddings, axis=-1, keepdims=True)
-        self._writer.histogram(_net(turn), step, "histogram/embedding_norm", norms.ravel())
+        self._writer.histogram(_net(turn), step, "3_embedding/norm_of_images", norms.ravel())
         if session.config.loss.normalize_embedding:
             embeddings = embeddings / np.maximum(norms, 1e-12)
         labels = trained.label_of[batches]
@@ -124,19 +132,7 @@ class Visualizer:
         for index, name in enumerate(("hardest_positive", "hardest_negative")):
             values = np.concatenate([pair[index] for pair in pairs])
             if len(values):
-                self._writer.histogram(_net(turn), step, f"histogram/{name}", values)
-
-    def _probe(self, turn: Turn, step: int) -> dict[str, float]:
-        """Evaluates the net that has just trained, every --probe_every_rounds rounds."""
-        session, run = self._session, self._session.config.run
-        labels, every = session.store.labels, run.probe_every_rounds
-        if not every or labels is None or (turn.stage == "mutual" and turn.round % every):
-            return {}
-        images = online.choose(labels, online.IMAGES)
-        encoded = session.nets[turn.net].encode(session.feed, images, online.ENDPOINT)
-        found = online.evaluate(np.concatenate(list(encoded)), labels[images])
-        self._writer.scalars(_net(turn), step, found)
-        return found
+                self._writer.histogram(_net(turn), step, f"3_embedding/{name}_of_images", values)
 
     # -------------------------------------------------------------------------------------- A GLP
 
@@ -148,12 +144,14 @@ class Visualizer:
         if found.clusters is None or found.features is None:
             return found.row  # this host is not the chief, which clustered
         session, turn = self._session, self._session.timeline.turns[number]
+        session.progress.begin("gallery", "making pictures")
         step, began = session.timeline.global_step(number), time.monotonic()
         self._clusters(turn, step, found.row, found.clusters, found.choice)
         shown = members.representative(found.clusters.labels, found.clusters.distances)
         rows = galleries.rows_of(session.store, images, shown)
-        for one, row in zip(shown, rows):
-            self._writer.images(_net(turn), step, f"gallery/{one.kind}", row[None])
+        for one in shown:
+            picture = galleries.picture_of(session.store, images, one)
+            self._writer.images(_net(turn), step, f"6_pictures/cluster_{one.kind}", picture[None])
         path = session.workdir.gallery(turn.round, turn.net)
         files.write_bytes(path, pictures.jpeg(np.concatenate(rows), quality=80))
         galleries.save_members(
@@ -172,15 +170,19 @@ class Visualizer:
     ) -> None:
         """Statistics of a clustering, its histograms, and CH(k) where K was chosen."""
         net = _net(turn)
-        scalars = {f"clusters/{k}": v for k, v in row.items() if isinstance(v, (int, float))}
-        self._writer.scalars(net, step, scalars)
+        known = {name: row[name] for name in CLUSTERS if row.get(name) is not None}
+        self._writer.scalars(net, step, {f"2_clusters/{name}": v for name, v in known.items()})
         known = found.labels != NOISE
         sizes = np.bincount(found.labels[known])
         sums = np.bincount(found.labels[known], found.distances[known])
-        self._writer.histogram(net, step, "clusters/size", sizes)
-        self._writer.histogram(net, step, "clusters/mean_distance", sums / sizes)
+        self._writer.histogram(net, step, "2_clusters/size", sizes)
+        self._writer.histogram(net, step, "2_clusters/mean_distance", sums / sizes)
         for line in choice.table if choice else []:
-            values = {f"k/round_{turn.round:02d}/{key}": line[key] for key in line if key != "k"}
+            values = {
+                f"2_clusters/k_of_round_{turn.round:02d}/{key}": line[key]
+                for key in line
+                if key != "k"
+            }
             self._writer.scalars(net, int(line["k"]), values)
 
 
@@ -201,6 +203,19 @@ def _note_labelling(
     note(f"{turn} · K = {choice.best_k} by {choice.criterion}: {picture}")
     if choice.on_edge:
         note(f"{turn} · {choice.warning()}")
+
+
+def _changed_flags(config: TrainConfig) -> dict[str, bool | int | float | str]:
+    """The flags that decide the run and differ from their defaults, as HParams takes them."""
+    defaults = to_dict(type(config)())
+    changed = {
+        name: value
+        for name, value in to_dict(config).items()
+        if name not in NEUTRAL and value != defaults[name]
+    }
+    return {
+        n: v if isinstance(v, (bool, int, float)) else format_value(v) for n, v in changed.items()
+    }
 
 
 def _net(turn: Turn) -> str:

@@ -1,6 +1,7 @@
 """Which images show what a clustering is like, on hand-worked clusters."""
 
 import numpy as np
+import pytest
 
 from mgta_tf.clustering import members
 
@@ -17,14 +18,25 @@ def test_the_representative_clusters():
     found = {one.kind: one for one in members.representative(LABELS, DISTANCES)}
     assert {kind: one.cluster for kind, one in found.items()} == {
         "largest": 0,
-        "median": 1,
         "smallest": 2,
-        "tightest": 1,  # cluster 2 is of one image, which is always tight
+        "median": 1,  # which the tightest would be, too
     }
     assert found["largest"].images == 3
     assert found["largest"].mean_distance == 2.0
     assert list(found["largest"].nearest) == [3, 5, 0]
     assert list(found["largest"].farthest) == []
+
+
+@pytest.mark.parametrize("clusters", [1, 2, 3, 4, 9])
+def test_no_cluster_is_shown_twice(clusters):
+    """Sizes 1, 2, 3, …; the larger, the tighter."""
+    labels = np.repeat(np.arange(clusters), np.arange(clusters) + 1).astype(np.int32)
+    distances = 1 / (1 + labels.astype(np.float32))
+    found = {one.kind: one.cluster for one in members.representative(labels, distances)}
+    assert len(set(found.values())) == len(found) == min(4, clusters)
+    assert found["largest"] == clusters - 1
+    if clusters == 9:
+        assert found == {"largest": 8, "smallest": 0, "median": 4, "tightest": 7}
 
 
 def test_the_two_ends_do_not_overlap():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mgta_tf.reporting import figures, page, record
+from mgta_tf.reporting import curves, figures, page, record
 from mgta_tf.runtime.tensorboard import TensorBoardWriter
 from mgta_tf.runtime.workdir import Workdir
 
@@ -30,6 +30,16 @@ def test_of_steps_written_twice_the_last_counts(tmp_path):
     steps, values = curves["net1"]["triplet_loss"]
     assert list(steps) == [20, 40, 60]
     assert list(values) == [3.0, 1.5, 1.0]
+
+
+def test_a_metric_is_read_under_its_tag_and_as_earlier_versions_wrote_it(tmp_path):
+    board = TensorBoardWriter(str(tmp_path))
+    board.scalars("net1", 20, {"triplet_loss": 3.0})
+    board.metrics("net1", 40, {"triplet_loss": 2.0})
+    board.metrics("net1", 60, {"triplet_loss": 1.0})
+    board.flush()
+    steps, values = record.read_curves(str(tmp_path))["net1"]["triplet_loss"]
+    assert (list(steps), list(values)) == ([20, 40, 60], [3.0, 2.0, 1.0])
 
 
 def test_a_file_that_was_cut_is_read_up_to_there(tmp_path):
@@ -82,12 +92,15 @@ def run(tmp_path):
         ],
     }
     empty = {"flags": {}, "changed": [], "supervised": False, "finished": True, "updated": ""}
+    empty["baselines"] = {}
     empty.update(curves={}, members=None, probes={}, detection={})
     return record.Record(name="w", workdir=workdir, summary=summary, **empty)
 
 
 def test_rounds_are_marked_where_a_net_begins_them(run):
-    assert figures.boundaries(run) == [(0, "IAE"), (100, "1"), (130, "2"), (160, "final")]
+    places = curves.Places.of([run])
+    assert places.begins == {"IAE": 0, "round 1": 100, "round 2": 130, "final": 160}
+    assert [position for position, _ in places.marks()] == [0, 100, 130, 160]
 
 
 def test_flows_follow_the_images_of_the_net_that_labelled_most(run):
@@ -148,7 +161,7 @@ def test_status_of_a_run_that_is_not_finished(run):
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(None, "–"), (0.123456, "0.1235"), (1234.5, "1234"), (5e6, "5,000,000")]
+    ("value", "words"), [(None, ""), (0.123456, "0.1235"), (1234.5, "1234"), (5e6, "5,000,000")]
 )
 def test_numbers(value, words):
     assert page.number(value) == words

@@ -25,6 +25,20 @@ def test_two_ends_have_a_gap_between_them_and_grey_where_images_are_missing():
     assert row[0, 6 + pictures.GAP :: 2, 0].tolist() == [9, 128, 128]
 
 
+def test_rows_have_the_same_part_of_each_block_below_each_other():
+    picture = pictures.rows([plain(1, 2, 3), plain(4, 5, 6)], columns=2)
+    lines = picture[[0, 2, 4 + pictures.GAP, 6 + pictures.GAP], ::2, 0]
+    assert picture.shape == (8 + pictures.GAP, 4, 3)
+    assert lines.tolist() == [[1, 2], [4, 5], [3, 128], [6, 128]]
+
+
+def test_small_images_are_enlarged_by_whole_pixels():
+    large = pictures.enlarge(np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3), 7)
+    assert large.shape == (1, 8, 8, 3)  # 2 px, four times
+    np.testing.assert_array_equal(large[0, :4, :4], np.broadcast_to([0, 1, 2], (4, 4, 3)))
+    assert pictures.enlarge(plain(7, size=200), 96).shape == (1, 96, 96, 3)
+
+
 def test_images_are_only_ever_made_smaller():
     assert pictures.shrink(plain(7, size=8), 4).shape == (1, 4, 4, 3)
     assert pictures.shrink(plain(7, size=2), 4).shape == (1, 2, 2, 3)

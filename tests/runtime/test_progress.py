@@ -1,12 +1,16 @@
-"""Progress and durations."""
+"""Progress: the time left against schedules whose end is known, and what is shown where."""
 
+import dataclasses
 import io
+import re
 import time
 
 import numpy as np
 import pytest
 
-from mgta_tf.runtime.progress import Part, Progress, duration
+from mgta_tf.runtime import progress as progress_lib
+from mgta_tf.runtime.eta import Work
+from mgta_tf.runtime.progress import Progress, counting, duration
 
 
 @pytest.mark.parametrize(
@@ -31,87 +35,171 @@ def clock(monkeypatch):
     return now
 
 
+def test_eta_is_the_steps_left_at_the_pace_of_those_done(clock):
+    progress = Progress([Work("train", 100)], done=20, stream=io.StringIO())  # resumed at 20
+    assert np.isnan(progress.left())
+    clock[0] += 30
+    progress.advance_to(30)
+    assert progress.left() == pytest.approx(70 * 3)
+    assert progress.share() == pytest.approx(0.3)
+    assert progress.speed() == pytest.approx(1 / 3)
+    clock[0] += 2  # of a step that is not done yet
+    assert progress.left() == pytest.approx(70 * 3 - 2)
+
+
+def test_a_piece_that_takes_longer_than_foreseen_has_nothing_left_and_no_less(clock):
+    progress = Progress([Work("save", 1), Work("train", 10), Work("save", 1)], stream=io.StringIO())
+    clock[0] += 2
+    progress.end()
+    clock[0] += 10
+    progress.end()
+    clock[0] += 100
+    assert progress.left() == 0
+
+
+def test_beginning_a_kind_passes_what_lies_before_it(clock):
+    """A labeller of an experiment encodes nothing: the pieces that it skips are done."""
+    works = [Work("encode", 100), Work("cluster", 1), Work("gallery", 1), Work("train", 4)]
+    progress = Progress(works, stream=io.StringIO())
+    progress.begin("gallery")
+    clock[0] += 2
+    progress.end()
+    progress.begin("train")
+    clock[0] += 3
+    progress.advance(1)
+    assert progress.left() == pytest.approx(9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Took:
+    """What a piece of a rehearsed run takes: seconds of each tick, and the units of a tick."""
+
+    work: Work
+    units: float
+    seconds: list[float]
+
+
+def rehearsal(rounds, graph, encoder):
+    """A run of three stages that costs other than the model says, by a tenth to a half.
+
+    graph: seconds that the first net's training graph takes. encoder: seconds of an image.
+    """
+    rng, step = np.random.default_rng(3), 6 * 64
+    built = set()
+
+    def once(kind, net, seconds, weight, weight_again):
+        again = any(kind == other for other, _ in built)
+        if (kind, net) in built:
+            return 0.0, 0.0
+        built.add((kind, net))
+        return (0.5 if again else 1.0) * seconds, weight_again if again else weight
+
+    def train(stage, net, steps):
+        seconds, builds = once("train", net, graph, 1.0, 0.4)
+        pace = 6 * 64 * encoder * rng.uniform(0.9, 1.1)
+        took = list(pace * rng.uniform(0.8, 1.2, steps))
+        yield Took(Work("train", steps, stage, step, builds), 1, [seconds + took[0], *took[1:]])
+        seconds, builds = once("show", net, 0.15 * graph, 0.2, 0.07)
+        yield Took(Work("show", 1, builds=builds), 1, [seconds + 0.3])
+        yield save()
+
+    def save():
+        seconds, builds = once("save", 0, 0.4 * graph, 0.6, 0.0)
+        return Took(Work("save", 1, builds=builds), 1, [seconds + 0.4])
+
+    def label(images):
+        seconds, builds = once("encode", 0, 0.1 * graph, 0.04, 0.0)
+        took = [1.3 * 64 * encoder * rng.uniform(0.8, 1.2) for _ in range(images // 64)]
+        took[0] += seconds
+        yield Took(Work("encode", images // 64 * 64, "", 1.0, builds), 64, took)
+        yield Took(Work("cluster", 300 * images), 300 * images, [images * encoder * 0.2])
+        yield Took(Work("gallery", 1), 1, [0.4])
+        yield save()
+
+    yield from train("iae", 1, 800)
+    for _ in range(rounds):
+        for net in (2, 1):
+            yield from label(5000)
+            yield from train("mutual", net, 240)
+    yield from label(10_000)
+    yield from train("final", 2, 480)
+
+
+@pytest.mark.parametrize("rounds", [2, 10])
+@pytest.mark.parametrize(("graph", "encoder"), [(8.0, 0.0003), (40.0, 0.0003), (8.0, 0.01)])
+def test_eta_is_right_within_a_fifth_after_a_tenth_of_the_run(clock, rounds, graph, encoder):
+    """On a fake clock, at every tick of every stage, until seconds are left.
+
+    With the small encoder the first graph takes more than that tenth; the step after it is timed.
+    """
+    script = list(rehearsal(rounds, graph, encoder))
+    total = sum(sum(one.seconds) for one in script)
+    progress = Progress([one.work for one in script], stream=io.StringIO())
+    began, wrong, checked = clock[0], [], set()
+    for one in script:
+        progress.begin(one.work.kind)
+        for seconds in one.seconds:
+            clock[0] += seconds
+            progress.advance(one.units)
+            spent = clock[0] - began
+            if spent > max(0.1 * total, script[0].seconds[0]) and total - spent > 0.02 * total:
+                checked.add(one.work.stage)
+                wrong.append(abs(progress.left() / (total - spent) - 1))
+        progress.end()
+    assert {"iae", "mutual", "final"} <= checked
+    assert max(wrong) < 0.2
+    assert progress.left() == 0
+    assert progress.share() == 1
+
+
+def test_elsewhere_a_line_a_minute(clock):
+    file = io.StringIO()
+    progress = Progress([Work("train", 200)], stream=file)
+    for step in range(1, 121):
+        clock[0] += 1
+        progress.advance_to(step)
+        progress.say("loss 1")
+        progress.redraw()
+    assert file.getvalue().splitlines() == [
+        "30% · ETA 2 min 20 s · loss 1",
+        "60% · ETA 1 min 20 s · loss 1",
+    ]
+
+
+def test_units_with_a_name_are_counted(clock):
+    progress = counting(4000, done=1000)
+    clock[0] += 2
+    progress.advance(1000)
+    assert progress.line() == "ETA 4 s · 2,000 of 4,000 images · 500 images/s"
+
+
+def test_what_cannot_be_foreseen_says_how_long_it_has_taken(clock):
+    progress = Progress([Work("export", 1)], stream=io.StringIO())
+    progress.say("writing")
+    clock[0] += 7
+    assert progress.line() == "7 s so far · writing"
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
 
 
-def test_eta_is_the_steps_left_at_the_pace_of_those_done(clock):
-    stream = io.StringIO()
-    progress = Progress([Part("supervised", 100)], 0, 20, 64, stream)  # resumed at 20
-    clock[0] += 30
-    progress.advance_to(30)
-    progress.show("x")
-    assert stream.getvalue() == "x · 30% · ETA 3 min 30 s\n"  # 70 steps of 3 s
-
-
-def test_a_run_of_stages_says_both_what_is_left_of_the_stage_and_of_the_run(clock):
-    stream = io.StringIO()
-    parts = [Part("iae", 100), Part("mutual", 0, 640), Part("mutual", 50)]
-    progress = Progress(parts, 0, 0, 64, stream)
-    clock[0] += 33
-    progress.advance_to(1)  # the first step builds the graph and says nothing of the others
-    assert np.isnan(progress.left())
-    clock[0] += 49 * 3
-    progress.advance_to(50)
-    progress.show("x")
-    # 50 steps of 3 s, 640 images encoded at a third of what it costs to train on them, 50 steps
-    assert stream.getvalue() == "x · stage 50%, ETA 2 min 30 s · run 33%, ETA 5 min 10 s\n"
-
-
-def rehearsal(rounds):
-    """(part, [(steps done, seconds they took)]): a net's first step builds its graph."""
-    rng = np.random.default_rng(3)
-
-    def training(stage, windows, seconds, graph=0.0):
-        took = 20 * seconds * rng.uniform(0.9, 1.1, windows)
-        steps = [(20 * (n + 1), s) for n, s in enumerate(took)]
-        end = (20 * windows, 2.5)  # 2.5 s of pictures and checkpoint
-        return Part(stage, 20 * windows), [(1, seconds + graph), *steps, end]
-
-    yield training("iae", 40, 0.1, graph=8.0)
-    for number in range(rounds):
-        for net in (2, 1):
-            yield Part("mutual", 0, 5000), [(0, 11.0 * rng.uniform(0.9, 1.1))]
-            yield training("mutual", 12, 0.13, graph=8.0 if (number, net) == (0, 2) else 0.0)
-    yield Part("final", 0, 10_000), [(0, 21.0)]
-    yield training("final", 24, 0.13)
-
-
-@pytest.mark.parametrize("rounds", [2, 10])
-def test_eta_of_a_stage_is_right_within_a_fifth_after_its_first_tenth(clock, rounds):
-    """A rehearsed run with labelling, graph building, pictures and noise, on a fake clock."""
-    script = list(rehearsal(rounds))
-    total = {
-        stage: sum(seconds for part, took in script for _, seconds in took if part.stage == stage)
-        for stage in ("iae", "mutual", "final")
-    }
-    progress = Progress([part for part, _ in script], 0, 0, 64, io.StringIO())
-    spent, checked = dict.fromkeys(total, 0.0), dict.fromkeys(total, 0)
-    for part, took in script:
-        for steps, seconds in took:
-            clock[0] += seconds
-            spent[part.stage] += seconds
-            if part.steps and (steps, seconds) != took[-1]:
-                progress.advance_to(steps)
-                left = total[part.stage] - spent[part.stage]
-                if spent[part.stage] > 0.1 * total[part.stage]:
-                    checked[part.stage] += 1
-                    # the first 2.5 s after a last step cannot be foreseen
-                    assert progress.left(part.stage) == pytest.approx(left, rel=0.2, abs=2.6)
-        progress.end_part()
-    assert all(count > 10 for count in checked.values())
-    assert progress.left() == 0
-
-
-def test_one_line_a_minute_unless_it_is_a_terminal(clock):
-    file, terminal = io.StringIO(), Terminal()
-    for stream in (file, terminal):
-        progress = Progress([Part("supervised", 200)], 0, 0, 64, stream)
-        for step in range(1, 121):
-            clock[0] += 1
-            progress.advance_to(step)
-            progress.show("x")
-    assert file.getvalue().count("\n") == 2
-    assert terminal.getvalue().count("\r") == 120
-    assert "\n" not in terminal.getvalue()
+def test_a_terminal_has_a_bar_that_moves_without_the_caller_and_goes_at_the_end(monkeypatch):
+    """Drawn by a thread while the caller waits; lines that stay are above it."""
+    monkeypatch.setattr(progress_lib, "SECONDS_LIVE", 0.01)
+    terminal = Terminal()
+    with Progress([Work("train", 10)], stream=terminal) as progress:
+        progress.advance_to(4)
+        progress.note("a line that stays")
+        for _ in range(1000):
+            if terminal.getvalue().count("40%") >= 3:
+                break
+            time.sleep(0.01)
+    drawn = terminal.getvalue()
+    assert drawn.count("40%") >= 3
+    assert re.search(r" 40%\|.+\| ETA", drawn)
+    assert "a line that stays\n" in drawn
+    last = drawn.rsplit("\n", 1)[1]
+    assert last.endswith("\r")
+    assert not last.split("\r")[-2].strip()  # blank

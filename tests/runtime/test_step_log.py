@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgta_tf.errors import UserError
-from mgta_tf.runtime.step_log import StepLog
+from mgta_tf.runtime.step_log import StepLog, steps_between_points
 
 
 def metrics(loss, skipped=0.0):
@@ -52,10 +52,20 @@ def test_a_turn_that_was_interrupted_says_the_same(kill):
     assert points[0] == {"loss": 0.5, "gradient_norm": 0.5, "skipped": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("steps", "every"), [(1, 1), (39, 1), (40, 2), (100, 5), (399, 19), (400, 20), (90_000, 20)]
+)
+def test_a_short_turn_has_a_curve_too(steps, every):
+    assert steps_between_points(steps) == every
+    assert steps / every >= min(steps, 20)
+
+
 def test_too_many_steps_that_are_not_finite_in_a_row_stop_the_run():
-    log = StepLog("round 2: TMP N1 on D1", 10, 1, 3, max_skipped=2)
+    log = StepLog("stage 2, round 2: net 1 trains (TMP)", 10, 1, 3, max_skipped=2)
     bad = float("inf")
-    with pytest.raises(UserError, match=r"^round 2: TMP N1 on D1, step 6: the loss is inf"):
+    with pytest.raises(
+        UserError, match=r"^stage 2, round 2: net 1 trains \(TMP\), step 6: the loss is inf"
+    ):
         walk(log, [1.0, bad, bad, 1.0, bad, bad, bad, 1.0, 1.0])
 
 

@@ -1,10 +1,33 @@
-"""The steps that are traced."""
+"""What is written for TensorBoard, read back; and the steps that are traced."""
 
 import glob
 
 import tensorflow as tf
 
-from mgta_tf.runtime.tensorboard import profiled
+from mgta_tf.runtime.tensorboard import TensorBoardWriter, profiled
+
+
+def read(directory):
+    """(step, tag, value) of every scalar of `run`."""
+    (path,) = glob.glob(f"{directory}/run/*")
+    return [
+        (event.step, value.tag, float(tf.make_ndarray(value.tensor)))
+        for event in tf.compat.v1.train.summary_iterator(path)
+        for value in event.summary.value
+    ]
+
+
+def test_a_metric_is_written_from_when_it_changes(tmp_path):
+    board = TensorBoardWriter(str(tmp_path))
+    for step, rate, skipped in ((1, 0.5, 0.0), (2, 0.5, 0.0), (3, 0.25, 0.0), (4, 0.25, 0.0)):
+        board.metrics("run", step, {"loss": float(step), "rate": rate, "skipped": skipped})
+    board.flush()
+    found = read(tmp_path)
+    losses = [(step, value) for step, tag, value in found if tag == "1_loss/loss"]
+    assert losses == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
+    rates = [(step, value) for step, tag, value in found if tag == "5_training/rate"]
+    assert rates == [(1, 0.5), (2, 0.5), (3, 0.25), (4, 0.25)]
+    assert {tag for _, tag, _ in found} == {"1_loss/loss", "5_training/rate"}
 
 
 def test_the_third_step_and_those_after_it_are_traced(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from sklearn.decomposition import PCA
 
+from mgta_tf.runtime import pictures
 from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training.galleries import principal_coordinates
 
@@ -95,36 +96,58 @@ def ask(finished):
 def test_tensorboard_has_the_scalars_of_both_nets(ask):
     tags = json.loads(ask("scalars/tags"))
     for net in ("net1", "net2"):
-        assert {"loss", "triplet_loss", "hardest_positive", "clusters/nmi_truth"} <= set(tags[net])
-        points = json.loads(ask("scalars/scalars", run=net, tag="reconstruction_loss"))
+        assert {
+            "1_loss/loss",
+            "1_loss/triplet_loss",
+            "2_clusters/nmi_truth",
+            "3_embedding/hardest_positive",
+            "4_evaluation/probe_knn",
+            "5_training/rate",
+        } <= set(tags[net])
+        assert min(tags[net]) == "1_loss/loss"  # which TensorBoard opens on
+        points = json.loads(ask("scalars/scalars", run=net, tag="1_loss/reconstruction_loss"))
         assert len(points) >= 2
         assert all(value > 0 for _, _, value in points)
-    curve = json.loads(ask("scalars/scalars", run="net1", tag="k/round_01/ch"))
+    curve = json.loads(ask("scalars/scalars", run="net1", tag="2_clusters/k_of_round_01/ch"))
     assert [step for _, step, _ in curve] == [5, 6]
     assert {"result/probe_map", "result/reconstruction_loss"} <= set(tags["run"])
 
 
-def test_tensorboard_has_the_pictures(ask):
-    tags = json.loads(ask("images/tags"))
+def test_tensorboard_has_no_curve_that_is_constant(ask):
+    tags = json.loads(ask("scalars/tags"))
     for net in ("net1", "net2"):
-        names = {"reconstruction", *(f"gallery/{k}" for k in ("largest", "median", "smallest"))}
-        assert names | {"gallery/tightest"} <= set(tags[net])
-        shown = json.loads(ask("images/images", run=net, tag="reconstruction", sample=0))
+        assert not {"5_training/skipped", "5_training/loss_scale"} & set(tags[net])
+        for tag in tags[net]:
+            points = json.loads(ask("scalars/scalars", run=net, tag=tag))
+            trained = not tag.startswith(("2_", "4_"))  # of which a run may have a single point
+            assert len({value for *_, value in points}) > 1 or not trained, tag
+
+
+def test_tensorboard_has_the_pictures_in_a_size_that_can_be_seen(ask):
+    tags = json.loads(ask("images/tags"))
+    kinds = ("largest", "median", "smallest", "tightest")
+    for net in ("net1", "net2"):
+        assert {"6_pictures/reconstruction", *(f"6_pictures/cluster_{k}" for k in kinds)} <= set(
+            tags[net]
+        )
+        tag = "6_pictures/reconstruction"
+        shown = json.loads(ask("images/images", run=net, tag=tag, sample=0))
         picture = ask("images/individualImage", **dict(urllib.parse.parse_qsl(shown[0]["query"])))
         with Image.open(io.BytesIO(picture)) as picture:
-            assert picture.size == (32, 64)
+            assert picture.size == (4 * 96, 4 * 96 + pictures.GAP)  # 32 px, three times as large
 
 
 def test_tensorboard_has_the_histograms(ask):
     tags = json.loads(ask("histograms/tags"))
     # Four batches of P·K anchors at most: the half that net 1 trains on last makes three.
     for net, anchors in (("net1", 3 * 16), ("net2", 4 * 16)):
-        for name in ("embedding_norm", "hardest_positive", "hardest_negative"):
-            assert f"histogram/{name}" in tags[net]
-            buckets = json.loads(ask("histograms/histograms", run=net, tag=f"histogram/{name}"))
+        for name in ("norm", "hardest_positive", "hardest_negative"):
+            tag = f"3_embedding/{name}_of_images"
+            assert tag in tags[net]
+            buckets = json.loads(ask("histograms/histograms", run=net, tag=tag))
             assert sum(count for *_, count in buckets[-1][2]) == anchors
-        assert "clusters/size" in tags[net]
-    assert "histogram/embedding_norm" in json.loads(ask("distributions/tags"))["net1"]
+        assert "2_clusters/size" in tags[net]
+    assert "3_embedding/norm_of_images" in json.loads(ask("distributions/tags"))["net1"]
 
 
 def test_tensorboard_has_flags_and_networks_as_text(ask):
@@ -137,9 +160,9 @@ def test_tensorboard_has_flags_and_networks_as_text(ask):
 
 def test_tensorboard_compares_hyper_parameters_by_the_probe(ask):
     experiment = json.loads(ask("hparams/experiment", request=json.dumps({"experimentName": ""})))
-    assert {"margin", "lambda_end", "num_clusters"} <= {
-        one["name"] for one in experiment["hparamInfos"]
-    }
+    names = {one["name"] for one in experiment["hparamInfos"]}
+    assert {"labels", "num_clusters", "width"} <= names
+    assert not {"margin", "workdir", "log_every_steps"} & names  # at its default; no matter
     names = [one["name"]["tag"] for one in experiment["metricInfos"]]
     assert {"result/probe_map", "result/reconstruction_loss"} <= set(names)
     request = {
@@ -151,7 +174,8 @@ def test_tensorboard_compares_hyper_parameters_by_the_probe(ask):
     }
     groups = json.loads(ask("hparams/session_groups", request=json.dumps(request)))
     (group,) = groups["sessionGroups"]
-    assert group["hparams"]["margin"] == 0.3
+    assert group["hparams"]["width"] == 0.0625
+    assert group["hparams"]["blocks"] == "1,1,1,1"
     (value,) = [m["value"] for m in group["metricValues"] if m["name"]["tag"] == "result/probe_map"]
     assert 0 < value <= 100
 

@@ -24,7 +24,7 @@ from mgta_tf import cli, flagfiles
 from mgta_tf import config as config_lib
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
-from mgta_tf.reporting import figures, record
+from mgta_tf.reporting import curves, record
 
 COMMON = {
     # The paper's losses: their margin shows a collapse.
@@ -120,10 +120,9 @@ def draw(name: str, workdir: str, path: str) -> None:
 def curve(workdir: str, net: str, tag: str) -> tuple[Any, Any]:
     """A scalar of a run after stage 1: (steps, values)."""
     run = record.read(workdir)
-    first = {label: step for step, label in figures.boundaries(run)}
-    curves = record.read_curves(run.workdir.tensorboard, (tag,))
-    steps, values = curves[net][tag]
-    return steps[steps > first["1"]], values[steps > first["1"]]
+    first = curves.Places.of([run]).begins["round 1"]
+    steps, values = record.read_curves(run.workdir.tensorboard, (tag,))[net][tag]
+    return steps[steps > first], values[steps > first]
 
 
 def sizes(workdir: str) -> np.ndarray:

@@ -71,6 +71,7 @@
   function thumb(row, size, label) {
     const element = document.createElement("span");
     element.className = "thumb";
+    element.style.width = element.style.height = size + "px";
     if (label) { element.setAttribute("role", "img"); element.setAttribute("aria-label", label); }
     paint(element, row, size);
     return element;
@@ -79,6 +80,24 @@
     const element = document.createElement(tag);
     element.textContent = words;
     return element;
+  }
+  /** Image `row` as a button that shows its nearest neighbours. */
+  function photo(row, size) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "photo";
+    button.dataset.row = row;
+    button.setAttribute("aria-label", `${members.name[row]}: nearest neighbours`);
+    button.setAttribute("aria-haspopup", "dialog");
+    button.append(thumb(row, size));
+    button.addEventListener("click", () => openNeighbours(row));
+    return button;
+  }
+  function captioned(row, size) {
+    const item = document.createElement("li");
+    item.append(photo(row, size), text("span", members.name[row]));
+    if (members.classes) item.append(document.createElement("br"), members.classes[row]);
+    return item;
   }
   const images = (count) => (count === 1 ? "1 image" : `${count.toLocaleString("en")} images`);
 
@@ -89,17 +108,44 @@
     const all = one.rows.length === one.size;
     $("members-about").textContent = (all ? `All ${images(one.size)}` : `${one.rows.length} of its ${images(one.size)}`) +
       ", from the nearest to the centroid to the farthest.";
-    $("members-list").replaceChildren(...one.rows.map((row) => {
-      const item = document.createElement("li");
-      item.append(thumb(row, 80, members.name[row]), members.name[row]);
-      if (members.classes) item.append(document.createElement("br"), members.classes[row]);
-      return item;
-    }));
-    $("members").showModal();
+    show(one.rows);
+  }
+  function openNeighbours(row) {
+    const [label, name] = [members.label[row], members.name[row]];
+    $("members-title").textContent = "Nearest neighbours";
+    const back = text("button", `Cluster ${label}`);
+    back.type = "button";
+    back.addEventListener("click", () => open(label));
+    const near = members.neighbours[row];
+    $("members-about").replaceChildren(`Of ${name}, which comes first; the others by distance, among the ${images(members.label.length)} of this page. It belongs to `, back);
+    show([row, ...near]);
+  }
+  function show(rows) {
+    $("members-list").replaceChildren(...rows.map((row) => captioned(row, 80)));
+    if (!$("members").open) $("members").showModal();
     $("members").scrollTop = 0;
   }
   $("members").addEventListener("keydown", (event) => { if (event.key === "Escape") $("members").close(); });
   $("members").addEventListener("click", (event) => { if (event.target === $("members")) $("members").close(); });
+
+  // A few photographs with their neighbours.
+  $("queries").replaceChildren(...members.queries.map((row) => {
+    const line = document.createElement("div");
+    line.className = "query";
+    const near = document.createElement("ul");
+    near.className = "thumbs";
+    near.append(...members.neighbours[row].map((other) => {
+      const item = document.createElement("li");
+      const button = photo(other, narrow.matches ? 72 : 60);
+      button.tabIndex = -1; // the keyboard reaches it by way of its query
+      item.append(button);
+      return item;
+    }));
+    const query = document.createElement("div");
+    query.append(photo(row, 84));
+    line.append(query, near);
+    return line;
+  }));
 
   // One button for each cluster.
   const FIRST = narrow.matches ? 12 : 24;
@@ -173,5 +219,5 @@
     hover.style.top = Math.max(4, Math.min(clientY + 14, innerHeight - box.height - 4)) + "px";
   });
   place.on("plotly_unhover", () => { hover.hidden = true; });
-  place.on("plotly_click", (event) => { hover.hidden = true; open(members.label[event.points[0].pointIndex]); });
+  place.on("plotly_click", (event) => { hover.hidden = true; openNeighbours(event.points[0].pointIndex); });
 })();

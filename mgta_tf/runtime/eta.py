@@ -1,0 +1,107 @@
+"""How long a run still takes, from what its work has cost so far: pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+HALF_LIFE = 300.0  # seconds after which a measurement counts half: machines are shared
+SETTLED = 0.05  # of a unit that built graphs: what the next one costs, until one was seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A piece of a run: `units` of one kind, one after another.
+
+    kind: what is done, such as 'train' or 'encode'. stage: where; the same kind may cost more
+    elsewhere. weight: the cost of a unit by the model, on one scale for all kinds; NaN where only
+    a measurement can tell. builds: the cost by the model of the graphs that its first unit builds,
+    on one scale for all kinds; 0 where it builds none.
+    """
+
+    kind: str
+    units: float
+    stage: str = ""
+    weight: float = math.nan
+    builds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a kind of work has cost in a stage, in seconds.
+
+    units, seconds: of those that built no graphs, the newest counting most. weight: of such a unit
+    by the model. built_units, built_seconds: of the newest that also built graphs, whose cost by
+    the model is `builds`.
+    """
+
+    units: float = 0.0
+    seconds: float = 0.0
+    weight: float = math.nan
+    built_units: float = 0.0
+    built_seconds: float = 0.0
+    builds: float = 0.0
+
+
+Costs = Mapping[tuple[str, str], Cost]  # by kind and stage
+
+
+def measured(costs: Costs, work: Work, units: float, seconds: float, first: bool) -> Costs:
+    """The costs, with `units` of `work` that took `seconds`.
+
+    first: whether they are the first, which build its graphs.
+    """
+    key = (work.kind, work.stage)
+    cost = dataclasses.replace(costs.get(key, Cost()), weight=work.weight)
+    if first and work.builds:
+        cost = dataclasses.replace(
+            cost, built_units=units, built_seconds=seconds, builds=work.builds
+        )
+    else:
+        keep = 0.5 ** (seconds / HALF_LIFE)
+        cost = dataclasses.replace(
+            cost, units=keep * cost.units + units, seconds=keep * cost.seconds + seconds
+        )
+    return {**costs, key: cost}
+
+
+def seconds_left(costs: Costs, pending: Sequence[Work]) -> float:
+    """Seconds that the work takes; NaN where nothing is known of any piece.
+
+    A piece costs what its kind has cost in its stage; before that was seen, what the kind has cost
+    in other stages; before that, what the model says, scaled by all that was seen; and nothing
+    where the model is silent. Graphs cost what the model says, scaled by those that were built.
+    """
+    pieces = [(work, seconds_per_unit(costs, work)) for work in pending]
+    known = [(work, pace) for work, pace in pieces if not math.isnan(pace)]
+    if pieces and not known:
+        return math.nan
+    passes = sum(work.units * pace for work, pace in known)
+    return passes + seconds_per_graph(costs) * sum(work.builds for work in pending)
+
+
+def seconds_per_unit(costs: Costs, work: Work) -> float:
+    """Seconds that a unit of the work takes, graphs aside; NaN where nothing tells."""
+    of_kind = [cost for (kind, _), cost in costs.items() if kind == work.kind]
+    own = costs.get((work.kind, work.stage))
+    for alike in ([own] if own else [], of_kind):
+        units = sum(cost.units for cost in alike)
+        if units:
+            return sum(cost.seconds for cost in alike) / units
+    for cost in of_kind:
+        if cost.built_units and work.units == 1:  # the piece is one unit, and was timed as a whole
+            return SETTLED * cost.built_seconds / cost.built_units
+    modelled = [c for c in costs.values() if c.units and not math.isnan(c.weight)]
+    weight = sum(cost.units * cost.weight for cost in modelled)
+    return work.weight * sum(c.seconds for c in modelled) / weight if weight else math.nan
+
+
+def seconds_per_graph(costs: Costs) -> float:
+    """Seconds that a graph of weight 1 takes to build, beyond the units in which it is built."""
+    seconds = weight = 0.0
+    for cost in costs.values():
+        pace = cost.seconds / cost.units if cost.units else 0.0
+        seconds += max(0.0, cost.built_seconds - pace * cost.built_units)
+        weight += cost.builds
+    return seconds / weight if weight else 0.0

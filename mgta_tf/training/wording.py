@@ -1,0 +1,86 @@
+"""The lines of a run at the terminal: what a turn does, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mgta_tf.clustering.config import ClusterConfig
+from mgta_tf.training import guidance
+from mgta_tf.training.config import TrainConfig
+from mgta_tf.training.guidance import ALL, STAGES, Turn
+
+
+def title(turn: Turn, config: TrainConfig, images: int, clusters: int | None) -> str:
+    """A turn in words: 'stage 2 of 3, round 1 of 4: net 2 learns from net 1's 300 clusters (TMP)'.
+
+    images: how many the turn is about. clusters: how many there are, or will be, if it is known.
+    """
+    turns = list(guidance.turns(config.guidance))
+    net = f"net {turn.net + 1}" if guidance.count_nets(turns) == 2 else "the net"
+    where = f"stage {STAGES[turn.stage]} of 3" if len({one.stage for one in turns}) > 1 else ""
+    if turn.stage == "mutual":
+        where += f"{', ' if where else ''}round {turn.round} of {config.guidance.rounds}"
+    count = "clusters" if clusters is None else f"{clusters:,} clusters"
+    if turn.process == "GLP":
+        does, short = f"groups {images:,} images into {count}", "GLP"
+    elif turn.stage == "iae":
+        does, short = f"learns to reconstruct {images:,} images", "IAE"
+    elif config.guidance.labels == "none":
+        views = config.batch.views_per_image
+        does, short = f"learns to match {views} views of each of {images:,} images", "TMP"
+    else:
+        mutual = config.guidance.guidance == "mutual"
+        whose = f"net {2 - turn.net}'s" if mutual else "its own"
+        of = " of all images" if turn.half is ALL else ""
+        does, short = f"learns from {whose} {count}{of}", "TMP"
+    return f"{where + ': ' if where else ''}{net} {does} ({short})"
+
+
+def clusters_of(turn: Turn, config: ClusterConfig, history: Sequence[dict[str, Any]]) -> int | None:
+    """The number of clusters that a turn makes or learns from, where it is known beforehand."""
+    if turn.process == "GLP":
+        fixed = isinstance(config.num_clusters, int) and config.clusterer != "hdbscan"
+        return int(config.num_clusters) if fixed else None
+    labelled = (row for row in reversed(history) if row["process"] == "GLP")
+    return next((row["num_clusters"] for row in labelled if row["half"] == turn.half), None)
+
+
+def loss(point: dict[str, float], lambda1: float, reconstruction_weight: float) -> str:
+    """L_all of eq. 8 with its parts: 'loss 5.9 = reconstruction 3.9 + 100 × triplet 0.02'.
+
+    point: metrics by name. lambda1: λ₁; 0 in stage 1, which has the reconstruction alone.
+    """
+    weights = {"reconstruction": reconstruction_weight if lambda1 else 1.0, "triplet": lambda1}
+    parts = [
+        f"{'' if weight == 1 else f'{weight:g} × '}{name} {point[f'{name}_loss']:.3g}"
+        for name, weight in weights.items()
+        if weight and f"{name}_loss" in point
+    ]
+    return f"loss {point['loss']:.4g} = {' + '.join(parts)}"
+
+
+def result(row: dict[str, Any]) -> str:
+    """What a row of the history found, in a line."""
+    if row["process"] == "GLP":
+        truth = "" if row["nmi_truth"] is None else f", NMI with the classes {row['nmi_truth']:.3f}"
+        empty = row["empty_clusters"]
+        seeded = f", {empty} empty ones re-seeded" if empty else ""
+        return (
+            f"{row['num_clusters']} clusters of {row['smallest']} to {row['largest']} images"
+            f"{seeded}{truth}"
+        )
+    probe = f", 20-NN accuracy {row['probe_knn']:.1f} %" if "probe_knn" in row else ""
+    return f"{losses(row['first'], row)}{probe}"
+
+
+def losses(*points: dict[str, float]) -> str:
+    """The losses that the points hold: 'reconstruction 12 → 3.4, triplet 0.3 → 0.12'.
+
+    A triplet loss of 0 throughout is not mentioned: stage 1 has no triplets.
+    """
+    return ", ".join(
+        f"{name} " + " → ".join(f"{point[key]:.4g}" for point in points)
+        for name, key in (("reconstruction", "reconstruction_loss"), ("triplet", "triplet_loss"))
+        if key in points[0] and any(point[key] for point in points)
+    )

@@ -1,0 +1,82 @@
+"""Neighbours of a report's members: against brute force, and against classes that are known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mgta_tf.reporting import neighbours, record
+from mgta_tf.runtime import pictures
+
+RNG = np.random.default_rng(4)
+
+
+def members(truth, coordinates, pixels):
+    count = len(truth)
+    return record.Members(
+        round=1,
+        net=1,
+        label=np.arange(count) % 3,
+        distance=np.zeros(count),
+        name=[str(i) for i in range(count)],
+        truth=np.asarray(truth),
+        class_names=["a", "b"],
+        coordinates=np.asarray(coordinates, np.float32),
+        sizes=np.array([count]),
+        sprites=pictures.jpeg(pictures.sheet(pixels), quality=95),
+        thumbnail=pixels.shape[1],
+    )
+
+
+@pytest.fixture
+def told():
+    """80 images of two classes that the features tell apart and the pixels do not."""
+    truth = np.arange(80) % 2
+    pixels = RNG.integers(0, 256, (80, 1, 1, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    return members(truth, truth[:, None] * 100 + RNG.normal(size=(80, 5)), pixels)
+
+
+def test_neighbours_are_those_of_all_distances():
+    points = RNG.normal(size=(50, 7)).astype(np.float32)
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    np.testing.assert_array_equal(neighbours.nearest(points, 5), np.argsort(distances, 1)[:, :5])
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, 0), (2, 1), (5, 4)])
+def test_few_images_have_few_neighbours(count, found):
+    assert neighbours.nearest(np.eye(count, dtype=np.float32)).shape == (count, found)
+
+
+def test_an_image_is_not_its_own_neighbour_even_beside_a_copy():
+    near = neighbours.nearest(np.zeros((6, 2), np.float32), 3)
+    assert all(row not in found for row, found in enumerate(near))
+
+
+def test_agreement_is_beside_thumbnails_and_chance(told):
+    found = neighbours.agreement(told)
+    assert found["encoder"] == 100
+    assert found["chance"] == pytest.approx(100 * 39 / 79)  # 39 others of the class, of 79
+    assert 30 < found["thumbnail"] < 70
+    by_colour = dataclasses.replace(told, coordinates=RNG.normal(size=(80, 5)))
+    assert neighbours.agreement(by_colour)["encoder"] < 70
+
+
+def test_without_classes_nothing_is_said(told):
+    assert neighbours.agreement(dataclasses.replace(told, truth=None)) is None
+    one = np.zeros(80, int)
+    assert neighbours.agreement(dataclasses.replace(told, truth=one)) is None
+
+
+def test_sprites_are_the_images_of_the_sheet(told):
+    found = neighbours.sprites(told)
+    assert found.shape == (80, 8, 8, 3)
+    pixels = np.repeat(np.arange(5, dtype=np.uint8) * 50, 192).reshape(5, 8, 8, 3)
+    found = neighbours.sprites(members([0, 1, 0, 1, 0], np.zeros((5, 2)), pixels))
+    np.testing.assert_allclose(found.mean((1, 2, 3)), np.arange(5) * 50, atol=3)
+
+
+def test_queries_are_a_few_different_images(told):
+    found = neighbours.queries(told)
+    assert len(set(found)) == neighbours.QUERIES
+    assert 0 < min(found) <= max(found) < 79

@@ -1,0 +1,129 @@
+"""What the report says first, on runs whose answer is known."""
+
+import dataclasses
+import shlex
+
+import pytest
+
+from mgta_tf.reporting import overview, page, tables
+from mgta_tf.reporting.record import Record
+from mgta_tf.runtime.workdir import Workdir
+
+FLAGS = {"data_dir": "my photos", "margin": 0.3, "image_size": 64}
+
+
+def run(*stages, finished=True, **values):
+    empty = {"flags": FLAGS, "changed": [], "supervised": False, "updated": "", "curves": {}}
+    empty.update(members=None, probes={}, detection={}, baselines={}, name="w")
+    empty.update(workdir=Workdir("runs/w"), finished=finished)
+    summary = {"stages": list(stages), "num_images": 2000, **values.pop("summary", {})}
+    return Record(**{**empty, "summary": summary, **values})
+
+
+def stage(before, after, **values):
+    return {"triplet_loss": after, "first": {"triplet_loss": before}, **values}
+
+
+def answer(*stages, agreement=None, **values):
+    return overview.learned(run(*stages, **values), agreement)
+
+
+def test_a_loss_that_fell_and_one_that_did_not():
+    assert (answer(stage(0.3, 0.1)).kind, answer(stage(0.3, 0.29)).kind) == ("good", "open")
+    assert "from 0.3 to 0.1" in answer(stage(0.3, 0.1)).text
+    assert answer().text == "No training has ended yet."
+
+
+@pytest.mark.parametrize(
+    ("now", "untrained", "kind", "words"),
+    [
+        (40.0, 20.0, "good", "Yes: 20-NN accuracy is 40.0 %, and 20.0 % before training."),
+        # of 1,000 test images 1.96 √(0.21 · 0.79 / 1000) = 2.5 %
+        (21.0, 20.0, "open", "within ±2.5 of 1000 test images"),
+        (10.0, 20.0, "bad", "it became worse"),
+    ],
+)
+def test_an_evaluation_counts_more_than_a_loss(now, untrained, kind, words):
+    baselines = {"untrained": {"probe_knn": untrained}}
+    found = answer(stage(0.3, 0.1, probe_knn=now), baselines=baselines)
+    assert found.kind == kind
+    assert words in found.text
+
+
+def test_a_collapse_is_said_first():
+    collapsed = dict(
+        triplet_active=1.0, hardest_positive=0.001, hardest_negative=0.001, pair_distance=0.001
+    )
+    assert answer(stage(0.5, 0.3, **collapsed)).kind == "bad"
+    assert "collapsed" in answer(stage(0.5, 0.3, **collapsed)).text
+
+
+def test_neighbours_that_are_no_better_than_thumbnails_are_no_success():
+    found = {"encoder": 9.0, "thumbnail": 10.0, "chance": 8.0}
+    assert answer(stage(0.3, 0.1), agreement=found).kind == "open"
+    found = {"encoder": 30.0, "thumbnail": 10.0, "chance": 8.0}
+    assert answer(stage(0.3, 0.1), agreement=found).kind == "good"
+
+
+def test_every_figure_is_beside_the_untrained_net_and_chance():
+    baselines = {
+        "untrained": {"probe_knn": 20.0, "probe_top1": 21.0, "probe_map": 22.0},
+        "chance": {"probe_knn": 10.0, "probe_top1": 11.0, "probe_map": 12.0},
+    }
+    probe = {"map": 50.0, "top1": 51.0, "baselines": {"chance": {"map": 5.0, "top1": 6.0}}}
+    figures = overview.figures(
+        run(
+            stage(0.3, 0.1, probe_knn=40.0, probe_top1=41.0, probe_map=42.0),
+            baselines=baselines,
+            probes={"probe": probe},
+        )
+    )
+    found = {one.name: (one.now, one.before, one.chance) for one in figures}
+    assert found == {
+        "Triplet loss": ("0.1", "0.3", ""),
+        "20-NN accuracy, own images": ("40.0 %", "20.0 %", "10.0 %"),
+        "Linear SVM accuracy, own images": ("41.0 %", "21.0 %", "11.0 %"),
+        "Linear SVM mAP, own images": ("42.0 %", "22.0 %", "12.0 %"),
+        "probe: SVM mAP": ("50.0 %", "", "5.0 %"),
+        "probe: SVM accuracy": ("51.0 %", "", "6.0 %"),
+    }
+
+
+def test_what_next_depends_on_what_there_is():
+    commands = [shlex.split(c)[2] for _, c in overview.next_steps(run(stage(0.3, 0.1)))]
+    assert commands == ["mgta_tf.export", "mgta_tf.search", "mgta_tf.embed", "mgta_tf.probe"]
+    exported = run(stage(0.3, 0.1), summary={"saved_model": "m"}, probes={"p": {}})
+    commands = [shlex.split(c) for _, c in overview.next_steps(exported)]
+    assert [words[2] for words in commands] == ["mgta_tf.search", "mgta_tf.embed"]
+    assert {"--saved_model=m", "--data_dir=my photos"} <= set(commands[0])
+    ((_, resume),) = overview.next_steps(run(finished=False))
+    assert shlex.split(resume)[2:] == ["mgta_tf.train", "--flagfile=runs/w/flags.flagfile"]
+
+
+def test_columns_that_say_nothing_are_omitted():
+    rows = [{"a": "1", "b": ""}, {"a": "", "b": ""}]
+    found = tables.table(rows, ("a", lambda row: row["a"]), ("b", lambda row: row["b"]))
+    assert found == tables.Table(["a"], [["1"], ["–"]])
+    assert tables.table([], ("a", str)) is None
+
+
+def test_runs_on_other_images_are_told():
+    one = run(stage(0.3, 0.1))
+    assert page.differences([one, one]) == []
+    other = dataclasses.replace(one, flags={**FLAGS, "image_size": 32})
+    assert page.differences([one, other]) == ["--image_size is 64 and 32"]
+    fewer = dataclasses.replace(one, summary={**one.summary, "num_images": 1500})
+    assert page.differences([one, fewer]) == ["they have 2,000 and 1,500 images"]
+
+
+def test_the_time_is_all_that_was_waited_for():
+    """30 s and 20 s in turns, 4 s of pictures, and the user waited for 70 s."""
+    rows = [
+        stage(0.3, 0.1, stage="iae", seconds=30.0, show_seconds=3.0, wall_seconds=40.0),
+        stage(0.3, 0.1, stage="final", seconds=20.0, show_seconds=1.0, wall_seconds=30.0),
+    ]
+    found = page.times(run(*rows))
+    assert sum(seconds for *_, seconds in found) == pytest.approx(70)
+    assert found[-1][2] == pytest.approx(16)
+    old = [{k: v for k, v in row.items() if k != "wall_seconds"} for row in rows]
+    assert sum(seconds for *_, seconds in page.times(run(*old))) == pytest.approx(54)

@@ -1,0 +1,67 @@
+"""The time left, by hand-worked cases and by schedules whose end is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mgta_tf.runtime import eta
+from mgta_tf.runtime.eta import Work
+
+
+def costs_of(*measurements):
+    costs = {}
+    for work, units, seconds, first in measurements:
+        costs = eta.measured(costs, work, units, seconds, first)
+    return costs
+
+
+def test_a_piece_costs_what_its_kind_has_cost():
+    train = Work("train", 100, "iae", weight=6.0)
+    costs = costs_of((train, 10, 30.0, False))
+    assert eta.seconds_left(costs, [Work("train", 70, "iae", 6.0)]) == pytest.approx(210)
+
+
+def test_the_own_stage_counts_before_others_of_the_kind():
+    iae, mutual = Work("train", 1, "iae", 6.0), Work("train", 1, "mutual", 6.0)
+    costs = costs_of((iae, 10, 30.0, False))
+    assert eta.seconds_per_unit(costs, mutual) == pytest.approx(3)
+    costs = eta.measured(costs, mutual, 10, 20.0, False)
+    assert eta.seconds_per_unit(costs, mutual) == pytest.approx(2)
+    assert eta.seconds_per_unit(costs, iae) == pytest.approx(3)
+
+
+def test_a_kind_that_was_not_seen_costs_what_the_model_says():
+    costs = costs_of((Work("train", 1, weight=384.0), 10, 30.0, False))
+    assert eta.seconds_per_unit(costs, Work("encode", 1, weight=1.0)) == pytest.approx(3 / 384)
+    assert math.isnan(eta.seconds_per_unit(costs, Work("cluster", 1)))
+    assert math.isnan(eta.seconds_left({}, [Work("train", 5)]))
+    assert eta.seconds_left(costs, []) == 0
+
+
+def test_graphs_are_counted_apart_from_the_units_in_which_they_are_built():
+    train = Work("train", 1, "", 6.0, builds=1.0)
+    costs = costs_of((train, 1, 22.0, True), (train, 10, 20.0, False))
+    assert eta.seconds_per_unit(costs, train) == pytest.approx(2)  # not (22 + 20) / 11
+    assert eta.seconds_per_graph(costs) == pytest.approx(20)
+    of_other_net = Work("train", 30, "", 6.0, builds=0.4)
+    assert eta.seconds_left(costs, [of_other_net]) == pytest.approx(30 * 2 + 0.4 * 20)
+
+
+def test_newer_measurements_count_more():
+    """A machine that becomes half as fast: after a half-life, old and new count 1 : 2."""
+    train = Work("train", 1)
+    costs = costs_of(*[(train, 1, 1.0, False)] * 3000)
+    for _ in range(int(eta.HALF_LIFE / 2)):
+        costs = eta.measured(costs, train, 1, 2.0, False)
+    assert 1.3 < eta.seconds_per_unit(costs, train) < 1.7
+    for _ in range(int(4 * eta.HALF_LIFE)):
+        costs = eta.measured(costs, train, 1, 2.0, False)
+    assert eta.seconds_per_unit(costs, train) == pytest.approx(2, rel=0.02)
+
+
+def test_measuring_leaves_the_costs_as_they_were():
+    before = costs_of((Work("train", 1), 1, 1.0, False))
+    after = eta.measured(before, Work("train", 1), 1, 9.0, False)
+    assert before != after
+    assert np.isclose(eta.seconds_per_unit(before, Work("train", 1)), 1)

@@ -1,0 +1,62 @@
+"""The work of a run: counted by hand."""
+
+import pytest
+from small import config_of
+
+from mgta_tf.training.timeline import Timeline, work_of
+
+
+def work(first=0, labelled=True, **flags):
+    config = config_of("w", num_clusters=6, **flags)
+    timeline = Timeline.of(config, 96)
+    return timeline, work_of(timeline, config, first, labelled)
+
+
+def kinds(pieces):
+    return [piece.kind for piece in pieces]
+
+
+def test_each_turn_is_its_pieces_in_the_order_of_the_run():
+    timeline, turns = work()
+    assert len(turns) == len(timeline.turns) == 7
+    for turn, images, steps, pieces in zip(timeline.turns, timeline.images, timeline.steps, turns):
+        if turn.process == "GLP":
+            assert kinds(pieces) == ["encode", "compare", "cluster", "gallery", "save"]
+            assert [piece.units for piece in pieces[:3]] == [images, images, 6 * images]
+        else:
+            assert kinds(pieces) == ["train", "probe", "show", "save"]
+            assert (pieces[0].units, pieces[0].stage) == (steps, turn.stage)
+
+
+def test_a_step_costs_three_passes_of_its_images_through_each_half_of_the_net():
+    images = 4 * 4  # P·K
+    assert work()[1][0][0].weight == 3 * 2 * images
+    views = dict(labels="none", iae_epochs=0, rounds=0, views_per_image=4, decoder="none")
+    assert work(**views)[1][0][0].weight == 3 * images
+
+
+def test_graphs_are_built_once_by_each_net_of_a_process():
+    _, turns = work()
+    assert [pieces[0].builds > 0 for pieces in turns] == [True] * 3 + [False] * 4
+    assert (
+        sum(piece.builds > 0 for pieces in turns for piece in pieces if piece.kind == "save") == 1
+    )
+    _, resumed = work(first=4)
+    assert [pieces[0].builds > 0 for pieces in resumed] == [False] * 4 + [True, True, True]
+
+
+def test_images_without_classes_are_not_probed():
+    _, turns = work(labelled=False)
+    assert not any("probe" in kinds(pieces) for pieces in turns)
+
+
+def test_k_is_chosen_among_all_candidates_once():
+    config = config_of("w", num_clusters="auto", k_candidates="5,7")
+    timeline = Timeline.of(config, 96)
+    units = [
+        piece.units / images
+        for pieces, images in zip(work_of(timeline, config, 0, False), timeline.images)
+        for piece in pieces
+        if piece.kind == "cluster"
+    ]
+    assert units == pytest.approx([5 + 7 + 6, 6, 6])

@@ -1,0 +1,97 @@
+"""The lines at the terminal, as a reader who does not know the paper sees them."""
+
+import pytest
+from small import config_of
+
+from mgta_tf.training import guidance, wording
+from mgta_tf.training.timeline import Timeline
+
+FOUR_ROUNDS = dict(rounds=4, num_clusters=300)
+VIEWS = dict(labels="none", decoder="none", iae_epochs=0, rounds=0, views_per_image=4)
+
+
+def titles(**flags):
+    config = config_of("w", **flags)
+    timeline = Timeline.of(config, 1000)
+    history, lines = [], []
+    for turn, images in zip(timeline.turns, timeline.images):
+        clusters = wording.clusters_of(turn, config.cluster, history)
+        lines.append(wording.title(turn, config, images, clusters))
+        if turn.process == "GLP":
+            history.append({**turn.about(), "num_clusters": 300})
+    return lines
+
+
+def test_a_run_of_three_stages():
+    lines = titles(**FOUR_ROUNDS)
+    assert lines[:5] == [
+        "stage 1 of 3: net 1 learns to reconstruct 1,000 images (IAE)",
+        "stage 2 of 3, round 1 of 4: net 1 groups 500 images into 300 clusters (GLP)",
+        "stage 2 of 3, round 1 of 4: net 2 learns from net 1's 300 clusters (TMP)",
+        "stage 2 of 3, round 1 of 4: net 2 groups 500 images into 300 clusters (GLP)",
+        "stage 2 of 3, round 1 of 4: net 1 learns from net 2's 300 clusters (TMP)",
+    ]
+    assert lines[-1] == "stage 3 of 3: net 2 learns from net 1's 300 clusters of all images (TMP)"
+
+
+def test_a_number_of_clusters_that_is_still_to_be_found_is_not_said():
+    glp, tmp = titles(num_clusters="auto")[1:3]
+    assert glp.endswith("net 1 groups 500 images into clusters (GLP)")
+    assert tmp.endswith("net 2 learns from net 1's 300 clusters (TMP)")
+
+
+def test_a_net_that_guides_itself_learns_from_its_own_clusters():
+    assert "net 2 learns from its own 300 clusters (TMP)" in titles(guidance="self")[2]
+
+
+def test_a_single_stage_and_a_single_net_have_no_numbers():
+    assert titles(**VIEWS) == ["the net learns to match 4 views of each of 1,000 images (TMP)"]
+
+
+def test_a_turn_in_a_message_names_stage_round_and_net():
+    turns = map(str, guidance.turns(config_of("w").guidance))
+    assert list(turns)[:3] == [
+        "stage 1: net 1 trains (TMP)",
+        "stage 2, round 1: net 1 labels (GLP)",
+        "stage 2, round 1: net 2 trains (TMP)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("point", "lambda1", "weight", "words"),
+    [
+        (
+            {"loss": 5.9, "reconstruction_loss": 3.9, "triplet_loss": 0.02},
+            100.0,
+            1.0,
+            "loss 5.9 = reconstruction 3.9 + 100 × triplet 0.02",
+        ),
+        (
+            {"loss": 2.1, "reconstruction_loss": 4.0, "triplet_loss": 0.2},
+            0.5,
+            0.5,
+            "loss 2.1 = 0.5 × reconstruction 4 + 0.5 × triplet 0.2",
+        ),
+        (
+            {"loss": 3.9, "reconstruction_loss": 3.9, "triplet_loss": 0.0},
+            0.0,
+            0.5,  # which stage 1 ignores
+            "loss 3.9 = reconstruction 3.9",
+        ),
+        ({"loss": 2.0, "triplet_loss": 0.02}, 100.0, 1.0, "loss 2 = 100 × triplet 0.02"),
+    ],
+)
+def test_the_parts_of_a_loss_have_their_factors(point, lambda1, weight, words):
+    """The parts with their factors add up to the loss: eq. 8."""
+    assert wording.loss(point, lambda1, weight) == words
+
+
+def test_the_result_of_a_turn():
+    first = {"reconstruction_loss": 12.0, "triplet_loss": 0.0}
+    tmp = {"process": "TMP", "reconstruction_loss": 3.4, "triplet_loss": 0.0, "first": first}
+    assert wording.result(tmp) == "reconstruction 12 → 3.4"
+    glp = {"process": "GLP", "num_clusters": 30, "smallest": 1, "largest": 9, "nmi_truth": 0.25}
+    said = wording.result({**glp, "empty_clusters": 2})
+    assert said == (
+        "30 clusters of 1 to 9 images, 2 empty ones re-seeded, NMI with the classes 0.250"
+    )
