@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 venv: $(VENV)/installed
 
 quickstart: $(VENV)/installed
-	bash tools/quickstart.sh $(BIN)/python
+	$(BIN)/python -m tools.quickstart.run
 
 two-workers: $(VENV)/installed
 	$(BIN)/python -m tools.faults.two_workers

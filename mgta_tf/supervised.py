@@ -26,7 +26,7 @@ from mgta_tf import config as config_lib
 from mgta_tf.config import format_value
 from mgta_tf.data import pipeline, sampler
 from mgta_tf.data.pipeline import Feed
-from mgta_tf.data.sources import Source, splits_of
+from mgta_tf.data.sources import GENERATED, Source, splits_of
 from mgta_tf.data.store import ImageStore, open_images
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation.features import in_batches
@@ -205,7 +205,7 @@ def _validation_images(
       UserError: its classes are not those of the training images.
     """
     data = config.data
-    splits: tuple[str, ...] = ("val",) if data.data_source == "shapes" else ()
+    splits: tuple[str, ...] = ("val",) if data.data_source in GENERATED else ()
     if not data.data_source:
         splits = tuple(s for s in ("val", "test") if s in splits_of(data) and s != data.data_split)
     if not splits:

@@ -36,7 +36,7 @@ def test_flags_of_the_package_are_found_from_every_folder_but_those_there_come_f
 ):
     monkeypatch.chdir(tmp_path)
     installed = flagfiles.expand(["--flagfile=flags/quickstart.flagfile"])
-    assert "--data_source=shapes" in installed
+    assert "--data_source=digits" in installed
     (tmp_path / "flags").mkdir()
     (tmp_path / "flags" / "quickstart.flagfile").write_text("--seed=7\n")
     assert flagfiles.expand(["--flagfile=flags/quickstart.flagfile"]) == ["--seed=7"]

@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw
 from mgta_tf.data.voc import CLASSES
 from mgta_tf.errors import UserError
 
+SPLITS = ("train", "val", "test")  # of seeds 0, 1 and 2
 SIZE = 64  # pixels per side of a single object's image
 _SUPERSAMPLING = 4
 _TEXTURES = ("plain", "stripes", "checks", "dots")

@@ -13,10 +13,12 @@ import numpy as np
 
 from mgta_tf import extras
 from mgta_tf.config import flag
-from mgta_tf.data import formats, images, layouts, shapes, tree
+from mgta_tf.data import digits, formats, images, layouts, shapes, tree
 from mgta_tf.data.layouts import Source
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
+
+GENERATED = ("digits", "shapes")  # sources that need no files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +34,9 @@ class DataConfig:
     )
     data_source: str = flag(
         "",
-        "Source of images in place of a folder: 'shapes' generates images; 'tfds:NAME' reads a "
-        "TensorFlow Dataset that is prepared on disk (in --data_dir, or TFDS's default folder).",
+        "Source of images in place of a folder: 'digits' draws handwritten digits in random "
+        "colors; 'shapes' generates outlines on photographs; 'tfds:NAME' reads a TensorFlow "
+        "Dataset that is prepared on disk (in --data_dir, or TFDS's default folder).",
     )
     data_split: str = flag(
         "train",
@@ -43,7 +46,10 @@ class DataConfig:
         advanced=True,
     )
     shapes_count: int = flag(
-        2000, "Number of images that 'shapes' generates.", minimum=1, advanced=True
+        2000,
+        "Number of images that 'digits' or 'shapes' generates.",
+        minimum=1,
+        advanced=True,
     )
     load_size: int = flag(
         0,
@@ -76,8 +82,11 @@ class DataConfig:
     )
 
     def __post_init__(self):
-        if self.data_source not in ("", "shapes") and not self.data_source.startswith("tfds:"):
-            raise UserError(f"--data_source={self.data_source}: must be 'shapes' or 'tfds:NAME'")
+        known = self.data_source in ("", *GENERATED) or self.data_source.startswith("tfds:")
+        if not known:
+            raise UserError(
+                f"--data_source={self.data_source}: must be 'digits', 'shapes' or 'tfds:NAME'"
+            )
 
 
 def open_source(config: DataConfig, split: str = "") -> Source:
@@ -87,8 +96,8 @@ def open_source(config: DataConfig, split: str = "") -> Source:
       UserError: nothing there, nothing that is known, or no such split.
     """
     split, folder = split or config.data_split, config.data_dir
-    if config.data_source == "shapes":
-        return _shapes(config.shapes_count, split)
+    if config.data_source in GENERATED:
+        return _generated(config.data_source, config.shapes_count, split)
     if config.data_source:
         return _tfds(config.data_source.partition(":")[2], split, folder)
     parts = _parts(folder)
@@ -212,18 +221,22 @@ def _joined(parts: list[tuple[str, Source]]) -> Source:
     )
 
 
-def _shapes(count: int, split: str) -> Source:
-    seed = {"train": 0, "val": 1, "test": 2}.get(split)
-    if seed is None:
-        raise UserError(f"shapes has the splits train, val and test, not {split!r}")
-    labels = np.array([shapes.label_of(number, seed) for number in range(count)], np.int32)
-    names = [f"shape {number}" for number in range(count)]
+def _generated(name: str, count: int, split: str) -> Source:
+    """The first `count` digits or shapes of a split."""
+    generator, classes = {
+        "digits": (digits, digits.DIGITS),
+        "shapes": (shapes, shapes.SHAPES),
+    }[name]
+    if split not in generator.SPLITS:
+        *others, last = generator.SPLITS
+        raise UserError(f"{name} has the splits {', '.join(others)} and {last}, not {split!r}")
+    seed = generator.SPLITS.index(split)
     return Source(
-        f"shapes ({split}, generated)",
-        names,
-        labels,
-        shapes.SHAPES,
-        lambda number: shapes.single_object(number, seed),
+        f"{name} ({split}, generated)",
+        [f"{name.removesuffix('s')} {number}" for number in range(count)],
+        np.array([generator.label_of(number, seed) for number in range(count)], np.int32),
+        classes,
+        lambda number: generator.single_object(number, seed),
     )
 
 

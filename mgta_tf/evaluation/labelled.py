@@ -124,13 +124,13 @@ def folder_sets(config: ProbeConfig) -> list[Labelled]:
                 "--test_split"
             )
         places = [(config.train_dir, ("train",)), (config.val_dir, ("val", "test", "train"))]
-        return _aligned([_store(config, path, _own_split(path, s)) for path, s in places])
+        return aligned([_store(config, path, _own_split(path, s)) for path, s in places])
     has = splits_of(DataConfig(data_dir=config.data_dir))
     train = config.train_split or ("train" if "train" in has else "")
     test = config.test_split or next((split for split in ("val", "test") if split in has), train)
     if train != test:
-        return _aligned([_store(config, config.data_dir, split) for split in (train, test)])
-    (whole,) = _aligned([_store(config, config.data_dir, train)])
+        return aligned([_store(config, config.data_dir, split) for split in (train, test)])
+    (whole,) = aligned([_store(config, config.data_dir, train)])
     order = np.argsort(np.asarray(whole.labels), kind="stable")
     return [_half_of(whole, number, np.sort(order[number::2])) for number in (0, 1)]
 
@@ -150,7 +150,7 @@ def _store(config: ProbeConfig, path: str, split: str) -> ImageStore:
     return store
 
 
-def _aligned(stores: list[ImageStore]) -> list[Labelled]:
+def aligned(stores: list[ImageStore]) -> list[Labelled]:
     """Stores as sets whose classes have the same numbers: those of the first, by name."""
     names = stores[0].class_names
     used = sorted(set(np.asarray(stores[0].labels).tolist()))

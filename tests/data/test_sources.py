@@ -399,7 +399,7 @@ def test_nothing_to_read(tmp_path):
         opened(tmp_path / "gone")
     with pytest.raises(UserError, match="no images in it"):
         opened(tmp_path)
-    with pytest.raises(UserError, match="must be 'shapes' or"):
+    with pytest.raises(UserError, match="must be 'digits', 'shapes' or"):
         DataConfig(data_source="imagenet")
 
 

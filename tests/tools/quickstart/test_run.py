@@ -1,0 +1,75 @@
+"""The quickstart from its flagfiles to its pictures, with fewer digits and epochs."""
+
+import dataclasses
+import json
+
+import pytest
+from PIL import Image
+
+from mgta_tf import config as config_lib
+from mgta_tf.data import digits
+from mgta_tf.training.config import SupervisedConfig, TrainConfig
+from tools.quickstart import evaluation, pictures, run, seeds
+
+SMALL = {"shapes_count": 64, "width": 0.0625, "clusters_per_batch": 8, "batch_size": 16}
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The quickstart's runs with an epoch each, on 64 digits."""
+    of = run.Runs.of.__func__
+
+    def small(config, **flags):
+        return config_lib.from_dict(type(config), {**config_lib.to_dict(config), **SMALL, **flags})
+
+    def of_few(cls, config):
+        runs = of(cls, config)
+        assert isinstance(runs.default, TrainConfig)
+        assert isinstance(runs.supervised, SupervisedConfig)
+        return dataclasses.replace(
+            runs,
+            default=small(runs.default, final_epochs=1),
+            iae=small(runs.iae, iae_epochs=1),
+            supervised=small(runs.supervised, epochs=1),
+        )
+
+    monkeypatch.setattr(run.Runs, "of", classmethod(of_few))
+    monkeypatch.setattr(digits, "count", lambda split: 64)
+    monkeypatch.setattr(pictures, "CLUSTERS", 5)
+
+
+@pytest.mark.usefixtures("few")
+def test_quickstart(tmp_path, capsys):
+    folder = tmp_path / "quickstart"
+    run.main(run.QuickstartConfig(str(folder), seed=3))
+    printed = capsys.readouterr().out
+    found = json.loads((folder / "quickstart.json").read_text())
+    assert found["seed"] == 3
+    for name in evaluation.ORDER:
+        assert 0 <= found[name]["low"] <= found[name]["value"] <= found[name]["high"] <= 100
+        assert f"{run.TITLES[name]:28s}{found[name]['value']:5.1f}" in printed
+    for name in ("reconstructions.png", "clusters.png"):
+        with Image.open(folder / name) as image:
+            assert image.width == 16 * 32 * pictures.SCALE
+    assert (folder / "report.html").exists()
+    assert (folder / "saved_model" / "saved_model.pb").exists()
+    run.main(run.QuickstartConfig(str(folder), seed=3))  # resumes, and finds the same
+    assert json.loads((folder / "quickstart.json").read_text()) == found
+
+
+def test_seeds_are_rows_and_are_made_once(tmp_path, monkeypatch):
+    made = []
+
+    def measure(runs):
+        made.append(runs.default.run.seed)
+        found = {"seed": made[-1], "ordered": True, "separated": made[-1] != 2}
+        return run.Measured(found, [], [])
+
+    monkeypatch.setattr(seeds, "measure", measure)
+    output = tmp_path / "rows.json"
+    config = seeds.SeedsConfig(folder=str(tmp_path), seeds=(1, 2), output=str(output))
+    seeds.main(config)
+    seeds.main(dataclasses.replace(config, seeds=(2, 3)))
+    assert made == [1, 2, 3]
+    rows = json.loads(output.read_text())
+    assert [row["separated"] for row in rows] == [True, False, True]
