@@ -1,6 +1,6 @@
 # Either command creates the environment VENV and installs into it when that is needed, with the
 # newest Python from 3.9 to 3.13 that it finds, or with PYTHON=3.11, PYTHON=/path/to/python.
-#   make quickstart   the whole system on generated images, 15 minutes or less on 2 cores
+#   make quickstart   four encoders of handwritten digits, compared; minutes on 2 cores
 #   make venv         the environment alone
 #   make test         format, lint, types and tests, 15 minutes or less on 2 cores
 #   make faults       kills, full disks and damaged files, two hours or more (FORM=short: 20 minutes)

@@ -1,6 +1,6 @@
 """Draws images of a run above their reconstructions by its exported encoder and decoder.
 
-python -m tools.docs.contact_sheet --workdir=runs/quickstart --output=sheet.png
+python -m tools.docs.contact_sheet --workdir=runs/mine --output=sheet.png
 """
 
 from __future__ import annotations

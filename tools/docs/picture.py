@@ -1,6 +1,6 @@
 """Draws a run in one picture: images, their reconstructions, and telling clusters.
 
-python -m tools.docs.picture --workdir=runs/quickstart --output=docs/pictures/run.jpg
+python -m tools.docs.picture --workdir=runs/mine --output=docs/pictures/run.jpg
 
 It is made of the run's pictures/ alone. Do not commit one of images that are not yours to publish;
 README's is of generated images.
