@@ -1,1 +1,1 @@
-"""Clustering (§3.2): features become clusters, and clusters are described."""
+"""Clustering of features (§3.2), and statistics of the clusters."""

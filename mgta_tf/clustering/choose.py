@@ -1,13 +1,12 @@
-"""How many clusters? A table over candidates, and the K that a criterion takes from it (§3.2).
+"""Choosing the number of clusters K by a criterion over a list of candidates (§3.2).
 
-* `ch`: Calinski-Harabasz, eq. 2, largest. On features without clear clusters it falls from the
-  first candidate to the last; then it says little more than that, and `on_edge` is true.
-* `silhouette`: mean silhouette of a sample, largest.
-* `gap`: the gap statistic (Tibshirani, Walther & Hastie 2001) of a sample: the smallest K whose gap
-  is within a standard error of the next one's.
-* `stability`: agreement (ARI) of the clusterings of two halves, each extended to all points: the
-  largest K that comes within 0.01 of the best, for a coarse grouping of clear clusters is stable,
-  too.
+* `ch`: the K with the largest Calinski-Harabasz score (eq. 2). On features without clear clusters
+  the score falls from the first candidate to the last: the first is chosen, and `on_edge` is true.
+* `silhouette`: the K with the largest mean silhouette, on a sample.
+* `gap`: the gap statistic (Tibshirani, Walther & Hastie 2001), on a sample: the smallest K whose
+  gap is within one standard error of the next one's.
+* `stability`: agreement (ARI) of two clusterings, each fitted on one half and extended to all
+  points: the largest K within 0.01 of the best, because merging clear clusters is stable as well.
 """
 
 from __future__ import annotations
@@ -23,19 +22,21 @@ from mgta_tf.clustering.clusters import Clusters
 from mgta_tf.clustering.lloyd import Start, assign, kmeans, kmeans_plus_plus
 from mgta_tf.errors import UserError
 
-SAMPLE = 4000  # points that silhouette and gap are computed on
-HALVES = 20_000  # points in the two halves of stability
-STABLE = 0.01  # agreements that differ by less are alike
-REFERENCES = 5  # data sets without clusters that the gap statistic compares with
-TOLERANCE = 1e-3  # of the table's k-means: CH changes by about as much
+SAMPLE = 4000  # points for silhouette and gap
+HALVES = 20_000  # points in the two halves together, for stability
+STABLE = 0.01  # smaller differences of the agreement do not count
+REFERENCES = 5  # uniform data sets of the gap statistic
+TOLERANCE = 1e-3  # of k-means for each candidate; changes CH by about the same fraction
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """best_k: what the criterion takes. on_edge: it is the first candidate or the last.
+    """The result of `choose_k`.
 
-    table: for every candidate `k`, `ch`, `inertia`, `seconds`, and the criterion's `score`. start:
-    what all of them began with.
+    best_k: the chosen number of clusters.
+    on_edge: whether it is the first or the last candidate.
+    table: `k`, `ch`, `inertia`, `seconds` and the criterion's `score` of every candidate.
+    start: the k-means++ start that all candidates share.
     """
 
     best_k: int
@@ -45,7 +46,7 @@ class Choice:
     start: Start
 
     def warning(self) -> str:
-        """What to say where `on_edge` is true."""
+        """The message for a choice that is `on_edge`."""
         return (
             f"K = {self.best_k} is the {'first' if self.best_k == self.table[0]['k'] else 'last'} "
             f"of the candidates, so {self.criterion} has no maximum among them: widen "
@@ -56,18 +57,18 @@ class Choice:
 def choose_k(
     points: np.ndarray, candidates: Sequence[int], criterion: str = "ch", seed: int = 0
 ) -> Choice:
-    """Clusters the points into each number of clusters and chooses one.
+    """Clusters the points with every candidate K and chooses one by the criterion.
 
-    All candidates share one k-means++ start: its first k points are a start for k.
+    All candidates share one k-means++ start: its first k points start k clusters.
 
     Args:
       points: float32 [N, D], in memory or memory-mapped.
       candidates: Numbers of clusters, increasing, from 2.
       criterion: One of CRITERIA.
-      seed: Of the start, the samples and the halves.
+      seed: Random seed of k-means++, the samples and the halves.
 
     Raises:
-      UserError: candidates that reach the number of points.
+      UserError: a candidate is not below the number of points.
     """
     if candidates[-1] >= len(points):
         raise UserError(
@@ -104,10 +105,10 @@ def choose_k(
 
 
 def parse_candidates(text: str, name: str = "k_candidates") -> tuple[int, ...]:
-    """'a:b:n' → n numbers from a to b, evenly spaced; 'a,b,c' as it stands. name: the flag's.
+    """'a:b:n' → n evenly spaced numbers from a to b; 'a,b,c' → (a, b, c). name: name of the flag.
 
     Raises:
-      UserError: it is neither, or does not increase.
+      UserError: `text` has neither form, or the numbers do not increase.
     """
     try:
         if ":" in text:
@@ -117,15 +118,15 @@ def parse_candidates(text: str, name: str = "k_candidates") -> tuple[int, ...]:
             candidates = tuple(int(word) for word in text.split(","))
     except ValueError:
         raise UserError(
-            f"--{name}={text}: must be first:last:number, or numbers with commas"
+            f"--{name}={text}: must be first:last:count, or a comma-separated list"
         ) from None
     if not candidates or candidates[0] < 2 or (np.diff(candidates) <= 0).any():
-        raise UserError(f"--{name}={text}: must be numbers that increase, from 2")
+        raise UserError(f"--{name}={text}: must be increasing numbers, from 2")
     return candidates
 
 
 def calinski_harabasz(found: Clusters, n: int) -> float:
-    """Eq. 2: tr(B) / tr(W) · (n - k) / (k - 1), of k clusters of n points."""
+    """CH of eq. 2 for k clusters of n points: tr(B) / tr(W) · (n - k) / (k - 1)."""
     k, within = len(found.centroids), found.scatter - found.between
     if within <= 0:
         return float("inf")
@@ -150,7 +151,7 @@ def _silhouette(points, found, seed):
 
 
 def _gap(points, found, seed):
-    """Gap(k) and its standard error s_k, both of the sample's log inertia."""
+    """Gap(k) and its standard error s_k, from the log inertia of a sample."""
     k = len(found.centroids)
     x = np.asarray(points[_sample(points, SAMPLE, seed)], np.float64)
     k = min(k, len(x) - 1)

@@ -1,4 +1,4 @@
-"""The clusterers behind `--clusterer` and `--kmeans_impl`: ours, and scikit-learn's own."""
+"""The algorithms of `--clusterer` and `--kmeans_impl`: our k-means, and those of scikit-learn."""
 
 from __future__ import annotations
 
@@ -26,18 +26,21 @@ def cluster(
     chosen: int | None = None,
     journal: Journal | None = None,
 ) -> tuple[Clusters, Choice | None]:
-    """Groups features into clusters: the pseudo labels of GLP, and how K was chosen, if it was.
+    """Clusters features into the pseudo labels of GLP.
 
     Args:
       features: float32 [N, D], in memory or memory-mapped.
-      config: K, and what is done to the features first: PCA (whitened), then length 1.
-      seed: Of the start.
-      chosen: The K that `--num_clusters=auto` took before.
-      journal: Keeps the steps of k-means, so that a kill does not cost them.
+      config: K, and the preparation of the features: PCA (whitened), then length 1.
+      seed: Random seed.
+      chosen: The K that `--num_clusters=auto` has chosen in an earlier round.
+      journal: Saves the state of k-means, so that an interrupted k-means resumes.
+
+    Returns:
+      (clusters, choice): how K was chosen, or None where it was given.
 
     Raises:
-      UserError: values that are not finite, features that are all equal, or K above the number of
-        distinct points.
+      UserError: a value is not finite, all features are equal, or there are fewer than K distinct
+        features.
     """
     features = prepare(features, config)
     k, choice = config.num_clusters, None
@@ -60,13 +63,13 @@ def run_clusterer(
     start: Start | None = None,
     journal: Journal | None = None,
 ) -> Clusters:
-    """Clusters points float32 [N, D] as `--clusterer` and `--kmeans_impl` say.
+    """Clusters points float32 [N, D] by `--clusterer` and `--kmeans_impl`.
 
-    `start` is where `--kmeans_impl=tf` begins, if there is one, and `journal` keeps its steps; the
-    other clusterers begin again after a kill, with the same seed and so the same result.
+    `start` and `journal` are for `--kmeans_impl=tf` only. The others start again after an
+    interruption, with the same seed and therefore the same result.
 
     Raises:
-      UserError: fewer than k points are distinct, or all are noise.
+      UserError: there are fewer than k distinct points, or all points are noise.
     """
     name = f"kmeans_{config.kmeans_impl}" if config.clusterer == "kmeans" else config.clusterer
     if name == "kmeans_tf":
@@ -94,18 +97,20 @@ def _minibatch(points, k, seed):
 
 
 def _hdbscan(points, k, seed):
-    """Density decides how many clusters there are; what lies between them is noise."""
+    """Finds the number of clusters from the density; points between clusters are noise."""
     from sklearn.cluster import HDBSCAN
 
     del k, seed
-    # A tree, for the alternative keeps all distances.
+    # kd_tree: the alternative keeps all pairwise distances in memory.
     return _fit(HDBSCAN(SMALLEST_CLUSTER, algorithm="kd_tree", copy=True), points, 0)
 
 
 def _fit(estimator, points: np.ndarray, k: int) -> Clusters:
     began = time.monotonic()
     if k > len(points):
-        raise UserError(f"{k} clusters of {len(points)} points: lower --num_clusters")
+        raise UserError(
+            f"{k} clusters are more than the {len(points)} points; lower --num_clusters"
+        )
     labels = estimator.fit_predict(points)
     steps = getattr(estimator, "n_iter_", 1)
     return clusters_of(points, labels, int(steps), time.monotonic() - began)
@@ -119,9 +124,10 @@ CLUSTERERS: dict[str, Clusterer] = {
 
 
 def core(labels: np.ndarray, distances: np.ndarray, fraction: float) -> np.ndarray:
-    """The labels of the share of every cluster that is nearest to its centroid, NOISE elsewhere.
+    """Keeps the labels of the points nearest to their centroids, and sets the others to NOISE.
 
-    labels: int32 [n]. distances: [n], to the own centroid. A cluster of m keeps ⌈fraction · m⌉.
+    labels: int32 [n]. distances: [n], to the own centroid. A cluster of m points keeps
+    ⌈fraction · m⌉.
     """
     kept = np.full(len(labels), NOISE, np.int32)
     known = np.flatnonzero(labels >= 0)

@@ -1,4 +1,4 @@
-"""What every clusterer gives, and how points are read: in chunks of bounded memory."""
+"""The result of a clustering, and reading points in chunks of bounded memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from scipy import sparse
 
 from mgta_tf.errors import UserError
 
-CHUNK_VALUES = 2**24  # of a chunk of points, and of its products: 64 MiB each
-WORKERS = os.cpu_count() or 1  # threads that take the mean from a chunk
-ALIGNMENT = 64  # bytes, of what TensorFlow reads without a copy
+CHUNK_VALUES = 2**24  # float32 values of a chunk of points, and of its products: 64 MiB each
+WORKERS = os.cpu_count() or 1  # threads that subtract the mean from a chunk
+ALIGNMENT = 64  # bytes; TensorFlow reads memory with this alignment without a copy
 NOISE = -1  # the label of a point that belongs to no cluster
 
 
@@ -23,12 +23,16 @@ NOISE = -1  # the label of a point that belongs to no cluster
 class Clusters:
     """A clustering of N points into K clusters.
 
-    centroids: float32 [K, D]. labels: int32 [N], NOISE for a point in no cluster. distances:
-    float32 [N], Euclidean, to the own centroid, infinite for noise; [0] if not asked for. inertia:
-    sum of their squares. steps: of the clusterer. seconds: start and steps. reseeded: how often an
-    empty cluster was given a new centroid. scatter: sum of the squared distances to the mean of all
-    points, tr(B) + tr(W) of eq. 2. between: tr(B), of the means of the labelled points, from which
-    k-means' `centroids` still differ by the last step's move.
+    centroids: float32 [K, D].
+    labels: int32 [N], NOISE for a point in no cluster.
+    distances: float32 [N], Euclidean, to the own centroid, infinite for noise; empty if not
+      requested.
+    inertia: sum of the squared distances.
+    steps, seconds: iterations of the algorithm, and its time with the initialization.
+    reseeded: number of times an empty cluster was given a new centroid.
+    scatter: tr(B) + tr(W) of eq. 2, the sum of squared distances to the mean of all points.
+    between: tr(B) of eq. 2, from the means of the clusters. k-means' `centroids` differ from these
+      means by the update that its last step would have made.
     """
 
     centroids: np.ndarray
@@ -43,13 +47,14 @@ class Clusters:
 
 
 def chunks(points: np.ndarray, mean: Any, k: int = 1) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, rows − mean), so many rows that neither they nor [rows, k] grow large.
+    """Yields (index of the first row, rows − mean) in chunks of at most CHUNK_VALUES values.
 
-    The rows are float32 [n, D], in one buffer for all: valid until the next are asked for. It is
-    aligned as TensorFlow wants it, which then need not copy it (a fifth of a Lloyd step).
+    A chunk has n rows such that neither [n, D] nor [n, k] exceeds CHUNK_VALUES. The rows are
+    float32 [n, D] in a buffer that the next chunk overwrites. The buffer is aligned for TensorFlow,
+    which saves a copy (a fifth of a Lloyd step).
 
-    A memory-mapped file is read, not mapped: pages of a map that were touched count as the
-    process's memory until the system wants them back.
+    A memory-mapped file is read instead of mapped, because mapped pages count as memory of the
+    process until the system reclaims them.
     """
     dimensions = points.shape[1]
     rows = min(len(points), max(1, CHUNK_VALUES // max(dimensions, k)))
@@ -78,7 +83,7 @@ def _aligned(rows: int, dimensions: int) -> np.ndarray:
 
 
 def mean_of(points: np.ndarray) -> np.ndarray:
-    """float32 [D].
+    """Mean of all points, float32 [D].
 
     Raises:
       UserError: a value is not finite.
@@ -92,9 +97,9 @@ def mean_of(points: np.ndarray) -> np.ndarray:
 
 
 def own_distances(points, mean, centroids, labels) -> np.ndarray:
-    """Distances to the own centroid by differences: exactly 0 for a point that lies on it.
+    """Distances to the own centroid, [N], computed from differences: exactly 0 for equal points.
 
-    centroids: [K, D], with the mean subtracted, as the points. Noise is infinitely far.
+    centroids: [K, D], mean subtracted. Noise has an infinite distance.
     """
     distances = np.full(len(points), np.inf, np.float32)
     for first, chunk in chunks(points, mean):
@@ -106,14 +111,14 @@ def own_distances(points, mean, centroids, labels) -> np.ndarray:
 
 
 def clusters_of(points: np.ndarray, labels: np.ndarray, steps: int, seconds: float) -> Clusters:
-    """The clustering that labels [N] from elsewhere describe; numbers without a point are skipped.
+    """The clustering given by labels [N] of another library; labels are renumbered from 0.
 
     Raises:
       UserError: all points are noise.
     """
     known = labels >= 0
     if not known.any():
-        raise UserError("all points are noise to this --clusterer; take kmeans")
+        raise UserError("--clusterer: all points are noise; set --clusterer=kmeans")
     kinds, numbers = np.unique(labels[known], return_inverse=True)
     labels = np.full(len(points), NOISE, np.int32)
     labels[known] = numbers

@@ -1,4 +1,4 @@
-"""The flags of GLP (§3.2)."""
+"""Flags of GLP (§3.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table over candidates of K, as a picture."""
+"""Plots of the criteria over the candidates for K."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mgta_tf.clustering.choose import Choice
 
 
 def draw(choice: Choice, path: str) -> None:
-    """Writes a PNG: CH(k) of eq. 2, the inertia, and the criterion where it is another."""
+    """Writes a PNG with CH(k) of eq. 2, the inertia, and the criterion if it is another."""
     from matplotlib.figure import Figure
 
     candidates = [row["k"] for row in choice.table]

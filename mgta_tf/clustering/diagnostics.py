@@ -1,4 +1,4 @@
-"""What can be said of a clustering: sizes, and agreement with other labels."""
+"""Statistics of a clustering: sizes, and agreement with other labels."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mgta_tf.clustering.clusters import NOISE, Clusters
 def describe_clusters(
     found: Clusters, truth: np.ndarray | None = None, previous: np.ndarray | None = None
 ) -> dict[str, float | int | None]:
-    """What can be said of a clustering: sizes, and agreement with other labels of the images.
+    """Statistics of a clustering: sizes, and agreement with other labels of the images.
 
-    truth, previous: int [n] or None. NMI, ARI and purity are at most 1; noise, and an image that
-    has NOISE in `previous`, do not count. `nmi_chance` is the NMI with the truth, shuffled: many
-    clusters of few images agree with anything.
+    truth, previous: int [n], NOISE for none; or None. NMI, ARI and purity are at most 1, over the
+    images that have a label in both. `nmi_chance` is the NMI with the shuffled truth: many small
+    clusters agree with any labels.
     """
     labels = found.labels
     sizes = np.bincount(labels[labels != NOISE])
-    said: dict[str, float | int | None] = {
+    report: dict[str, float | int | None] = {
         "num_clusters": len(sizes),
         "empty_clusters": found.reseeded,
         "noise": int((labels == NOISE).sum()),
@@ -31,17 +31,17 @@ def describe_clusters(
         "largest_fraction": float(sizes.max() / len(labels)),
     }
     for name, other in (("previous", previous), ("truth", truth)):
-        said[f"nmi_{name}"], said[f"ari_{name}"] = agreement(other, labels)
+        report[f"nmi_{name}"], report[f"ari_{name}"] = agreement(other, labels)
     shuffled = None if truth is None else np.random.default_rng(0).permutation(truth)
-    said["nmi_chance"], _ = agreement(shuffled, labels)
-    said["purity"] = None
+    report["nmi_chance"], _ = agreement(shuffled, labels)
+    report["purity"] = None
     if truth is not None and (known := (truth != NOISE) & (labels != NOISE)).any():
-        said["purity"] = purity(truth[known], labels[known])
-    return said
+        report["purity"] = purity(truth[known], labels[known])
+    return report
 
 
 def agreement(one: np.ndarray | None, other: np.ndarray) -> tuple[float | None, float | None]:
-    """NMI and ARI of two labellings [n] of the same images, where both have one."""
+    """NMI and ARI of two labellings [n] of the same images, over the images with both labels."""
     if one is None:
         return None, None
     known = (one != NOISE) & (other != NOISE)
@@ -52,6 +52,6 @@ def agreement(one: np.ndarray | None, other: np.ndarray) -> tuple[float | None, 
 
 
 def purity(truth: np.ndarray, labels: np.ndarray) -> float:
-    """The share of the images whose class is the most frequent of their cluster, 0 to 1."""
+    """The fraction of images whose class is the most frequent one of their cluster."""
     table = contingency_matrix(truth, labels)
     return float(table.max(0).sum() / len(labels))

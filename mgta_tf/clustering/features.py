@@ -1,4 +1,4 @@
-"""Features as k-means takes them: collected within a memory budget, whitened, scaled."""
+"""Features for k-means: collected within a memory budget, whitened, scaled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from mgta_tf.errors import UserError
 
 
 def collect(batches: Iterator[np.ndarray], count: int, budget_mb: int, path: str) -> np.ndarray:
-    """Batches of features as one float32 [count, D]: in memory, or a memory-mapped file `path`."""
+    """Collects batches of features into one float32 [count, D].
+
+    It is in memory if it fits `budget_mb` MiB, else in the file `path`, memory-mapped.
+    """
     first = next(batches)
     everything: Any = itertools.chain([first], batches)
     dimensions = first.shape[1]
@@ -30,21 +33,24 @@ def collect(batches: Iterator[np.ndarray], count: int, budget_mb: int, path: str
 
 
 def _write(batches: Iterator[np.ndarray], shape: tuple[int, int], path: str) -> np.ndarray:
-    """Batches as float32 in a .npy file, which is returned memory-mapped."""
+    """Writes batches as float32 to a .npy file and returns it memory-mapped."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for batch in batches:
-            # ndarray.tofile would not say why the disk took less.
+            # not ndarray.tofile, whose error does not say that the disk is full
             file.write(np.ascontiguousarray(batch, "<f4").data)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def prepare(features: np.ndarray, config: ClusterConfig) -> np.ndarray:
-    """DeepCluster's recipe, as far as the flags ask for it: PCA, whitening, length 1.
+    """Prepares features as DeepCluster does, if the flags say so: PCA, whitening, length 1.
 
-    Memory-mapped features become another memory-mapped file beside theirs.
+    The result of memory-mapped features is memory-mapped too, in a file next to theirs.
+
+    Raises:
+      UserError: a value is not finite, or all features are equal.
     """
     first, constant = features[0], True
     for part in _parts(features):
@@ -69,7 +75,7 @@ def prepare(features: np.ndarray, config: ClusterConfig) -> np.ndarray:
 
 
 def _pca(features: np.ndarray, config: ClusterConfig) -> Any:
-    """scikit-learn's PCA; of features that are not in memory, the incremental one."""
+    """scikit-learn's PCA, fitted; IncrementalPCA for memory-mapped features."""
     from sklearn.decomposition import PCA, IncrementalPCA
 
     dimensions = min(config.cluster_pca_dim, *features.shape)
@@ -84,5 +90,5 @@ def _pca(features: np.ndarray, config: ClusterConfig) -> Any:
 
 
 def _parts(features: np.ndarray) -> Iterator[np.ndarray]:
-    """The features from first to last, some at a time: float32 [n, D]."""
+    """The features in chunks, float32 [n, D]."""
     return (part for _, part in chunks(features, np.float32(0)))

@@ -1,4 +1,4 @@
-"""k-means between two of its steps, on disk: a kill costs the steps since the last save only."""
+"""Checkpoints of k-means, so that an interrupted k-means resumes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mgta_tf.runtime import files, preemption
 
 
 class Journal:
-    """Keeps the `State` of a k-means at `path`, every `every_secs` and when the process must leave.
+    """Saves the `State` of k-means to `path` every `every_secs` seconds and when a signal arrives.
 
-    It belongs to certain points, K and start; with others, what lies there is not used. The
-    features of a net are the same to the bit when they are encoded again (see `--deterministic`).
+    A saved state is used only for the same points, K and start. It resumes an interrupted GLP,
+    because encoding the images again gives bitwise equal features (see `--deterministic`).
     """
 
     def __init__(self, path: str, every_secs: float):
@@ -29,7 +29,7 @@ class Journal:
     def opened(
         self, points: np.ndarray, k: int, seed: int, start: Start | None
     ) -> Iterator[State | None]:
-        """Yields the saved state, if there is one, and deletes it when the block ends."""
+        """Yields the saved state of this k-means, if any; deletes the file when the block ends."""
         self._about, self._key = (points, k, seed, start), ""
         self._saved = time.monotonic()
         state = self._load() if os.path.exists(self._path) else None
@@ -39,7 +39,7 @@ class Journal:
             os.remove(self._path)
 
     def step(self, state: State) -> None:
-        """Called after every step."""
+        """Saves the state after a step, if it is time to."""
         due = time.monotonic() - self._saved > self._every_secs
         if due or preemption.received_signal():
             self._save(state)
@@ -47,11 +47,11 @@ class Journal:
             preemption.stop_if_signalled()
 
     def _identity(self) -> str:
-        """SHA-256 of everything that decides the steps."""
+        """SHA-256 of all arguments of k-means."""
         points, k, seed, start = self._about
         if not self._key:
             checksum = hashlib.sha256(f"{points.shape} {k} {seed}".encode())
-            checksum.update(b"" if start is None else start.picked.tobytes())
+            checksum.update(b"" if start is None else start.indices.tobytes())
             for _, part in chunks(points, np.float32(0)):
                 checksum.update(np.ascontiguousarray(part).data)
             self._key = checksum.hexdigest()
@@ -63,7 +63,7 @@ class Journal:
                 file,
                 key=self._identity(),
                 mean=state.start.mean,
-                picked=state.start.picked,
+                picked=state.start.indices,
                 scatter=state.start.scatter,
                 centroids=state.centroids,
                 labels=state.labels,
@@ -71,7 +71,7 @@ class Journal:
             )
 
     def _load(self) -> State | None:
-        """None where the file is damaged, or about something else."""
+        """The saved state; None if the file is damaged or belongs to another k-means."""
         try:
             saved = files.arrays(self._path)
             if str(saved["key"]) != self._identity():

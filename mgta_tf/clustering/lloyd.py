@@ -1,7 +1,7 @@
-"""k-means on the device that trains, in memory that does not grow with the number of points.
+"""k-means on the training device. Its memory does not grow with the number of points.
 
-Points are read in chunks; a Lloyd step is one matrix product a chunk. All mathematics happens on
-points from which their mean has been taken, where |x|² - 2x·c + |c|² cancels least.
+Points are read in chunks; a Lloyd step takes one matrix product per chunk. The mean of all points
+is subtracted first, because |x|² - 2x·c + |c|² then loses the least precision.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ from mgta_tf.clustering.clusters import Clusters, chunks, own_distances
 from mgta_tf.errors import UserError
 
 MAX_STEPS = 100
-TOLERANCE = 1e-4  # share of the inertia that a step must win
-SKETCH_DIMENSIONS = 64  # of the random projection in which the start is chosen
+TOLERANCE = 1e-4  # relative decrease of the inertia below which k-means stops
+SKETCH_DIMENSIONS = 64  # of the random projection used by k-means++
 
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Where k-means begins. The first k of `picked` are a start for k clusters.
+    """Initial centroids, for any number of clusters up to len(indices).
 
-    mean: float32 [D], of all points. picked: numbers of distinct points. scatter: as in Clusters.
+    mean: float32 [D], of all points. indices: int [K], distinct points in the order in which
+    k-means++ chose them; the first k of them start k clusters. scatter: as in `Clusters`.
     """
 
     mean: np.ndarray
-    picked: np.ndarray
+    indices: np.ndarray
     scatter: float
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """k-means after `steps` of its steps.
+    """State of k-means after `steps` Lloyd steps.
 
-    centroids: float32 [K, D], mean subtracted. labels: int32 [N], by which they were moved.
+    centroids: float32 [K, D], mean subtracted. labels: int32 [N], the labels they were computed
+    from. reseeded: number of empty clusters that were given a new centroid so far.
     """
 
     start: Start
@@ -59,31 +61,35 @@ def kmeans(
     state: State | None = None,
     on_step: Callable[[State], None] | None = None,
 ) -> Clusters:
-    """Clusters points by Lloyd's algorithm from a k-means++ start.
+    """Clusters points by Lloyd's algorithm, initialized by k-means++.
 
-    A cluster that loses all its points is given the point that lies farthest out in the largest
-    cluster; none is empty in the result. The same seed gives the same labels.
+    An empty cluster is moved to the point of the largest cluster that is farthest from its
+    centroid, so no cluster is empty in the result. The same seed gives the same labels.
 
     Args:
       points: float32 [N, D], in memory or memory-mapped.
       k: Number of clusters.
-      seed: Of the start.
-      max_steps: Lloyd steps at most.
-      tolerance: It stops when new centroids would lower the inertia by less than this share of it,
-        or when no label has changed.
-      start: Of at least k clusters; one is made if none is given.
-      with_distances: Without them the inertia has float32's precision of the scatter.
-      state: An interrupted call with the same arguments; it resumes there, to the same result.
-      on_step: Called after every step with where it is.
+      seed: Random seed of k-means++.
+      max_steps: Maximum number of Lloyd steps.
+      tolerance: k-means stops when new centroids would lower the inertia by a smaller fraction, or
+        when no label has changed.
+      start: Initial centroids of at least k clusters; computed if not given.
+      with_distances: Whether to compute the distances of the points to their centroids. Without
+        them the inertia is less precise: a difference of two large float32 sums.
+      state: State of an interrupted call with the same arguments; the result is the same as without
+        the interruption.
+      on_step: Called with the state after every step.
 
     Raises:
-      UserError: a value is not finite, or fewer than k points are distinct.
+      UserError: a value is not finite, or there are fewer than k distinct points.
     """
     began = time.monotonic()
     if k > len(points):
-        raise UserError(f"{k} clusters of {len(points)} points: lower --num_clusters")
-    state = state or _before_steps(points, k, seed, start)
-    state, inertia, between = _settle(points, state, max_steps, tolerance, on_step)
+        raise UserError(
+            f"{k} clusters are more than the {len(points)} points; lower --num_clusters"
+        )
+    state = state or _initial_state(points, k, seed, start)
+    state, inertia, between = _iterate(points, state, max_steps, tolerance, on_step)
     mean, centroids, labels = state.start.mean, state.centroids, state.labels
     distances = np.empty(0, np.float32)
     if with_distances:
@@ -102,24 +108,24 @@ def kmeans(
     )
 
 
-def _before_steps(points: np.ndarray, k: int, seed: int, start: Start | None) -> State:
+def _initial_state(points: np.ndarray, k: int, seed: int, start: Start | None) -> State:
     start = start or kmeans_plus_plus(points, k, seed)
-    centroids = points[np.sort(start.picked[:k])].astype(np.float32) - start.mean
+    centroids = points[np.sort(start.indices[:k])].astype(np.float32) - start.mean
     return State(start, centroids, np.empty(0, np.int32), 0, 0)
 
 
-def _settle(
+def _iterate(
     points: np.ndarray,
     state: State,
     max_steps: int,
     tolerance: float,
     on_step: Callable[[State], None] | None,
 ) -> tuple[State, float, float]:
-    """Steps from `state` until it settles: the last state, its inertia and its scatter between."""
+    """Lloyd steps from `state` until convergence: (last state, its inertia, its tr(B))."""
     start, centroids, labels = state.start, state.centroids, state.labels
     reseeded, steps = state.reseeded, state.steps
     while True:
-        before = labels
+        old_labels = labels
         labels, sums, sizes, gain = lloyd_step(points, start.mean, centroids)
         if (sizes == 0).any():
             centroids = _reseed(points, start.mean, centroids, labels, sizes)
@@ -127,9 +133,9 @@ def _settle(
             continue
         inertia = start.scatter - 2 * gain
         between = float(np.sum(np.square(sums).sum(1) / sizes))
-        lower = start.scatter - between  # the inertia from the points' own means
-        settled = inertia - lower <= tolerance * inertia or np.array_equal(labels, before)
-        if settled or steps >= max_steps:
+        next_inertia = start.scatter - between  # of the same labels with updated centroids
+        small = inertia - next_inertia <= tolerance * inertia
+        if small or np.array_equal(labels, old_labels) or steps >= max_steps:
             return State(start, centroids, labels, reseeded, steps), inertia, between
         centroids = (sums / sizes[:, None]).astype(np.float32)
         steps += 1
@@ -138,51 +144,52 @@ def _settle(
 
 
 def kmeans_plus_plus(points: np.ndarray, k: int, seed: int) -> Start:
-    """Greedy k-means++ in a random projection.
+    """Initial centroids by greedy k-means++ (Arthur & Vassilvitskii 2007) in a random projection.
 
-    Every next point is the best of 2 + ln k that are drawn with probability proportional to the
-    squared distance to the points so far (Arthur & Vassilvitskii 2007). A projection to
-    SKETCH_DIMENSIONS keeps distances up to some percent, which a start needs, at a small share of
-    the cost.
+    Each next point is the best of 2 + ln k candidates, which are drawn with probability
+    proportional to the squared distance to the points chosen so far. The projection to
+    SKETCH_DIMENSIONS changes distances by a few percent, which is precise enough here, and is far
+    cheaper.
 
     Raises:
       UserError: a value is not finite.
     """
     rng = np.random.default_rng(seed)
-    mean, scatter, x = _survey(points, rng)
-    across = np.ascontiguousarray(x.T)
+    mean, scatter, x = _project(points, rng)
+    transposed = np.ascontiguousarray(x.T)
     lengths = np.einsum("nd,nd->n", x, x)
 
-    def squared_distances(chosen):  # [number chosen, N]
-        found = (-2 * x[chosen]) @ across
-        found += lengths
-        found += lengths[chosen, None]
-        return np.maximum(found, 0, out=found)
+    def squared_distances(chosen):  # [len(chosen), N]
+        result = (-2 * x[chosen]) @ transposed
+        result += lengths
+        result += lengths[chosen, None]
+        return np.maximum(result, 0, out=result)
 
     trials = 2 + int(np.log(k))
-    picked = [int(rng.integers(len(x)))]
-    nearest = squared_distances(picked)[0]
-    nearest[picked] = 0
-    while len(picked) < k:
+    indices = [int(rng.integers(len(x)))]
+    nearest = squared_distances(indices)[0]  # [N], to the nearest chosen point
+    nearest[indices] = 0
+    while len(indices) < k:
         total = np.cumsum(nearest, dtype=np.float64)
         if total[-1] > 0:
             draws = np.searchsorted(total, rng.random(trials) * total[-1], side="right")
             draws = np.minimum(draws, len(x) - 1)
-        else:  # all points lie on chosen ones, as far as the sketch can tell
-            draws = rng.choice(np.setdiff1d(np.arange(len(x)), picked), 1)
+        else:  # all projected points equal chosen ones
+            draws = rng.choice(np.setdiff1d(np.arange(len(x)), indices), 1)
         candidates = squared_distances(draws)
         np.minimum(candidates, nearest, out=candidates)
         best = int(np.argmin(candidates.sum(1)))
         nearest = candidates[best]
-        picked.append(int(draws[best]))
-        nearest[picked[-1]] = 0
-    return Start(mean, np.array(picked), scatter)
+        indices.append(int(draws[best]))
+        nearest[indices[-1]] = 0
+    return Start(mean, np.array(indices), scatter)
 
 
-def _survey(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float, np.ndarray]:
-    """One pass: mean [D], scatter, and the points in SKETCH_DIMENSIONS or fewer, float32 [N, d].
+def _project(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float, np.ndarray]:
+    """One pass over the points: mean [D], scatter, and their projection, float32 [N, d].
 
-    The points are taken from one of them, which cancels as the mean would and is known beforehand.
+    d is D, at most SKETCH_DIMENSIONS. The first point is subtracted from all in place of the mean,
+    which is not known yet; it serves the precision as well.
     """
     dimensions = points.shape[1]
     projection = None
@@ -206,7 +213,7 @@ def _survey(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, f
 def _assign_chunk(chunk, centroids, halves):
     """[n, D], [D, K], |c|²/2 [K] → labels [n], sums of points [K, D], sizes [K], gain.
 
-    The gain is Σ max (x·c - |c|²/2). Centroids come transposed: the product is a quarter faster so.
+    The gain is Σ max (x·c - |c|²/2). Transposed centroids make the product a quarter faster.
     """
     scores = tf.matmul(chunk, centroids) - halves  # [n, K], largest is nearest
     labels = tf.argmax(scores, axis=1, output_type=tf.int32)
@@ -219,24 +226,24 @@ def _assign_chunk(chunk, centroids, halves):
 def lloyd_step(
     points: np.ndarray, mean: np.ndarray, centroids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """One pass over points float32 [N, D]: what the next centroids are made of.
+    """Assigns points float32 [N, D] to their nearest centroids and sums them by cluster.
 
-    mean: [D], taken from the points. centroids: float32 [K, D], from which it has been taken.
+    mean: [D], subtracted from the points here. centroids: float32 [K, D], mean already subtracted.
 
     Returns:
-      Labels int32 [N], sums of the points − mean, float64 [K, D], sizes [K], and the gain:
-      the inertia is the scatter − 2 · gain.
+      Labels int32 [N], sums of (points − mean) float64 [K, D], sizes [K], and the gain:
+      inertia = scatter − 2 · gain.
     """
     k = len(centroids)
     labels = np.empty(len(points), np.int32)
     sums = np.zeros((k, points.shape[1]), np.float64)
     sizes, gain = np.zeros(k, np.int64), 0.0
-    across = tf.constant(np.ascontiguousarray(centroids.T))
+    transposed = tf.constant(np.ascontiguousarray(centroids.T))
     halves = tf.constant(0.5 * np.einsum("kd,kd->k", centroids, centroids))
     for first, chunk in chunks(points, mean, k):
-        # Read in place: what is computed from it has been fetched when the buffer is filled anew.
+        # No copy: the results are fetched before `chunks` fills the buffer again.
         points_here = tf.experimental.dlpack.from_dlpack(chunk.__dlpack__())
-        parts = _assign_chunk(points_here, across, halves)
+        parts = _assign_chunk(points_here, transposed, halves)
         labels[first : first + len(chunk)] = parts[0].numpy()
         sums += parts[1].numpy()
         sizes += parts[2].numpy()
@@ -251,7 +258,7 @@ def assign(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 
 
 def _reseed(points, mean, centroids, labels, sizes) -> np.ndarray:
-    """Moves the centroids of empty clusters to the outermost points of the largest clusters."""
+    """Moves the centroids of empty clusters to the farthest points of the largest clusters."""
     distances = own_distances(points, mean, centroids, labels)
     centroids, sizes = centroids.copy(), sizes.copy()
     for empty in np.flatnonzero(sizes == 0):
@@ -259,16 +266,16 @@ def _reseed(points, mean, centroids, labels, sizes) -> np.ndarray:
         np.maximum.at(spread, labels, distances)
         if not spread.any():
             raise UserError(
-                f"only {int((sizes > 0).sum())} of the points are distinct, fewer than the "
-                f"{len(sizes)} clusters: lower --num_clusters"
+                f"only {int((sizes > 0).sum())} distinct points for {len(sizes)} clusters; lower "
+                "--num_clusters"
             )
         largest = int(np.argmax(np.where(spread > 0, sizes, -1)))
         inside = np.flatnonzero(labels == largest)
         farthest = inside[np.argmax(distances[inside])]
         centroids[empty] = points[farthest] - mean
-        here = inside[(points[inside] == points[farthest]).all(1)]  # its copies, too, are served
-        distances[here] = 0
-        labels[here] = empty
-        sizes[largest] -= len(here)
-        sizes[empty] = len(here)
+        moved = inside[(points[inside] == points[farthest]).all(1)]  # with its duplicates
+        distances[moved] = 0
+        labels[moved] = empty
+        sizes[largest] -= len(moved)
+        sizes[empty] = len(moved)
     return centroids

@@ -1,4 +1,4 @@
-"""Images that show what a clustering is like: of four representative clusters, and of all."""
+"""Selection of images that illustrate a clustering: four representative clusters, and a sample."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import numpy as np
 from mgta_tf.clustering.clusters import NOISE
 
 KINDS = ("largest", "median", "smallest", "tightest")
-SHOWN = 8  # images at either end of a representative cluster
+SHOWN = 8  # nearest and farthest images of a representative cluster
 
 
 @dataclasses.dataclass(frozen=True)
 class RepresentativeCluster:
-    """A cluster worth a look. kind: why. rows: [≤ SHOWN] nearest to the centroid first, then
-    [≤ SHOWN] farthest last; a small cluster has no farthest that are not among the nearest.
+    """A cluster for the gallery.
+
+    kind: 'largest', 'median', 'smallest' or 'tightest'. images: their number. nearest, farthest:
+    [≤ SHOWN] rows of its images, by distance to the centroid; no image is in both.
     """
 
     kind: str
@@ -26,7 +28,7 @@ class RepresentativeCluster:
     farthest: np.ndarray
 
     def about(self) -> dict[str, str | int | float]:
-        """What the history keeps of it."""
+        """The entry for the history."""
         return {
             "kind": self.kind,
             "cluster": self.cluster,
@@ -36,7 +38,7 @@ class RepresentativeCluster:
 
 
 def ranked(labels: np.ndarray, distances: np.ndarray) -> list[np.ndarray]:
-    """For every cluster the rows of its images, nearest to the centroid first.
+    """The rows of each cluster's images, nearest to the centroid first.
 
     labels: int32 [N], NOISE for none. distances: float32 [N], to the own centroid.
     """
@@ -47,10 +49,10 @@ def ranked(labels: np.ndarray, distances: np.ndarray) -> list[np.ndarray]:
 
 
 def representative(labels: np.ndarray, distances: np.ndarray) -> list[RepresentativeCluster]:
-    """The largest cluster, that of median size, the smallest, and the tightest: the one of two
-    images or more whose mean distance to the centroid is smallest.
+    """The largest cluster, the one of median size, the smallest, and the tightest.
 
-    Each is another cluster: what one was chosen for, no other is. Of few clusters fewer are left.
+    The tightest has the smallest mean distance to its centroid of those with at least two images.
+    The four are distinct; with fewer clusters there are fewer of them.
     """
     members = ranked(labels, distances)
     sizes = np.array([len(rows) for rows in members])
@@ -84,8 +86,10 @@ def representative(labels: np.ndarray, distances: np.ndarray) -> list[Representa
 
 
 def sample(labels: np.ndarray, distances: np.ndarray, budget: int) -> np.ndarray:
-    """Rows of up to `budget` images, of every cluster alike, evenly from its nearest to its
-    farthest; cluster by cluster, nearest first. With more clusters than the budget, of the largest.
+    """Rows of up to `budget` images, equally many of every cluster, cluster by cluster.
+
+    Within a cluster they are evenly spaced from the nearest to the farthest. If there are more
+    clusters than `budget`, one image of each of the largest.
     """
     members = [rows for rows in ranked(labels, distances) if len(rows)]
     members.sort(key=len, reverse=True)

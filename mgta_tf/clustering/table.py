@@ -1,4 +1,4 @@
-"""Which photograph is in which cluster, as a table that a spreadsheet opens."""
+"""The cluster of every image, as a CSV file for spreadsheets."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mgta_tf.runtime import files
 def clusters_table(
     path: str, names: Sequence[str], index: np.ndarray, labels: np.ndarray, distances: np.ndarray
 ) -> None:
-    """Writes a CSV `path,cluster,distance`, by cluster, nearest to its centroid first.
+    """Writes a CSV `path,cluster,distance`, sorted by cluster, nearest to the centroid first.
 
     Args:
-      path: The file, written whole or not at all.
-      names: Of all images of the run; any bytes, quoted and escaped as `files.write_csv` does.
-      index: int [n], the images that have been labelled.
+      path: The file, replaced atomically.
+      names: Names of all images of the run; `files.write_csv` quotes and escapes them.
+      index: int [n], indices of the labelled images.
       labels: int [n], -1 for an image without a cluster; these come last.
-      distances: float [n], to the centroid of the own cluster.
+      distances: float [n], to the own centroid.
     """
     last = np.where(labels < 0, labels.max(initial=0) + 1, labels)
     rows = (

@@ -21,7 +21,7 @@ def points_of(count, dimensions, centers, spread=4.0, seed=0):
 def test_labels_and_inertia_are_scikit_learns_from_the_same_start(count, dimensions, k):
     points = points_of(count, dimensions, centers=10)
     ours = kmeans(points, k, seed=3, max_steps=300, tolerance=0)
-    start = points[np.sort(kmeans_plus_plus(points, k, seed=3).picked)]
+    start = points[np.sort(kmeans_plus_plus(points, k, seed=3).indices)]
     theirs = SklearnKMeans(k, init=start, n_init=1, max_iter=300, tol=0).fit(points)
     np.testing.assert_array_equal(ours.labels, theirs.labels_)
     assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-4)
@@ -87,8 +87,12 @@ def test_an_emptied_cluster_is_reseeded_and_counted():
 @pytest.mark.parametrize(
     ("points", "k", "message"),
     [
-        (np.zeros((4, 2)), 5, "5 clusters of 4 points"),
-        (np.repeat([[0.0, 1.0], [2.0, 3.0]], 9, axis=0), 3, "only 2 of the points are distinct"),
+        (np.zeros((4, 2)), 5, "5 clusters are more than the 4 points"),
+        (
+            np.repeat([[0.0, 1.0], [2.0, 3.0]], 9, axis=0),
+            3,
+            "only 2 distinct points for 3 clusters",
+        ),
         (np.full((5, 2), np.nan), 2, "NaN"),
         (np.array([[0.0], [np.inf], [1.0]]), 2, "infinity"),
     ],
@@ -101,7 +105,7 @@ def test_what_cannot_be_clustered_is_refused(points, k, message):
 def test_a_long_start_serves_fewer_clusters():
     points = points_of(500, 10, centers=8)
     start = kmeans_plus_plus(points, 20, seed=1)
-    assert len(set(start.picked)) == 20
+    assert len(set(start.indices)) == 20
     found = kmeans(points, 8, 0, start=start)
     fresh = kmeans(points, 8, 1)
     assert len(found.centroids) == 8

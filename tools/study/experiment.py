@@ -34,7 +34,7 @@ FRAME: dict[str, Any] = {
 }
 
 # What a run says whose clusterer finds too few features, or only one.
-COLLAPSED = ("points are distinct", "the net has collapsed")
+COLLAPSED = ("distinct points for", "the net has collapsed")
 
 
 class CollapseError(UserError):

@@ -267,7 +267,7 @@ def test_a_row_that_is_there_is_not_run_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "said",
     [
-        "only 19 of the points are distinct, fewer than the 100 clusters: lower --num_clusters",
+        "only 19 distinct points for 100 clusters; lower --num_clusters",
         "all features are equal; the net has collapsed",
     ],
 )

@@ -26,7 +26,7 @@ def trained(monkeypatch):
             raise KilledError
         done.append((name, train, export))
         if train.get("normalize_embedding") is False and name.startswith("trial"):
-            raise experiment.CollapseError("3 points are distinct")
+            raise experiment.CollapseError("3 distinct points for 100 clusters")
         return {"map": train.get("crop_min_area", 0.1), "top1": 1.0, "knn": {}, "seconds": 1.0}
 
     monkeypatch.setattr(experiment, "hold_out", lambda *args, **more: None)
