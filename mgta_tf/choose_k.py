@@ -1,4 +1,4 @@
-"""How many clusters do these features have? The table behind `--num_clusters=auto`, by itself.
+"""Chooses the number of clusters K for given features, as `--num_clusters=auto` does in a run.
 
 python -m mgta_tf.choose_k --features=F.npy --candidates=50:500:10 --output=k.json --plot=k.png
 python -m mgta_tf.choose_k --saved_model=DIR --data_dir=PHOTOS --output=k.json
@@ -28,7 +28,7 @@ from mgta_tf.runtime.files import write_json
 
 @dataclasses.dataclass(frozen=True)
 class ChooseConfig:
-    """The choice. Of the clustering flags, --cluster_features and what is done to them count."""
+    """Choice of K. Of the clustering flags below, only those about the features have an effect."""
 
     features: str = flag("", "NumPy file of features, float [N, D].")
     saved_model: str = flag("", "SavedModel that encodes the images of --data_dir instead.")
@@ -67,8 +67,9 @@ def main(config: ChooseConfig) -> None:
     if choice.on_edge:
         print(choice.warning())
     found = kmeans(prepared, choice.best_k, config.seed, start=choice.start)
-    said = describe_clusters(found, truth)
-    print("its clusters: " + ", ".join(f"{k} {v:.4g}" for k, v in said.items() if v is not None))
+    statistics = describe_clusters(found, truth)
+    shown = (f"{name} {value:.4g}" for name, value in statistics.items() if value is not None)
+    print("clusters: " + ", ".join(shown))
     if config.plot:
         curve.draw(choice, config.plot)
     write_json(
@@ -79,7 +80,7 @@ def main(config: ChooseConfig) -> None:
             "criterion": choice.criterion,
             "num_points": len(features),
             "table": choice.table,
-            "clusters": said,
+            "clusters": statistics,
         },
     )
 
@@ -88,7 +89,7 @@ def load(path: str) -> np.ndarray:
     """Features of a .npy file, memory-mapped if they are float32.
 
     Raises:
-      UserError: it is not one, or not a table of numbers.
+      UserError: the file is not .npy, or is not float [N, D].
     """
     try:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -102,11 +103,11 @@ def load(path: str) -> np.ndarray:
 
 
 def encode(config: ChooseConfig) -> tuple[np.ndarray, np.ndarray | None]:
-    """The endpoint `--cluster_features` of a folder's images, averaged over pixels: [N, D].
+    """The endpoint `--cluster_features` of the images, averaged over pixels, [N, D]; and classes.
 
-    And their classes, where they have any.
+    The classes are None where the images have none.
     """
-    import tensorflow as tf  # after mgta_tf, which sets how it starts
+    import tensorflow as tf  # after mgta_tf, which sets TensorFlow's environment variables
 
     endpoint = config.cluster.cluster_features
     encoder = load_encode(config.saved_model, endpoint)

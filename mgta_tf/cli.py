@@ -1,8 +1,7 @@
-"""The command line of every command: parses flags, reports errors in one line.
+"""Entry point of every command: parses flags, and reports errors in one line.
 
-Exit status: 0 done; 1 the input, the disk or the data is at fault (one line says what to do); 2 a
-flag is at fault; 130 stopped by SIGINT and 143 by SIGTERM, with everything saved: rerun
-the same command to resume.
+Exit status: 0 success; 1 unusable input or a full disk (one line says what to do); 2 an invalid
+flag; 130 stopped by SIGINT or 143 by SIGTERM after saving (rerun the same command to resume).
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from mgta_tf import flagfiles
 from mgta_tf.errors import UserError, one_line
 from mgta_tf.runtime import preemption
 
-# What TensorFlow raises on the hosts that are left when one is lost.
-LOST = ("UnavailableError", "AbortedError", "InternalError")
+# Raised by TensorFlow on the other hosts when a host is lost.
+LOST_HOST = ("UnavailableError", "AbortedError", "InternalError")
 
 
 def run(
@@ -40,11 +39,11 @@ def run(
 
     A command that fits values to its data reads its flags by `config.leaves`: `main` gets a dict.
 
-    `UserError`, and what the system says of a file, end in one line on stderr and exit status 1.
+    `UserError` and file system errors end the process with one line on stderr and exit status 1.
     """
     quiet_libraries()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is replaced
+        if isinstance(stream, io.TextIOWrapper):  # replace characters that a terminal cannot show
             stream.reconfigure(errors="replace")
     config_lib.define(config_class)
 
@@ -69,7 +68,7 @@ def run(
         except UserError as error:
             fail(str(error))
         except OSError as error:
-            if error.errno is None:  # not the system's
+            if error.errno is None:  # not raised by the operating system
                 raise
             unwritten = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
             where = f"cannot write {error.filename or ''}" if unwritten else error.filename
@@ -77,10 +76,10 @@ def run(
         except preemption.Stopped as stopped:
             leave(f"{stopped}; rerun the same command to resume", status=stopped.exit_status)
         except Exception as error:
-            if os.environ.get("TF_CONFIG") and type(error).__name__ in LOST:
+            if os.environ.get("TF_CONFIG") and type(error).__name__ in LOST_HOST:
                 first = str(error).strip().splitlines()[0]
                 fail(f"a host was lost ({first}); rerun the command on all hosts")
-            # As TensorFlow's file system says it.
+            # TensorFlow's file system only puts the system's message into its own.
             reasons = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
             reason = next((reason for reason in reasons if reason in str(error)), None)
             if not reason:
@@ -102,9 +101,9 @@ def leave(message: str, status: int) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keeps the banners of TensorFlow and its companions off the terminal.
+    """Silences banners and warnings of TensorFlow and other libraries.
 
-    Python warnings stay available under ``python -W``; they are not ours to act on.
+    ``python -W`` still shows Python warnings.
     """
     absl_logging.set_verbosity(absl_logging.ERROR)
     if not sys.warnoptions:
@@ -113,7 +112,7 @@ def quiet_libraries() -> None:
 
 
 def help_text(config_class: type, everything: bool = False) -> str:
-    """The flags grouped by purpose, each with its default; advanced ones only with `everything`."""
+    """The help page: flags by group with defaults; with `everything`, also the advanced flags."""
     main_doc = (sys.modules["__main__"].__doc__ or "").strip()
     lines, hidden = [main_doc, ""] if main_doc else [], 0
     for owner, fields in config_lib.groups(config_class):

@@ -1,6 +1,6 @@
-"""Flags as frozen dataclasses: declared where they are used, resolved once, passed down.
+"""Flags as frozen dataclasses, declared in the modules that use them.
 
-A module that has settings declares them as a frozen dataclass whose fields are made by `flag`:
+A module with settings declares them as a frozen dataclass whose fields are made by `flag`:
 
     @dataclasses.dataclass(frozen=True)
     class LossConfig:
@@ -8,10 +8,10 @@ A module that has settings declares them as a frozen dataclass whose fields are 
 
         margin: float = flag(0.3, "α of eq. 6, in units of embedding distance", minimum=0)
 
-A command's config is a frozen dataclass whose fields are such dataclasses (`group`). `define` makes
-an absl flag of every leaf, `from_flags` builds the config from the parsed flags, and
-`to_flagfile` writes it back as a flagfile that can be run.
-Nothing is defined at import, so commands may share modules without sharing flags.
+The config of a command is a frozen dataclass whose fields are such dataclasses (`group`). `define`
+defines an absl flag for every leaf, `from_flags` builds the config from the parsed flags, and
+`to_flagfile` writes it as a flagfile. Nothing is defined at import, so commands can share modules
+without sharing flags.
 """
 
 from __future__ import annotations
@@ -42,15 +42,14 @@ def flag(
 
     Args:
       default: bool, int, float, str, or a tuple of ints (written as a comma-separated list).
-      help_text: What it is, its unit, and the equation, section or protocol it comes from.
-      choices: The values allowed, for a str.
-      minimum: Smallest value allowed, for an int or a float.
-      maximum: Largest value allowed, for an int or a float.
-      words: What may stand in place of an int.
-      fitted: The word for a value that fits the images and the devices, which only the command can
-        find. On the command line it is the default; a config is built without it (`given`), and
-        never holds it. Not for a bool.
-      advanced: Whether --help leaves it to --help=all.
+      help_text: Description with the unit, and the equation, section or protocol it comes from.
+      choices: Allowed values of a str.
+      minimum: Smallest allowed value of an int or a float.
+      maximum: Largest allowed value of an int or a float.
+      words: Words that are allowed in place of an int.
+      fitted: The word for a value that the command fits to the images and the devices. On the
+        command line it is the default; a config never holds it (`given`). Not for a bool.
+      advanced: Whether only --help=all shows the flag.
     """
     metadata = dict(
         help=help_text,
@@ -178,7 +177,7 @@ class _IntTupleSerializer(absl_flags.ArgumentSerializer):
 def from_flags(
     config_class: type[Config], values: absl_flags.FlagValues = absl_flags.FLAGS
 ) -> Config:
-    """The config that the parsed flags say; where they leave a value to be fitted, its default."""
+    """Builds a config from the parsed flags; a value that is to be fitted gets its default."""
     return from_dict(config_class, given(config_class, leaves(config_class, values)))
 
 
@@ -196,7 +195,7 @@ def given(config_class: type, leaves: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_dict(config_class: type[Config], leaves: dict[str, Any]) -> Config:
-    """The config with these leaf values; a leaf that is not named keeps its default."""
+    """Builds a config from leaf values by name; other leaves keep their defaults."""
     built = {}
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
         if "group" in field.metadata:
@@ -208,15 +207,15 @@ def from_dict(config_class: type[Config], leaves: dict[str, Any]) -> Config:
 
 
 def expand_home(value: str) -> str:
-    """A value with ~ and ~user as the home folder, where a path begins: after , = @ or at once.
+    """Expands ~ and ~user where a path begins: at the start, and after a comma, = or @.
 
-    Shells leave `--data_dir=~/photos` as it is.
+    Shells do not expand it in `--data_dir=~/photos`.
     """
     return re.sub(r"(^|[,=@])(~[^/,]*)", lambda m: m[1] + os.path.expanduser(m[2]), value)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Every leaf by its flag name, in order of declaration."""
+    """All leaf values by flag name, in order of declaration."""
     leaves: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -225,17 +224,17 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def to_flagfile(config: Any) -> str:
-    """The text of a flagfile that, run again, resolves to this config."""
+    """The text of a flagfile that gives this config."""
     return "".join(f"--{name}={format_value(v)}\n" for name, v in to_dict(config).items())
 
 
 def to_arguments(flags: dict[str, Any]) -> list[str]:
-    """Flags by name as the words of a command line."""
+    """Flag values by name as command-line arguments."""
     return [f"--{name}={format_value(value)}" for name, value in flags.items()]
 
 
 def format_value(value: Any) -> str:
-    """A flag's value as it is typed on the command line."""
+    """The value of a flag as typed on the command line."""
     if isinstance(value, (tuple, list)):
         return ",".join(str(part) for part in value)
     return str(value).lower() if isinstance(value, bool) else str(value)

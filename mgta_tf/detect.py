@@ -1,4 +1,4 @@
-"""Faster R-CNN with the encoder as frozen body, on PASCAL VOC (the paper's Table 3) or own boxes.
+"""Trains Faster R-CNN on a frozen encoder, with PASCAL VOC (Table 3 of the paper) or your boxes.
 
   python -m mgta_tf.detect --flagfile=flags/voc07_c4.flagfile --saved_model=DIR \\
       --voc_root=VOCdevkit --workdir=runs/detector
@@ -7,8 +7,8 @@
   python -m mgta_tf.detect --workdir=runs/detector --eval_only
   python -m mgta_tf.detect --workdir=runs/detector --image=photo.jpg
 
-An interrupted run resumes: rerun the same command. A run whose loss becomes NaN ends cleanly and
-is '-' in tools/table3.py.
+An interrupted run resumes: rerun the same command. A run whose loss becomes NaN stops, and
+tools/table3.py shows it as '-'.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(config: DetectConfig) -> None:
     run = config.run
     if set(os.path.abspath(run.workdir)) & files.PATTERN:
         raise UserError(
-            f"--workdir={run.workdir}: Model Garden takes *, ?, [, ] and \\ for a pattern; name "
+            f"--workdir={run.workdir}: Model Garden takes *, ?, [, ] and \\ for a pattern; choose "
             "another folder"
         )
     if run.image or run.eval_only:
@@ -54,7 +54,7 @@ def main(config: DetectConfig) -> None:
         workdir = open_workdir(run.workdir, config)
         sets = load_boxes(config, workdir)
     photo = read_photo(run.image) if run.image else None
-    # Model Garden takes 15 seconds to import, which --help and bad flags need not wait for.
+    # Importing Model Garden takes 15 seconds, so it comes after --help and the checks of flags.
     from mgta_tf.detection import training
 
     config = training.with_records(config, workdir, sets)
@@ -69,7 +69,7 @@ def main(config: DetectConfig) -> None:
         try:
             detector.train()
         except training.Diverged as end:
-            print(f"{end}; the run has diverged, and ends here")
+            print(f"{end}; the run has diverged and stops")
             result = {"diverged": True}
     if not result["diverged"]:
         result.update(detector.evaluate())
@@ -77,7 +77,7 @@ def main(config: DetectConfig) -> None:
 
 
 def load_boxes(config: DetectConfig, workdir: Workdir) -> BoxSets | None:
-    """What to make records of; None where they are there, and what they were made of is not."""
+    """The data to make records of; None if the records exist and the data do not any more."""
     root = config.data.coco_root or config.data.voc_root
     made = os.path.exists(os.path.join(workdir.path, "records", MANIFEST))
     if config.run.records or (made and not os.path.exists(root)):
@@ -89,7 +89,11 @@ def load_boxes(config: DetectConfig, workdir: Workdir) -> BoxSets | None:
 
 
 def load_trained_config(workdir: Workdir, min_score: float) -> DetectConfig:
-    """The flags of a run that has trained."""
+    """The config of a trained detector.
+
+    Raises:
+      UserError: the folder holds no run, or the run has no checkpoint.
+    """
     config = load_config(workdir.flagfile, DetectConfig)
     if not os.path.exists(os.path.join(workdir.checkpoints, "checkpoint")):
         raise UserError(f"{workdir.checkpoints}: no checkpoint; train the run first")
@@ -97,7 +101,11 @@ def load_trained_config(workdir: Workdir, min_score: float) -> DetectConfig:
 
 
 def read_photo(path: str) -> np.ndarray:
-    """uint8 [H, W, 3]."""
+    """Reads a photograph, uint8 [H, W, 3].
+
+    Raises:
+      UserError: the file cannot be read or decoded.
+    """
     try:
         with open(path, "rb") as file:
             return images.decode(file.read())
@@ -106,7 +114,7 @@ def read_photo(path: str) -> np.ndarray:
 
 
 def draw(detector: Detector, image: np.ndarray, path: str, min_score: float) -> None:
-    """Writes the photograph `path` with the boxes that were found, as PNG beside it."""
+    """Draws the detections into the photograph `path`, saved as a PNG next to it."""
     from mgta_tf.detection import drawing
 
     found = drawing.of_image(detector.find(image), detector.contents.classes, min_score)
@@ -114,13 +122,13 @@ def draw(detector: Detector, image: np.ndarray, path: str, min_score: float) -> 
     images.save(output, drawing.draw(image, found))
     for box in found:
         print(f"  {box.text}  ({', '.join(f'{v:.0f}' for v in box.corners)})")
-    print(f"{output}: {len(found)} boxes of score {min_score:g} or more")
+    print(f"{output}: {len(found)} boxes with a score of {min_score:g} or more")
 
 
 def report(
     config: DetectConfig, workdir: Workdir, detector: Detector, found: dict[str, Any]
 ) -> None:
-    """`detection.json`, and the last lines on the terminal."""
+    """Writes `detection.json` and prints the closing lines."""
     path = os.path.join(workdir.path, "detection.json")
     result: dict[str, Any] = dict.fromkeys(("ap50_voc07", "ap50_area", "coco_ap", "per_class"))
     seconds = detector.seconds_per_step

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can put this right; and how a message is shown."""
+"""`UserError`, the exception for problems that the user can fix, and functions to print text."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ class UserError(Exception):
 
 
 def one_line(text: str) -> str:
-    """The text as one line of a bounded length, as `printable` shows it."""
+    """The text as one printable line of at most 2000 characters."""
     shown = printable(" ".join(text.split()))
     return shown if len(shown) <= 2000 else f"{shown[:2000]} …"
 
 
 def encodable(text: str) -> str:
-    """The text as UTF-8 can hold it: bytes of other encodings, as file names have, are escaped."""
+    """The text with surrogates, as in file names that are not UTF-8, escaped for UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def printable(text: str) -> str:
-    """The text with everything escaped that a terminal or UTF-8 cannot show.
+    """The text with all non-printable characters escaped.
 
-    File names are untrusted: they may hold line breaks, escape codes, or bytes of no script.
+    File names are untrusted: they may hold line breaks, terminal escape codes, or invalid UTF-8.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""Writes an encoder as a SavedModel that `tf.saved_model.load` alone can use.
+"""Exports an encoder as a SavedModel, for which `tf.saved_model.load` is enough.
 
 python -m mgta_tf.export --workdir=runs/quickstart --output=runs/quickstart/saved_model
 python -m mgta_tf.export --workdir=runs/quickstart --output=/tmp/random --untrained

@@ -1,7 +1,7 @@
-"""Flagfiles: one flag a line, # for comments, --flagfile=OTHER for settings that several share.
+"""Flagfiles: one flag per line, # for comments, --flagfile=OTHER to include another flagfile.
 
-absl looks for an included flagfile in the current folder. Here it is looked for beside the file
-that includes it, so that a flagfile means the same from every folder and in an installed package.
+absl searches an included flagfile in the current folder. Here its path is relative to the including
+file, so a flagfile works from every folder and in an installed package.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import sys
 
 from mgta_tf.errors import UserError
 
-DEEPEST = 8  # flagfiles within each other
-PACKAGE = os.path.dirname(os.path.abspath(__file__))  # it has the folder flags/
+DEEPEST = 8  # maximum depth of inclusion
+PACKAGE = os.path.dirname(os.path.abspath(__file__))  # contains the folder flags/
 
-# Flags of earlier versions, each with the default that it had. A flagfile of an old run has them.
+# Flags of earlier versions with their defaults. Flagfiles of old runs contain them.
 RETIRED = {
     "cluster_sampling": "uniform",
     "kmeans_max_steps": "100",
@@ -23,22 +23,23 @@ RETIRED = {
     "probe_images": "2000",
     "triplet_temperature": "0.1",
 }
-# Flags that came later, with what earlier versions did. Words with a retired flag are theirs.
+# Newer flags, with the value that reproduces earlier versions. It applies to flagfiles of old runs,
+# which are recognized by a retired flag.
 LATER = {"labels": "clusters"}
 
 
 def expand(words: list[str]) -> list[str]:
-    """Command-line words with every --flagfile replaced by the flags in it, and no retired flags.
+    """Replaces every --flagfile by the flags in it, and removes retired flags.
 
     Raises:
-      UserError: a flagfile cannot be read or includes itself; or a retired flag has another value
-        than its old default.
+      UserError: a flagfile cannot be read or includes itself; or a retired flag does not have its
+        old default.
     """
     return _without_retired(_included(words, within=()))
 
 
 def _included(words: list[str], within: tuple[str, ...]) -> list[str]:
-    """`words` of the innermost of the flagfiles `within`, or of the command line."""
+    """Expands flagfiles in `words`. within: paths of the including flagfiles, outermost first."""
     expanded, rest = [], iter(words)
     for word in rest:
         name, _, value = word.partition("=")
@@ -50,13 +51,13 @@ def _included(words: list[str], within: tuple[str, ...]) -> list[str]:
         if os.path.abspath(path) in within:
             raise UserError(f"{where}: includes itself")
         if len(within) == DEEPEST:
-            raise UserError(f"{where}: more than {DEEPEST} flagfiles within each other")
+            raise UserError(f"{where}: more than {DEEPEST} levels of included flagfiles")
         expanded += _included(_flags_in(path, where), (*within, os.path.abspath(path)))
     return expanded
 
 
 def find(name: str, folder: str = "") -> str:
-    """Path of a flagfile: `name` from `folder`, else flags/NAME.flagfile of the package."""
+    """Path of a flagfile: `name` relative to `folder`, else in the package's own flags/."""
     path = os.path.join(folder, os.path.expanduser(name))
     own = os.path.join(PACKAGE, name)
     if not os.path.exists(path) and name.startswith("flags/") and os.path.isfile(own):
@@ -66,7 +67,7 @@ def find(name: str, folder: str = "") -> str:
 
 def _flags_in(path: str, where: str) -> list[str]:
     try:
-        # Names of files keep bytes that are not UTF-8.
+        # surrogateescape keeps file names that are not UTF-8.
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             lines = [line.strip() for line in file]
     except (OSError, ValueError) as error:
@@ -78,14 +79,14 @@ def _flags_in(path: str, where: str) -> list[str]:
 
 
 def _without_retired(words: list[str]) -> list[str]:
-    """Drops retired flags that hold their old default, and says so in one line.
+    """Drops retired flags that have their old default, and prints one line about them.
 
-    Where there are any, a flag of LATER that is not named means what it meant before it existed.
+    If there are any, the flags of LATER that are not given get their old behaviour.
     """
     kept, dropped = [], []
     for word in words:
         name, given, value = word.lstrip("-").partition("=")
-        if not given:  # as booleans are typed
+        if not given:  # a boolean: --name or --noname
             name, value = (name[2:], "false") if name[2:] in RETIRED else (name, "true")
         if name not in RETIRED or not word.startswith("-"):
             kept.append(word)
@@ -105,7 +106,7 @@ def _without_retired(words: list[str]) -> list[str]:
 
 
 def _equal(one: str, other: str) -> bool:
-    """Whether two values are the same, as text or as numbers."""
+    """Whether two values are equal as text or as numbers."""
     try:
         return float(one) == float(other)
     except ValueError:

@@ -1,8 +1,8 @@
-"""Turns any set of images that mgta_tf reads into sharded TFRecords that --data_dir reads.
+"""Converts any set of images that mgta_tf reads to sharded TFRecords, for use as --data_dir.
 
   python -m mgta_tf.make_tfrecord --data_dir=PHOTOS --output=RECORDS --shards=8
 
-Encoded images are copied as they are; pixels (of the miniImageNet cache, of shapes) become PNG.
+Encoded images are copied unchanged; raw pixels (the miniImageNet cache, shapes) are saved as PNG.
 Images that cannot be decoded are skipped and counted.
 """
 
@@ -33,7 +33,7 @@ class OutputConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MakeConfig:
-    """Everything."""
+    """All flags of mgta_tf.make_tfrecord."""
 
     to: OutputConfig = group(OutputConfig)
     data: DataConfig = group(DataConfig)
@@ -76,7 +76,7 @@ def main(config: MakeConfig) -> None:
 
 
 def to_png(pixels: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] → PNG, without loss."""
+    """uint8 [H, W, 3] → PNG."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

@@ -1,10 +1,10 @@
-"""Turns photographs with boxes into TFRecords for the detector, once for all encoders.
+"""Converts photographs with boxes to TFRecords for the detector; several encoders can share them.
 
   python -m mgta_tf.make_voc_tfrecord --voc_root=VOCdevkit --output=RECORDS
   python -m mgta_tf.make_voc_tfrecord --voc_root=VOCdevkit --output=RECORDS --train_set=voc0712
   python -m mgta_tf.make_voc_tfrecord --coco_root=helmets --output=RECORDS
 
-mgta_tf.detect reads them with --records=RECORDS; it makes its own where that flag is missing.
+mgta_tf.detect --records=RECORDS reads them. Without that flag it makes its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class OutputConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RecordsConfig:
-    """Everything."""
+    """All flags of mgta_tf.make_voc_tfrecord."""
 
     output: OutputConfig = group(OutputConfig)
     data: BoxDataConfig = group(BoxDataConfig)
@@ -48,7 +48,7 @@ def main(config: RecordsConfig) -> None:
     if sets.left_out:
         path = os.path.join(output, "skipped.txt")
         write_left_out(sets, path)
-        print(f"{path}: names everything that is not read")
+        print(f"{path}: lists everything that is skipped")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains an encoder with labels and softmax: from scratch, or from a pre-trained one.
+"""Trains an encoder as a classifier with softmax, from scratch or from a pre-trained encoder.
 
   python -m mgta_tf.supervised --data_dir=tiny-imagenet-100 --workdir=runs/supervised
   python -m mgta_tf.supervised --data_dir=LABELLED --workdir=runs/tuned \\
@@ -50,10 +50,7 @@ keras = tf.keras
 
 
 class Classifier:
-    """The encoder with a softmax over its embedding, and its optimizer.
-
-    For the first `frozen_steps` steps the encoder stays as it is, batch norm included.
-    """
+    """The encoder with a softmax classifier on its embedding, and its optimizer."""
 
     def __init__(self, strategy: tf.distribute.Strategy, config: SupervisedConfig, classes: int):
         self.strategy, self._config = strategy, config
@@ -70,10 +67,10 @@ class Classifier:
         self._predict_step = tf.function(self._predict_on_device)
 
     def start_from(self, saved_model: str) -> None:
-        """Takes the weights of an exported encoder.
+        """Loads the weights of an exported encoder.
 
         Raises:
-          UserError: it is damaged, or of another shape or normalization than the flags say.
+          UserError: the export is damaged, or its shape or normalization differ from the flags.
         """
         encoder, facts = load_encoder(saved_model)
         config = self._config
@@ -92,13 +89,16 @@ class Classifier:
     def fit(
         self, batches: Iterator[Any], rate: Callable[[int], float], start: int, frozen_steps: int
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Trains on (images, labels, uniforms), a step for each item taken: (step, metrics)."""
+        """Trains on (images, labels, uniforms), one step for each (step, metrics) that is taken.
+
+        During the first `frozen_steps` steps the encoder does not change, nor does its batch norm.
+        """
         for step, batch in enumerate(batches, start):
             self.optimizer.learning_rate.assign(rate(step))
             yield step, self._train_step(batch, step < frozen_steps)
 
     def accuracy(self, store: ImageStore, labels: np.ndarray) -> float:
-        """The share of a store's images that get their label, int [N], from the net, 0 to 1."""
+        """Fraction of a store's images that the net classifies as their label, int [N]."""
         right = 0
         for rows in in_batches(len(store), self._config.run.batch_size):
             found = self._predict_step(tf.constant(store.batch(rows))).numpy()
@@ -139,12 +139,14 @@ def main(flags: dict[str, Any]) -> None:
 
 
 def train(config: SupervisedConfig, source: Source | None = None) -> dict[str, Any]:
-    """Trains, or resumes, the classifier that the config says.
+    """Trains a classifier, or resumes its training.
 
     Returns:
-      What `summary.json` says: `stages`, a list of one, has `loss` and `accuracy` of the last epoch
-      of training and, where the data have a validation or a test split, `validation_accuracy` (0
-      to 1).
+      The content of `summary.json`. Its only stage has `loss` and `accuracy` of the last epoch and,
+      if the data have a validation or a test split, `validation_accuracy` (0 to 1).
+
+    Raises:
+      UserError: unusable images, flags that do not fit the images, or a disk that is full.
     """
     run = config.run
     workdir = open_workdir(run.workdir, config)
@@ -183,9 +185,9 @@ def train(config: SupervisedConfig, source: Source | None = None) -> dict[str, A
 
 
 def choose_labelled(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The images whose labels are used: ⌈fraction · n⌉ of the n of each class, at least one.
+    """Chooses images to train on: ⌈fraction · n⌉ of the n of each class, at least one.
 
-    int [N] → int32 [m], sorted. With the same seed a larger fraction contains a smaller one.
+    int [N] → int32 [m], sorted. With the same seed, a larger fraction includes a smaller one.
     """
     order = np.random.default_rng([seed, 0xF3A]).permutation(len(labels))
     numbers, sizes = np.unique(labels, return_counts=True)
@@ -199,10 +201,10 @@ def choose_labelled(labels: np.ndarray, fraction: float, seed: int) -> np.ndarra
 def _validation_images(
     config: SupervisedConfig, store: ImageStore
 ) -> tuple[ImageStore, np.ndarray] | None:
-    """The data's own validation split, else their test split, and its labels, where there is one.
+    """The validation split of the data, else the test split, with its labels; None without either.
 
     Raises:
-      UserError: its classes are not those of the training images.
+      UserError: the split has classes that the training images do not have.
     """
     data = config.data
     splits: tuple[str, ...] = ("val",) if data.data_source in GENERATED else ()
@@ -215,7 +217,7 @@ def _validation_images(
     if found.labels is None or not set(found.class_names) <= set(store.class_names):
         raise UserError(
             f"--data_dir={data.data_dir}: the {splits[0]} split has classes that "
-            f"{data.data_split} does not have; mend the folders"
+            f"{data.data_split} does not have; use the same class folders in both"
         )
     number_of = {name: number for number, name in enumerate(store.class_names)}
     own = np.array([number_of[name] for name in found.class_names], np.int32)
@@ -232,7 +234,7 @@ def _train(
     images: np.ndarray,
     board: TensorBoardWriter,
 ) -> None:
-    """Trains from `position` to the end, epoch by epoch; the history in it grows by a row each."""
+    """Trains from `position` to the last epoch, and adds a row to its history after each epoch."""
     run = config.run
     plan = sampler.shuffled_plan(images, run.batch_size, run.epochs, [run.seed])
     ends = [0, *(sampler.steps_of(len(images), e + 1, run.batch_size) for e in range(run.epochs))]
@@ -296,7 +298,7 @@ def _report(
     history: list[dict[str, Any]],
     accuracy: float | None,
 ) -> dict[str, Any]:
-    """`summary.json`, which is returned, and the last lines on the terminal."""
+    """Writes `summary.json`, prints the closing lines, and returns the summary."""
     stage = {
         "stage": "supervised",
         "images": num_images,

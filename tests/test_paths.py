@@ -85,7 +85,7 @@ def test_an_older_checkpoint_knows_its_images_by_name(tmp_path, odd, capsys):
             checkpoints.Checkpoints, "restore", lambda self, data, names: real(self, names, data)
         )
         train.train(config_of(old, data_dir=moved, **flags))
-    assert "knew the images by name only" in capsys.readouterr().out
+    assert "compared images by name only" in capsys.readouterr().out
 
 
 def test_home_in_every_flag(monkeypatch):

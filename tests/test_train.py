@@ -178,7 +178,7 @@ def test_neutral_flags_may_change(finished):
 
 def test_another_folder_is_not_written_into(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="is not a run"):
         train.train(config_of(tmp_path))
     assert os.listdir(tmp_path) == ["thesis.tex"]
 

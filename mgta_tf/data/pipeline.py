@@ -116,7 +116,7 @@ class Draws:
 
 
 def normalize(images, normalization: str):
-    """uint8 or float [.., 3] in 0..255 → float32 [.., 3] as the encoder reads them."""
+    """uint8 or float [.., 3] in 0..255 → float32 [.., 3], the input of the encoder."""
     mean, deviation = NORMALIZATIONS[normalization]
     images = tf.cast(images, tf.float32) / 255.0
     return (images - tf.constant(mean)) / tf.constant(deviation)
@@ -130,7 +130,7 @@ def denormalize(images, normalization: str):
 
 
 def fit_size(images, size: int):
-    """Without augmentation: uint8 [N, S, S, 3] → 0..255 [N, size, size, 3], antialiased."""
+    """Resizes without augmentation: uint8 [N, S, S, 3] → 0..255 [N, size, size, 3]."""
     if images.shape[1] == size:
         return tf.cast(images, tf.float32)
     return tf.image.resize(images, (size, size), antialias=True)
@@ -201,7 +201,7 @@ def _random_resized_crop(images, draws: Draws, mirrored, config: AugmentConfig):
     height = tf.minimum(tf.sqrt(area / aspect), 1.0)
     width = tf.minimum(tf.sqrt(area * aspect), 1.0)
     top, left = draws.crop_top * (1 - height), draws.crop_left * (1 - width)
-    # A box that ends beyond 1, if only by a rounding error, would get a black border.
+    # A box that ends beyond 1, even by a rounding error, would get a black border.
     bottom, right = tf.minimum(top + height, 1 - 1e-5), tf.minimum(left + width, 1 - 1e-5)
     first, last = tf.where(mirrored, right, left), tf.where(mirrored, left, right)
     boxes = tf.stack([top, first, bottom, last], axis=1)
@@ -220,14 +220,14 @@ def _blend(images, other, weight):
 
 
 class Feed:
-    """Batches of a plan as (images, labels, uniforms), spread over the replicas.
+    """Batches of a plan as (images, labels, uniforms), distributed to the replicas.
 
-    One tf.data pipeline for the whole run; `batches` points it at another plan. Replica r of R gets
-    the r-th of R equal parts of a row, and a host reads the images of its own replicas only.
+    There is one tf.data pipeline for the whole run, and `batches` replaces its plan. Replica r of R
+    gets the r-th of R equal parts of a row; a host reads the images of its own replicas only.
     """
 
     def __init__(self, store, batch_size: int, strategy: tf.distribute.Strategy):
-        """store: an `ImageStore`, or what else has `size` and `batch`."""
+        """store: an `ImageStore`, or an object with its `size` and `batch`."""
         self._store = store
         self.batch_size = batch_size
         self._rows: Iterator[Any] = iter(())
@@ -236,13 +236,13 @@ class Feed:
         pixels = getattr(store, "pixels", None)
         self._pixels = None if pixels is None else _same_memory(pixels)
         self._replicas = range(strategy.num_replicas_in_sync)
-        if _is_host(strategy):  # distributing to it costs more than reading
+        if _is_host(strategy):  # distributing would cost more than reading
             self._dataset = self._dataset_of_host(tf.distribute.InputContext())
         else:
             self._dataset = strategy.distribute_datasets_from_function(self._dataset_of_host)
 
     def _dataset_of_host(self, context: tf.distribute.InputContext):
-        """The parts of this host's replicas, one after the other."""
+        """A dataset of the parts of this host's replicas, one after the other."""
         each = context.num_replicas_in_sync // context.num_input_pipelines
         first = context.input_pipeline_id * each
         self._replicas = range(first, first + each)
@@ -254,7 +254,9 @@ class Feed:
                 tf.TensorSpec([self._part, UNIFORMS], tf.float32),
             ),
         )
-        options = tf.data.Options()  # to rewrite the graph, tf.data copies all images into it
+        options = (
+            tf.data.Options()
+        )  # tf.data's graph rewriting would copy all images into the graph
         options.autotune.enabled = False
         options.experimental_optimization.apply_default_optimizations = False
         return dataset.map(self._read).prefetch(2 * each).with_options(options)
@@ -269,19 +271,23 @@ class Feed:
     def _batch(self, indices: np.ndarray) -> np.ndarray:
         try:
             return self._store.batch(indices)
-        except UserError as error:  # tf.data would hide its message in a longer one
+        except UserError as error:  # raised in `batches`; tf.data would bury its message
             self._error = error
             raise
 
     def batches(
         self, plan: np.ndarray, labels: np.ndarray, seed: list[int], start: int = 0
     ) -> Iterator[Any]:
-        """Rows from `start` of a plan [steps, batch], with `labels` [images in the store].
+        """Yields the rows of a plan [steps, batch] from row `start`.
 
-        The augmentation depends on `seed` and the row's number.
+        Args:
+          plan: Image indices.
+          labels: Label of every image of the store.
+          seed: The augmentation depends on the seed and the number of the row only.
+          start: First row.
 
         Raises:
-          UserError: an image cannot be read any more.
+          UserError: an image can no longer be read.
         """
         self._rows, self._error = self._generate(plan, labels, seed, start), None
         try:
@@ -302,7 +308,7 @@ class Feed:
 
 
 def _is_host(strategy: tf.distribute.Strategy) -> bool:
-    """Whether the CPU that reads is the only replica; to others batches are copied ahead."""
+    """Whether the CPU is the only replica, so that batches need no copy to another device."""
     if strategy.num_replicas_in_sync > 1:
         return False
     mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
@@ -310,7 +316,7 @@ def _is_host(strategy: tf.distribute.Strategy) -> bool:
 
 
 def _same_memory(pixels: np.ndarray) -> tf.Tensor:
-    """An array as a tensor, without a copy if its memory is aligned."""
+    """The array as a tensor, without a copy if its memory is aligned."""
     if pixels.ctypes.data % ALIGNMENT:
         return tf.constant(pixels)
     return tf.experimental.dlpack.from_dlpack(pixels.__dlpack__())

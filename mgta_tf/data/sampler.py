@@ -1,7 +1,7 @@
-"""P×K batches (§3.3.1) as plans: arrays of image indices, row by row what a net will see.
+"""P×K batches (§3.3.1). A plan is an array of image indices, one row per batch of a turn.
 
 A plan is a pure function of its arguments: row `s` of a turn depends on (seed, round, net, labels,
-s) alone. A resumed run makes the plan again and continues at its row.
+s) only. A resumed run computes the plan again and continues at its row.
 
 All draws are balanced. Items are drawn in a random order until each has been drawn once, then in a
 new random order, and so on; the counts of two items never differ by more than one. A batch draws
@@ -38,8 +38,8 @@ class BatchConfig:
     )
     views_per_image: int = flag(
         2,
-        "Augmented views of each image in a batch; K counts all of them. Above 1, the views of an "
-        "image are positives of each other. The paper uses 1.",
+        "Augmented views of each image in a batch; K counts all views. The views of an image are "
+        "positives of each other. The paper uses 1.",
         minimum=1,
     )
     global_batch: int = flag(
@@ -71,7 +71,7 @@ class BatchConfig:
 
     @property
     def smallest_cluster(self) -> int:
-        """Images that a cluster needs so that each of them has a positive."""
+        """Number of images that a cluster needs for each of them to have a positive."""
         return 2 if self.views_per_image == 1 else 1
 
 
@@ -96,7 +96,7 @@ def shuffled_plan(images: np.ndarray, batch_size: int, epochs: int, seed: list[i
 
 
 def views_plan(images: np.ndarray, config: BatchConfig, epochs: int, seed: list[int]) -> np.ndarray:
-    """Batches where each image is its own cluster: P images, K times each, [steps, P*K] int32.
+    """Batches in which each image is its own cluster: P images, K views each, [steps, P*K] int32.
 
     Raises:
       UserError: there are fewer than P images.
@@ -114,9 +114,9 @@ def pk_plan(
 ) -> np.ndarray:
     """Batches of P clusters × K images, cluster by cluster, [steps, P*K] int32.
 
-    Singletons are images without a cluster, or alone in theirs with a single view: they have no
-    positive. They are drawn in batches of their own, in proportion to their number, and are trained
-    by the reconstruction loss alone.
+    Singletons have no positive: images without a cluster and, with one view, images that are alone
+    in their cluster. They form batches of their own, in proportion to their number, which are
+    trained with the reconstruction loss only.
 
     Args:
       images: [n] indices of the images.
@@ -173,7 +173,7 @@ def labels_for_triplets(labels: np.ndarray, smallest: int = 2) -> np.ndarray:
 def _members(
     images: np.ndarray, labels: np.ndarray, smallest: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """The images of every cluster of `smallest` or more, and the singletons."""
+    """The images of each cluster of at least `smallest` images, and the singletons."""
     labels = labels_for_triplets(labels, smallest)
     order = np.argsort(labels, kind="stable")
     singletons = int(np.sum(labels == NO_CLUSTER))
@@ -184,11 +184,11 @@ def _members(
 
 
 def balanced_draws(items: int, size: int, groups: int, rng: np.random.Generator) -> np.ndarray:
-    """`groups` groups of `size` items each, [groups, size] integers below `items`.
+    """Draws `groups` groups of `size` items each: [groups, size] integers below `items`.
 
     The counts of two items never differ by more than one. A group holds min(items, size) distinct
-    items, even where one random order ends within it: the items that it lacks come first in the
-    next order.
+    items, even if a random order ends within it: the next order then begins with the items that the
+    group lacks.
     """
     total = groups * size
     drawn = np.empty(total, np.int64)

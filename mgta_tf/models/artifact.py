@@ -1,8 +1,8 @@
 """The SavedModel of an encoder: written by `mgta_tf.export`, read by the evaluations.
 
-`tf.saved_model.load` alone can use it. Beside `saved_model.pb` lies `mgta_tf.json` with what the
-graph does not say (width, blocks, normalization), from which `load_encoder` builds the Keras model
-again, for those who train on top of it.
+`tf.saved_model.load` is enough to use it. `mgta_tf.json`, next to `saved_model.pb`, has settings
+that are not in the graph (width, blocks, normalization), from which `load_encoder` rebuilds the
+Keras model for further training.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 
 
 class SavedEncoder(tf.Module):
-    """What is exported of a net without a decoder: the encoder with its normalization inside."""
+    """The export of a net without a decoder: the encoder, including normalization of the input."""
 
     def __init__(self, autoencoder: tf.keras.Model, normalization: str):
         super().__init__()
@@ -49,13 +49,13 @@ class SavedEncoder(tf.Module):
 
 
 class SavedAutoencoder(SavedEncoder):
-    """What is exported of an auto-encoder."""
+    """The export of an auto-encoder."""
 
     @tf.function(input_signature=[IMAGES])
     def reconstruct(self, images):
         """uint8 [N, H, W, 3] → {'reconstruction': uint8 [N, H, W, 3]}.
 
-        Where H or W is no multiple of 32 the image is mirrored at its end to the next one.
+        Images whose H or W is not a multiple of 32 are padded by mirroring, and cropped back.
         """
         images = _checked(images)
         height, width = tf.shape(images)[1], tf.shape(images)[2]
@@ -68,17 +68,17 @@ class SavedAutoencoder(SavedEncoder):
 
 
 def _checked(images):
-    """The images, once the graph has seen that they are [N, H, W, 3].
+    """The images, with a check in the graph that they are [N, H, W, 3].
 
-    A signature does not check the shape of what it is called with, and TensorFlow's convolution
-    ends the whole process on a single image without its batch axis.
+    A signature does not check shapes, and TensorFlow's convolution aborts the process on a single
+    image without a batch axis.
     """
     return tf.ensure_shape(images, IMAGES.shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What `mgta_tf.json` says."""
+    """The content of `mgta_tf.json`."""
 
     model: ModelConfig
     normalization: str
@@ -89,8 +89,8 @@ class Facts:
 def save(autoencoder: tf.keras.Model, facts: Facts, directory: str) -> None:
     """Writes the SavedModel.
 
-    Signatures: `encode`; `serving_default`, its embedding alone, which TensorFlow Serving calls;
-    and, where there is a decoder, `reconstruct`.
+    Signatures: `encode`; `serving_default`, the embedding only, for TensorFlow Serving; and
+    `reconstruct` if there is a decoder.
     """
     kind = SavedAutoencoder if autoencoder.decoder else SavedEncoder
     module = kind(autoencoder, facts.normalization)
@@ -113,10 +113,10 @@ def save(autoencoder: tf.keras.Model, facts: Facts, directory: str) -> None:
 
 
 def load_encoder(directory: str) -> tuple[tf.keras.Model, Facts]:
-    """The encoder of a SavedModel as the Keras model that `build_encoder` makes, and its facts.
+    """The encoder of a SavedModel as a Keras model of `build_encoder`, and its `mgta_tf.json`.
 
     Raises:
-      UserError: no SavedModel of this package, or one whose variables do not fit its facts.
+      UserError: the folder is no SavedModel of this package, or its variables are damaged.
     """
     facts = read_facts(directory)
     encoder = build_encoder(facts.model)
@@ -136,13 +136,13 @@ def load_model(directory: str) -> tf.keras.Model:
     """`as_model` of the encoder of a SavedModel.
 
     Raises:
-      UserError: no SavedModel of this package, or a damaged one.
+      UserError: the folder is no SavedModel of this package, or is damaged.
     """
     return as_model(*load_encoder(directory))
 
 
 def as_model(encoder: tf.keras.Model, facts: Facts) -> tf.keras.Model:
-    """An encoder of `build_encoder` as a Keras model with the normalisation of training inside.
+    """An encoder of `build_encoder` as a Keras model with the normalization of training inside.
 
     Images [N, H, W, 3] in 0..255, uint8 or float → every endpoint by name. Its layer `encoder` is
     the network. `facts` says what `mgta_tf.json` says, such as `facts.image_size`.
@@ -161,7 +161,7 @@ def load_reconstruct(directory: str) -> Callable[[np.ndarray], np.ndarray]:
     """The signature `reconstruct` of a SavedModel: uint8 [N, H, W, 3] → the same shape.
 
     Raises:
-      UserError: it cannot be loaded, or has no such signature.
+      UserError: the SavedModel cannot be loaded, or has no such signature.
     """
     try:
         with files.literal(directory) as folder:
@@ -175,10 +175,10 @@ def load_reconstruct(directory: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def read_facts(directory: str) -> Facts:
-    """What `mgta_tf.json` beside a SavedModel says.
+    """Reads `mgta_tf.json` of a SavedModel.
 
     Raises:
-      UserError: there is none, or it is damaged.
+      UserError: the file does not exist, or is damaged.
     """
     path = os.path.join(directory, FACTS)
     if not os.path.isfile(path):

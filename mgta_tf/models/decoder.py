@@ -1,4 +1,4 @@
-"""The decoder D of Table 1: the encoder read backwards, in transposed convolutions."""
+"""The decoder D of Table 1: the encoder mirrored, with transposed convolutions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ keras = tf.keras
 def build_decoder(config: ModelConfig) -> tf.keras.Model:
     """The decoder as a functional model: res5 [N, h, w, 2048w] → images [N, 32h, 32w, 3], linear.
 
-    Each stage mirrors one of the encoder's, last first, so its blocks count 3, 6, 4, 3. A block
-    keeps the channels of the stage; the last block of a stage has the next stage's channels and,
-    where the mirrored stage halves the resolution, doubles it:
+    The stages mirror those of the encoder in reverse order, with 3, 6, 4 and 3 blocks. The last
+    block of a stage has the channels of the next stage and, where the mirrored stage halves the
+    resolution, doubles it; the other blocks change neither:
 
       stage  mirrors  blocks  inner  channels      resolution
       up5    conv5_x  3       512    2048 → 1024   h  → 2h
@@ -23,11 +23,11 @@ def build_decoder(config: ModelConfig) -> tf.keras.Model:
       up3    conv3_x  4       128    512 → 256     4h → 8h
       up2    conv2_x  3       64     256 → 64      8h (conv2_x has no stride)
 
-    Then "interpolate, scale factor 2" mirrors the max pool (16h), and a transposed 8×8 of stride 2
-    mirrors conv1 (32h). Its 'same' padding is Table 1's "padding 3" on every side.
+    Then "interpolate, scale factor 2" mirrors the max pool (16h), and a transposed 8×8 convolution
+    of stride 2 mirrors conv1 (32h). Its 'same' padding equals Table 1's "padding 3".
 
-    `--decoder=light` has one block a stage. With `resize_conv` nothing is transposed: the strides
-    repeat pixels and convolve, the last layer too, whose convolution is conv1's 7×7.
+    `--decoder=light` has one block per stage. `--decoder=resize_conv` replaces each transposed
+    convolution by repeating pixels and a plain convolution, 7×7 in the last layer as in conv1.
     """
     kind = "resize" if config.decoder == "resize_conv" else "transposed"
     depth = (1, 1, 1, 1) if config.decoder == "light" else config.blocks

@@ -61,8 +61,8 @@ def build_encoder(config: ModelConfig) -> tf.keras.Model:
 
       res2       [N, H/4,  W/4,  256w]   conv2_x
       res3       [N, H/8,  W/8,  512w]   conv3_x
-      res4       [N, H/16, W/16, 1024w]  conv4_x: what the probes of §4.1.2 read
-      res5       [N, H/32, W/32, 2048w]  conv5_x: what the decoder reads
+      res4       [N, H/16, W/16, 1024w]  conv4_x: input of the linear SVMs of §4.1.2
+      res5       [N, H/32, W/32, 2048w]  conv5_x: input of the decoder
       embedding  [N, 2048w]              global average of res5: f(x) of eq. 3
 
     The endpoints res2 … res5 are taken after the last ReLU of their stage.

@@ -1,4 +1,4 @@
-"""The two layers that Table 1 is written in, for the encoder and for its mirror, the decoder."""
+"""The layers of Table 1: convolution, batch norm and bottleneck, for encoder and decoder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 keras = tf.keras
 
-# Running averages over the last ~10 steps: one turn of a small run has only hundreds of steps.
+# The statistics average about the last 10 steps: a turn of a small run has only hundreds of steps.
 BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-5
 
@@ -35,10 +35,10 @@ def convolution(x, filters: int, size: int, stride: int, name: str, *, kind: str
 
 
 class PointwiseTransposed(tf.keras.layers.Conv2DTranspose):
-    """A transposed convolution of 1×1 as a matrix product, with Conv2DTranspose's weights.
+    """A transposed 1×1 convolution as a matrix product, with the weights of Conv2DTranspose.
 
-    On a CPU its gradients run faster than those of TensorFlow's transposed convolution. With a
-    stride the pixels in between are 0.
+    On a CPU its gradients are faster than those of TensorFlow's transposed convolution. With a
+    stride, the pixels in between are 0.
     """
 
     def call(self, inputs):
@@ -56,12 +56,13 @@ class PointwiseTransposed(tf.keras.layers.Conv2DTranspose):
 
 
 class ImageTransposed(tf.keras.layers.Conv2DTranspose):
-    """The decoder's last layer, 8×8 of stride 2 to 3 channels, with Conv2DTranspose's weights.
+    """The decoder's last layer, 8×8, stride 2, 3 channels, with the weights of Conv2DTranspose.
 
-    For so few channels TensorFlow's transposed convolution is slow on a CPU. Every output pixel
-    sees 4×4 input pixels, through one of 2×2 parts of the kernel. So: one plain 4×4 convolution to
-    2×2×3 channels, which are then rearranged to 2×2 pixels. Row j of what comes out of that is row
-    j - 1 of the image: input row i meets kernel row k = 2v + d at j = 2 (i - 1 + v) + d.
+    TensorFlow's transposed convolution is slow on a CPU for so few channels. Each output pixel
+    depends on 4×4 input pixels through one of 2×2 parts of the kernel. So this layer is a plain
+    4×4 convolution to 2×2×3 channels, which `depth_to_space` rearranges to 2×2 pixels. Row j of its
+    result is row j - 1 of the image: input row i meets kernel row k = 2v + d at
+    j = 2 (i - 1 + v) + d.
     """
 
     def call(self, inputs):
@@ -69,11 +70,11 @@ class ImageTransposed(tf.keras.layers.Conv2DTranspose):
         kernel = tf.reshape(self.kernel, [4, 2, 4, 2, self.filters, -1])  # v, d of rows; of columns
         kernel = tf.transpose(kernel[::-1, :, ::-1], [0, 2, 5, 1, 3, 4])
         kernel = tf.reshape(kernel, [4, 4, -1, 4 * self.filters])
-        # Padded first: oneDNN has no gradients of a convolution with explicit padding.
+        # A separate pad: oneDNN has no gradient for convolutions with explicit padding.
         inputs = tf.pad(inputs, [[0, 0], [2, 2], [2, 2], [0, 0]])
         outputs = tf.nn.conv2d(inputs, kernel, 1, "VALID")  # [N, h + 1, w + 1, 4 * filters]
         outputs = tf.nn.depth_to_space(outputs, 2)
-        # outputs[:, 1:-1, 1:-1], whose own gradient is slow.
+        # Same as outputs[:, 1:-1, 1:-1], whose gradient is slow.
         size = [-1, 2 * shape[1], 2 * shape[2], self.filters]
         outputs = tf.slice(outputs, [0, 1, 1, 0], size)
         return tf.nn.bias_add(outputs, self.bias)
@@ -102,9 +103,10 @@ def bottleneck(
 ):
     """A residual block of Table 1: 1×1 `inner`, 3×3 `inner`, 1×1 `outer`, ReLU after the sum.
 
-    The stride sits on the 3×3, as in FAIR's benchmark and Model Garden, not on the first 1×1 as in
-    `keras.applications`. `kind` is that of all its convolutions: with 'transposed' and 'resize' the
-    stride multiplies the resolution. The shortcut is a 1×1 projection where the shape changes.
+    The 3×3 convolution has the stride, as in FAIR's benchmark and Model Garden; in
+    `keras.applications` it is the first 1×1. `kind` applies to all convolutions: with 'transposed'
+    and 'resize' the stride multiplies the resolution. The shortcut is a 1×1 projection where the
+    shape changes.
 
     [N, h, w, c] → [N, h/stride, w/stride, outer], or [N, h·stride, w·stride, outer].
     """

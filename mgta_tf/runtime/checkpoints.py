@@ -1,11 +1,11 @@
-"""Checkpoints: everything that a run resumes from.
+"""Checkpoints: the state from which a run resumes.
 
-A checkpoint holds both nets, both optimizers and a `Position`, inside TensorFlow's files, so that
-none of them can disagree with the others. Beside it lies its manifest, `ckpt-N.json`, with the size
-and the SHA-256 of every file; it is written last, and without it a checkpoint does not count. So a
-kill at any moment leaves those before it, and damage is found before TensorFlow reads.
+A checkpoint holds both nets, both optimizers and a `Position`, all in one TensorFlow checkpoint, so
+they always belong together. Its manifest `ckpt-N.json` lists size and SHA-256 of every file. The
+manifest is written last, and a checkpoint without one is ignored: a run that is killed while saving
+resumes from the checkpoint before, and damaged files are detected before TensorFlow reads them.
 
-Random streams need no state: each is a pure function of the seed and of the position.
+Random numbers need no state: they are pure functions of the seed and the position.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import files, hosts, preemption
 from mgta_tf.runtime.files import write_json, write_text
 
-# What TensorFlow, and a manifest, raise at files that are cut, altered, or of other variables.
+# Raised for files that are truncated, modified, or hold other variables.
 DAMAGED = (tf.errors.OpError, AssertionError, IndexError, ValueError, OSError)
 
-READ_AT_ONCE = 2**22  # bytes, while a checksum is taken
+READ_AT_ONCE = 2**22  # bytes, for checksums
 
 
 @dataclasses.dataclass
 class Position:
-    """Where a run stands, besides its weights.
+    """The progress of a run: everything to resume from besides weights and optimizers.
 
-    turn, step: `step` steps of turn number `turn` are done.
-    history: a row for every turn that is done. log: `StepLog.state` of the one that is not.
-    labels: the labels in use, int32 [n], by the half that they are of.
+    turn, step: number of finished turns, and of finished steps in the turn after them.
+    history: one row per finished turn. log: `StepLog.state` of the unfinished one.
+    labels: the labels in use, int32 [n], by half.
     data: `ImageStore.fingerprint` of the images.
     """
 
@@ -61,21 +61,21 @@ class Cadence:
         self._last = time.monotonic()
 
     def due(self, step: int) -> bool:
-        """Whether to save after so many steps of the turn."""
+        """Whether to save after `step` steps of the turn; always true after a signal."""
         by_steps = self._every_steps and step % self._every_steps == 0
         by_secs = time.monotonic() - self._last > self._every_secs
         return bool(by_steps or by_secs or preemption.received_signal())
 
     def saved(self) -> None:
-        """The seconds begin anew; on every host, whichever was due."""
+        """Restarts the seconds. To be called on every host, whichever host was due."""
         self._last = time.monotonic()
 
 
 class Checkpoints:
-    """Saves and restores the state of a run in `directory`; the newest `keep` stay."""
+    """Saves and restores the state of a run in `directory`; keeps the newest `keep` checkpoints."""
 
     def __init__(self, directory: str, learners: list, keep: int, own: str = ""):
-        """own: the folder to write into on a host that is not the chief."""
+        """own: folder to write into on a host that is not the chief."""
         self._directory, self._own, self._keep = directory, own or directory, keep
         self._models = [learner.model for learner in learners]
         self._damaged: set[str] = set()
@@ -92,37 +92,38 @@ class Checkpoints:
         scaled = tf.keras.mixed_precision.LossScaleOptimizer
         eagerly = any(isinstance(learner.optimizer, scaled) for learner in learners)
         if hosts.resolver() is None and not eagerly:
-            # As graphs: TensorFlow keeps about 100 bytes for every variable that is read eagerly,
-            # which would be 1 MB a round. Several hosts read theirs eagerly, for they sum them;
-            # and Keras leaves a loss scale out of what a graph writes.
+            # As graphs, because TensorFlow leaks about 100 bytes for every variable that is read
+            # eagerly, 1 MB a round. Not with several hosts, whose sums need eager reads, nor with
+            # a loss scale, which Keras does not write from a graph.
             path = tf.TensorSpec([], tf.string)
             self._write = tf.function(self._write_files, input_signature=[path], autograph=False)
             self._finite = tf.function(self._all_finite)
 
     def _write_files(self, path: str) -> Any:
-        with tf.device(self._position.device):  # of what has none, or it gets a file of its own
+        with tf.device(self._position.device):  # a tensor without a device gets a file of its own
             return self._checkpoint.write(path)
 
     def _all_finite(self, number: int) -> tf.Tensor:
-        """Whether all weights of net `number` (from 0) are, a bool."""
+        """Whether all weights of net `number` (from 0) are finite: bool []."""
         finite = [tf.reduce_all(tf.math.is_finite(v)) for v in self._models[number].weights]
         return tf.reduce_all(finite)
 
     def save(self, position: Position) -> None:
-        """Saves the state of the learners, at this position.
+        """Saves nets and optimizers with this position.
 
         Raises:
-          UserError: it cannot be written, or weights are not finite. Those before it stay.
+          UserError: the checkpoint cannot be written, or weights are not finite. Older checkpoints
+            are kept.
         """
         for number in range(len(self._models)):
             if not self._finite(number):
                 raise UserError(
                     f"weights of net {number + 1} are not finite; the last good checkpoint is kept "
-                    f"in {self._directory}. Lower --learning_rate, or set --clip_norm, under "
-                    "another --workdir"
+                    f"in {self._directory}. Lower --learning_rate or set --clip_norm, with another "
+                    "--workdir"
                 )
-        said = dataclasses.asdict(dataclasses.replace(position, labels={}))
-        self._position.assign(json.dumps(said))
+        without_labels = dataclasses.asdict(dataclasses.replace(position, labels={}))
+        self._position.assign(json.dumps(without_labels))
         self._labels.assign(_pack(position.labels))
         newest = next(iter(_paths(self._own)), "ckpt-0")
         path = os.path.join(self._own, f"ckpt-{_number(newest) + 1}")
@@ -130,16 +131,16 @@ class Checkpoints:
             os.makedirs(self._own, exist_ok=True)
             self._write(path)
             _write_manifest(path, turn=position.turn, step=position.step)
-            self._sweep()
+            self._delete_old()
         except (tf.errors.OpError, OSError) as error:
-            _remove(path)  # the part that was written would keep the disk full
+            _remove(path)  # a partial checkpoint would keep the disk full
             raise UserError(
                 f"{self._own}: cannot write a checkpoint ({_first_line(error)}); "
-                "those before it are whole. Fix the cause and rerun the same command"
+                "the earlier ones are intact. Fix the cause and rerun the same command"
             ) from None
 
-    def _sweep(self) -> None:
-        """Deletes all but the newest, and records it for `tf.train.latest_checkpoint`."""
+    def _delete_old(self) -> None:
+        """Deletes all but the newest, and lists these for `tf.train.latest_checkpoint`."""
         kept = [path for path in _paths(self._own) if path not in self._damaged][: self._keep]
         names = [os.path.basename(path) for path in kept]
         state = [f'model_checkpoint_path: "{names[0]}"\n']
@@ -151,16 +152,17 @@ class Checkpoints:
                 _remove(os.path.join(self._own, match.group()))
 
     def restore(self, data: str, names: str = "") -> Position:
-        """Restores the newest checkpoint that is whole; without any, the beginning.
-
-        One that is damaged is named, and the one before it is taken.
+        """Restores the newest valid checkpoint, and prints the name of every damaged one.
 
         Args:
-          data: `ImageStore.fingerprint` of the images that the run has now.
-          names: `ImageStore.fingerprint_of_names`, by which runs of earlier versions know them.
+          data: `ImageStore.fingerprint` of the run's images now.
+          names: `ImageStore.fingerprint_of_names`, which checkpoints of earlier versions hold.
+
+        Returns:
+          The position of the checkpoint; the start of the run if there is no checkpoint.
 
         Raises:
-          UserError: all are damaged, or the run began with other images.
+          UserError: all checkpoints are damaged, or the run began with other images.
         """
         paths = _paths(self._directory)
         for path in paths:
@@ -176,26 +178,26 @@ class Checkpoints:
             else:
                 position = Position(**{**json.loads(self._position.numpy()), "labels": labels})
                 if position.data == names:
-                    print(f"{path}: of an earlier version, which knew the images by name only")
+                    print(f"{path}: from an earlier version, which compared images by name only")
                 if position.data not in (data, names):
                     raise UserError(
                         f"the images are not those that the run in {os.path.dirname(path)} began "
-                        "with: names, contents or order differ; restore them, or begin under "
-                        "another --workdir"
+                        "with: names, contents or order differ; restore them, or start a new run "
+                        "with another --workdir"
                     )
                 return dataclasses.replace(position, data=data)
         if exist(self._directory):
             raise UserError(
                 f"{self._directory}: every checkpoint in it is damaged, or of another version of "
-                "mgta_tf; start again under another --workdir"
+                "mgta_tf; start again with another --workdir"
             )
         return Position(data=data)
 
 
 def exist(directory: str) -> bool:
-    """Whether a run has saved a checkpoint in its folder, whole or not, in this version or before.
+    """Whether a folder has a complete checkpoint, damaged or not, of this or an earlier version.
 
-    What is there of a first one, killed before its manifest, is none.
+    A first checkpoint that was interrupted before its manifest was written does not count.
     """
     return bool(_paths(directory)) or os.path.exists(os.path.join(directory, "checkpoint"))
 
@@ -212,14 +214,14 @@ def _number(path: str) -> int:
 
 
 def _files(path: str) -> list[str]:
-    """What TensorFlow has written for a checkpoint."""
+    """The files that TensorFlow has written for a checkpoint."""
     return sorted(
         glob.glob(f"{glob.escape(path)}.index") + glob.glob(f"{glob.escape(path)}.data-*")
     )
 
 
 def _remove(path: str) -> None:
-    """Deletes a checkpoint, its manifest first, and what a kill has left of one."""
+    """Deletes a checkpoint, complete or partial; its manifest first."""
     for name in [f"{path}.json", *glob.glob(f"{glob.escape(path)}[._]*")]:
         if os.path.isdir(name):
             shutil.rmtree(name, ignore_errors=True)
@@ -228,7 +230,7 @@ def _remove(path: str) -> None:
 
 
 def _write_manifest(path: str, **about: Any) -> None:
-    """Writes `PATH.json`, after everything that it vouches for has reached the disk."""
+    """Writes `PATH.json`, after all files that it lists are synced to disk."""
     facts = {os.path.basename(name): _facts(name) for name in _files(path)}
     write_json(f"{path}.json", {**about, "files": facts})
 
@@ -247,11 +249,11 @@ def _verify(path: str) -> None:
             raise ValueError(f"manifest: {type(error).__name__}") from None
     for name, facts in expected.items():
         if found[name] != facts:
-            raise ValueError(f"{name} is not what its manifest says")
+            raise ValueError(f"{name} does not match its manifest")
 
 
 def _facts(path: str) -> dict[str, Any]:
-    """Size and SHA-256 of a file, which is on the disk when this returns."""
+    """Size and SHA-256 of a file, after syncing it to disk."""
     checksum = hashlib.sha256()
     with open(path, "rb") as file:
         while part := file.read(READ_AT_ONCE):
@@ -262,7 +264,7 @@ def _facts(path: str) -> dict[str, Any]:
 
 def _pack(labels: dict[int | None, np.ndarray]) -> bytes:
     file = io.BytesIO()
-    # Any: after NumPy 2's types, a keyword of savez could be its own bool.
+    # Any: for mypy, a keyword could be savez' own bool parameter in NumPy 2.
     arrays: dict[str, Any] = {str(half): values for half, values in labels.items()}
     np.savez_compressed(file, **arrays)
     return file.getvalue()
@@ -274,12 +276,12 @@ def _unpack(content: bytes) -> dict[int | None, np.ndarray]:
 
 
 def drop_damaged(directory: str) -> None:
-    """Takes damaged checkpoints out of a folder's list, from the newest to the first whole one.
+    """Removes damaged checkpoints from TensorFlow's list in a folder, until the newest is valid.
 
-    For trainers that restore the newest without looking; the files stay.
+    For Model Garden's trainer, which restores the newest without verifying it. No file is deleted.
 
     Raises:
-      UserError: all are damaged.
+      UserError: all checkpoints are damaged.
     """
     state = tf.train.get_checkpoint_state(directory)
     paths = list(state.all_model_checkpoint_paths) if state else []
@@ -302,16 +304,16 @@ def drop_damaged(directory: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """TensorFlow's message without the name of the graph's node."""
+    """The first line of TensorFlow's message, without the name of the graph node."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\]$", "", first)[:160]
 
 
 def save_net(model: tf.keras.Model, path: str) -> None:
-    """Saves one net by itself, for `--iae_checkpoint` and for export.
+    """Saves a single net, for `--iae_checkpoint` and for export.
 
     Raises:
-      UserError: it cannot be written.
+      UserError: the file cannot be written.
     """
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -319,19 +321,18 @@ def save_net(model: tf.keras.Model, path: str) -> None:
         _write_manifest(path)
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"{path}: cannot write it ({_first_line(error)}); fix the cause and rerun the "
-            "same command"
+            f"cannot write {path} ({_first_line(error)}); fix the cause and rerun the same command"
         ) from None
 
 
 def load_net(model: tf.keras.Model, path: str) -> None:
-    """Loads what `save_net` saved into a net of the same shape.
+    """Loads a file of `save_net` into a net of the same shape.
 
     Raises:
-      UserError: it is not there, or is of another shape.
+      UserError: the file does not exist, or the net has another shape.
     """
     if not os.path.exists(f"{path}.index"):
-        raise UserError(f"{path}: no such checkpoint; has stage 1 of that run ended?")
+        raise UserError(f"{path}: no such checkpoint; stage 1 of that run must have finished")
     try:
         _read(tf.train.Checkpoint(net=model), path)
     except DAMAGED:
@@ -344,12 +345,12 @@ def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
     """Loads net `index` (from 0) of the newest checkpoint in a run's checkpoint folder.
 
     Raises:
-      UserError: there is none, or it is of another shape.
+      UserError: there is no checkpoint, or the net has another shape.
     """
     paths = _paths(directory) or _newest_of_tensorflow(directory)
     if not paths:
         raise UserError(f"{directory}: no checkpoint; train the run first")
-    nets = tf.train.Checkpoint(**{str(index): model})  # a list's items by name; N1 may be N2
+    nets = tf.train.Checkpoint(**{str(index): model})  # TensorFlow names the items of a list so
     for path in paths:
         try:
             _read(tf.train.Checkpoint(nets=nets), path)
@@ -357,11 +358,14 @@ def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
             print(f"{path}: {_first_line(error)}; trying the one before it")
         else:
             return
-    raise UserError(f"{directory}: damaged, or not of this run's --width, --blocks and --decoder")
+    raise UserError(
+        f"{directory}: checkpoints are corrupt, or saved with a different --width, --blocks or "
+        "--decoder"
+    )
 
 
 def _newest_of_tensorflow(directory: str) -> list[str]:
-    """The newest checkpoint that TensorFlow's own list names, of versions without manifests."""
+    """The newest checkpoint in TensorFlow's own list, for versions that wrote no manifests."""
     state = tf.train.get_checkpoint_state(directory)
     name = os.path.basename(state.model_checkpoint_path) if state else ""
     path = os.path.join(directory, name)
@@ -369,7 +373,7 @@ def _newest_of_tensorflow(directory: str) -> list[str]:
 
 
 def _read(checkpoint: tf.train.Checkpoint, path: str) -> None:
-    """Reads what the checkpoint names, all of it, from files that are as they were written."""
+    """Reads all variables of `checkpoint` from files that match their manifest, if there is one."""
     if os.path.exists(f"{path}.json"):
         _verify(path)
     with files.literal(os.path.dirname(path)) as folder:

@@ -1,4 +1,4 @@
-"""Files: untrusted ones read within limits, our own written whole or not at all."""
+"""Files: untrusted files are read within limits, and our own are replaced atomically."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ import numpy as np
 
 from mgta_tf.errors import UserError
 
-PATTERN = frozenset("*?[]\\")  # of which TensorFlow makes a pattern
-MAX_LIST_BYTES = 256 * 2**20  # of a list of images; ImageNet's has 70 MB
+PATTERN = frozenset("*?[]\\")  # TensorFlow takes a path with one of these for a pattern
+MAX_LIST_BYTES = 256 * 2**20  # size of a list of images; ImageNet's has 70 MB
 
 
 def opened(path: str, limit: int) -> BinaryIO:
-    """The file, opened to be read.
+    """Opens a regular file of at most `limit` bytes for reading.
 
     Raises:
-      OSError: it is no file (a pipe would be waited for, a device may have no end), or has more
-        than `limit` bytes.
+      OSError: the file is larger, or is a pipe or a device, from which reading might never end.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     about = os.fstat(descriptor)
@@ -40,18 +39,19 @@ def opened(path: str, limit: int) -> BinaryIO:
 
 
 def read(path: str, limit: int) -> bytes:
-    """The whole file; raises as `opened` does."""
+    """The content of a file; raises as `opened` does."""
     with opened(path, limit) as file:
         return file.read(limit)
 
 
 def lines(path: str) -> list[str]:
-    """The lines of a text file that are not empty, without their ends and a byte order mark.
+    """The non-empty lines of a text file, without line ends and byte order mark.
 
-    UTF-8, or UTF-16 by its mark; bytes of another encoding stay as Python has them in file names.
+    The file is UTF-16 if it has its byte order mark, else UTF-8; bytes of other encodings become
+    surrogate escapes, as in Python's file names.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: the file cannot be read.
     """
     try:
         content = read(path, MAX_LIST_BYTES)
@@ -65,17 +65,19 @@ def lines(path: str) -> list[str]:
 
 
 def is_inside(folder: str, path: str, links: bool) -> bool:
-    """Whether a path leads into the folder; unless `links`, also when links are followed."""
+    """Whether a path lies inside the folder; without `links`, after symbolic links are resolved."""
     resolve = os.path.abspath if links else os.path.realpath
     root = resolve(folder)
     return os.path.commonpath([root, resolve(path)]) == root
 
 
 def inside(folder: str, name: str, links: bool, where: str) -> str:
-    """`name`, if it stays inside `folder`; unless `links`, also when links are followed.
+    """Returns `name` if it lies inside `folder`, as `is_inside` defines it.
+
+    where: the place that names it, for the message.
 
     Raises:
-      UserError: it does not, says the line `where`.
+      UserError: it does not, or cannot be a file name.
     """
     if "\0" in name:
         raise UserError(f"{where}: {name!r} cannot be a file")
@@ -85,15 +87,15 @@ def inside(folder: str, name: str, links: bool, where: str) -> str:
 
 
 def arrays(source: str | BinaryIO, *names: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, without pickles; those of these names must be among them.
+    """The arrays of an .npz file, read without pickle. `names`: arrays that it must contain.
 
     Raises:
-      ValueError: damaged.
+      ValueError: the file is damaged, or an array is missing.
     """
     try:
         with np.load(source, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
-        # NumPy gives the bytes of a member that does not begin as an array does.
+        # NumPy returns bytes for a member without the header of an array.
         if not all(isinstance(value, np.ndarray) for value in found.values()):
             raise ValueError("not only arrays")
         if missing := sorted(set(names) - set(found)):
@@ -105,10 +107,10 @@ def arrays(source: str | BinaryIO, *names: str) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def literal(folder: str) -> Iterator[str]:
-    r"""A folder, by a path that TensorFlow reads as it stands.
+    r"""A path to the folder that TensorFlow does not take for a pattern.
 
-    It takes *, ?, [, ] and \ in the path of a checkpoint for a pattern. Where one of them is there,
-    the path is that of a temporary link.
+    TensorFlow expands *, ?, [, ] and \ in the path of a checkpoint. For a folder with one of them,
+    this is a temporary symbolic link.
     """
     if not set(folder) & PATTERN:
         yield folder
@@ -121,9 +123,10 @@ def literal(folder: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
-    """A binary file to write; when the block ends it is on the disk and takes the place of `path`.
+    """Yields a binary file that replaces `path` when the block ends, synced to disk.
 
-    A reader, or a kill, finds the old file or the new one, each whole. The folder is made.
+    The replacement is atomic: readers see the old file or the new one, also after a crash. The
+    folder is created if it does not exist.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     partial = f"{path}.partial"
@@ -141,7 +144,7 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def write_text(path: str, text: str) -> None:
-    """Writes a UTF-8 text file as `replacing` does; file names in it keep their bytes."""
+    """Writes UTF-8 text as `replacing` does; surrogate escapes of file names become their bytes."""
     write_bytes(path, text.encode(errors="surrogateescape"))
 
 
@@ -158,7 +161,7 @@ def write_csv(file: BinaryIO, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """NumPy scalars, arrays and NaN as what JSON has for them."""
+    """The value for JSON: NumPy scalars and arrays become numbers and lists, NaN becomes None."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

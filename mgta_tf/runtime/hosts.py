@@ -1,8 +1,8 @@
-"""Several hosts, one run: who writes, and how all come to the same decision.
+"""Training on several hosts: which host writes files, and how all make the same decisions.
 
-The hosts are those of `TF_CONFIG`, TensorFlow's own convention: each runs the same command, and
-all see the workdir. The first is the chief. It alone writes there; the others save what TensorFlow
-makes every host save into folders of their own.
+The hosts are given by `TF_CONFIG`, as usual in TensorFlow. Each runs the same command and sees the
+same workdir. Only the first, the chief, writes into it; the others write the files that TensorFlow
+requires of every host into temporary folders.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from mgta_tf.runtime.files import plain
 
 
 def resolver() -> tf.distribute.cluster_resolver.ClusterResolver | None:
-    """What `TF_CONFIG` says, where it names several hosts.
+    """The hosts of `TF_CONFIG`; None unless it names several.
 
     Raises:
-      UserError: it is no JSON of that form.
+      UserError: `TF_CONFIG` is not valid.
     """
     if not os.environ.get("TF_CONFIG"):
         return None
@@ -36,7 +36,7 @@ def resolver() -> tf.distribute.cluster_resolver.ClusterResolver | None:
         if hosts > 1 and (not found.task_type or found.task_id is None):
             raise ValueError("no task with type and index")
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"TF_CONFIG: {error}; docs/scaling.md shows one") from None
+        raise UserError(f"TF_CONFIG: {error}; docs/scaling.md has an example") from None
     return found if hosts > 1 else None
 
 
@@ -47,7 +47,7 @@ def count() -> int:
 
 
 def is_chief() -> bool:
-    """Whether this host writes the workdir: the only one, the chief, or worker 0 where none is."""
+    """Whether this host writes the workdir: the only host, the chief, or worker 0 if none is."""
     found = resolver()
     if found is None or found.task_type == "chief":
         return True
@@ -55,59 +55,59 @@ def is_chief() -> bool:
 
 
 def from_chief(strategy: tf.distribute.Strategy, make: Callable[[], Any]) -> Any:
-    """`make()`, called on the chief alone; what JSON keeps of its result reaches every host.
+    """Calls `make()` on the chief only, and returns its result, as JSON, on every host.
 
-    It travels as a sum over all devices, to which only the chief adds anything. Where a signal ends
-    `make`, every host leaves.
+    It is sent as a sum over all devices to which only the chief contributes. If a signal ends
+    `make`, every host stops.
     """
     if resolver() is None:
         return make()
-    said = b""
+    message = b""
     if is_chief():
         with contextlib.suppress(preemption.Stopped):
-            said = json.dumps(plain(make())).encode()
-    length = int(_sum(strategy, np.array([len(said)], np.int32))[0])
+            message = json.dumps(plain(make())).encode()
+    length = int(_sum(strategy, np.array([len(message)], np.int32))[0])
     if not length:
         stop_if_signalled(strategy)
     sent = np.zeros(length, np.int32)
-    sent[: len(said)] = np.frombuffer(said, np.uint8)
+    sent[: len(message)] = np.frombuffer(message, np.uint8)
     return json.loads(_sum(strategy, sent).astype(np.uint8).tobytes())
 
 
 def any_of(strategy: tf.distribute.Strategy, mine: bool) -> bool:
-    """Whether one of the hosts says so: the same answer on all."""
+    """Whether `mine` is true on any host; the same answer on all."""
     if resolver() is None:
         return mine
     return bool(_sum(strategy, np.array([mine], np.int32))[0])
 
 
 def stop_if_signalled(strategy: tf.distribute.Strategy) -> None:
-    """`preemption.stop_if_signalled` on every host, if a signal has come to one of them.
+    """Stops all hosts, as `preemption.stop_if_signalled` does, if one of them has had a signal.
 
-    To be called on all at the same step, after each has saved.
+    To be called on all hosts at the same step, after saving.
     """
     if resolver() is None:
         preemption.stop_if_signalled()
         return
     mine = [preemption.received_signal() == number for number in preemption.SIGNALS]
-    for number, heard in zip(preemption.SIGNALS, _sum(strategy, np.array(mine, np.int32))):
-        if heard:
+    for number, hosts in zip(preemption.SIGNALS, _sum(strategy, np.array(mine, np.int32))):
+        if hosts:
             raise preemption.Stopped(number)
 
 
 def _sum(strategy: tf.distribute.Strategy, mine: np.ndarray) -> np.ndarray:
-    """The sum of the hosts' int32 [n]."""
+    """Sum of an int32 [n] over the hosts."""
     return _adder(strategy)(tf.constant(mine)).numpy()
 
 
 @functools.lru_cache(maxsize=1)
 def _adder(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The graph that adds them, traced once: every step asks `any_of`."""
+    """The graph of `_sum`, traced once, because every step calls `any_of`."""
     per_host = len(strategy.extended.worker_devices)
 
     def add(value):
         replica = tf.distribute.get_replica_context()
-        first = replica.replica_id_in_sync_group % per_host == 0  # of its host
+        first = replica.replica_id_in_sync_group % per_host == 0  # one device per host adds
         own = tf.where(first, value, tf.zeros_like(value))
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, own)
 

@@ -1,4 +1,4 @@
-"""One owner of a run's folder."""
+"""A lock on the folder of a run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _locks: dict[str, IO[str]] = {}  # by path; held until the process ends
 
 
 def lock(path: str) -> None:
-    """Makes this process the only one that writes into a run's folder, as long as it lives.
+    """Locks the folder of a run until this process ends, so that no other process writes into it.
 
-    The lock is POSIX's, on `path`: the system drops it when the process dies, however it dies, so
-    that none is ever stale, and NFS hands it to the server, so that it counts on every host. Where
-    a file system has no locks the run prints a note and continues without.
+    It is a POSIX lock on the file `path`. The system releases it when the process dies, so it is
+    never stale; on NFS it holds on all hosts. On a file system without locks, the run prints a note
+    and continues without.
 
     Raises:
-      UserError: another process has it.
+      UserError: another process holds the lock.
     """
     if path in _locks:
         return
@@ -35,7 +35,10 @@ def lock(path: str) -> None:
                 f"--workdir={os.path.dirname(path)}: {file.read(200).strip() or 'another process'} "
                 "is writing into it; wait until it ends, or choose another folder"
             ) from None
-        print(f"{path}: no locks here ({error.strerror}); see that no other run writes into it")
+        print(
+            f"{path}: this file system has no locks ({error.strerror}); make sure that no other "
+            "run writes into the folder"
+        )
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     file.flush()

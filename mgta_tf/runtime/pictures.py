@@ -1,4 +1,4 @@
-"""Small pictures that a run keeps of itself: strips, sheets, thumbnails, as JPEG."""
+"""Pictures for TensorBoard and the report: strips, sheets and thumbnails, as JPEG."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import io
 import numpy as np
 from PIL import Image
 
-THUMBNAIL = 48  # pixels per side, of the members of clusters
-TILE = 96  # at most, of reconstructions and galleries
+THUMBNAIL = 48  # pixels per side of a cluster's sample images
+TILE = 96  # maximum pixels per side in reconstructions and galleries
 GREY = 128  # of places without an image, on light and dark pages
-GAP = 4  # pixels between the two ends of a gallery
+GAP = 4  # pixels between nearest and farthest images
 
 
 def shrink(images: np.ndarray, size: int) -> np.ndarray:
@@ -56,9 +56,9 @@ def strip(images: np.ndarray) -> np.ndarray:
 
 
 def sheet(images: np.ndarray) -> np.ndarray:
-    """Images row by row on a square sheet, as TensorBoard's projector wants its sprites.
+    """Images row by row on a square sheet, the format of sprites in TensorBoard's projector.
 
-    uint8 [n, S, S, 3] → [C·S, C·S, 3] with C = ⌈√n⌉; places that are left over are black.
+    uint8 [n, S, S, 3] → [C·S, C·S, 3] with C = ⌈√n⌉; unused places are black.
     """
     columns = int(np.ceil(np.sqrt(len(images))))
     size = images.shape[1]
@@ -69,7 +69,7 @@ def sheet(images: np.ndarray) -> np.ndarray:
 
 
 def two_ends(nearest: np.ndarray, farthest: np.ndarray, count: int) -> np.ndarray:
-    """A row of `count` nearest images, a gap, and `count` farthest; places left over are grey.
+    """A row of `count` nearest images, a gap, and `count` farthest; unused places are grey.
 
     nearest, farthest: uint8 [≤ count, S, S, 3] → uint8 [S, 2·count·S + GAP, 3].
     """
@@ -85,7 +85,7 @@ def two_ends(nearest: np.ndarray, farthest: np.ndarray, count: int) -> np.ndarra
 
 
 def jpeg(pixels: np.ndarray, quality: int = 88) -> bytes:
-    """uint8 [H, W, 3] → a JPEG whose colours are as fine as its brightness."""
+    """uint8 [H, W, 3] → JPEG without chroma subsampling."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=0)
     return file.getvalue()

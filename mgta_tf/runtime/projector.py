@@ -1,4 +1,4 @@
-"""TensorBoard's embedding projector: points with a picture each, to colour by any column."""
+"""Files of TensorBoard's embedding projector."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def write(
     sprites: bytes,
     sprite_size: int,
 ) -> None:
-    """Writes the files of one embedding into the folder of a TensorBoard writer.
+    """Writes one embedding into the folder of a TensorBoard writer, with a picture per point.
 
     Args:
-      directory: The folder; what it held of another embedding is replaced.
-      title: What the projector calls the embedding.
+      directory: The folder; an embedding in it is replaced.
+      title: Name of the embedding.
       points: float32 [n, D].
-      columns: Two or more, each with a value for every point; what points can be coloured by.
-      sprites: A square sheet with the pictures of the points row by row, encoded.
-      sprite_size: Pixels per side of one of them.
+      columns: Two or more columns of n values, by which points can be coloured.
+      sprites: Encoded image, a square sheet with the pictures of the points row by row.
+      sprite_size: Pixels per side of a picture.
     """
     config = ProjectorConfig()
     embedding = config.embeddings.add(

@@ -1,4 +1,4 @@
-"""The metrics of a turn's steps: windows for the curves, a summary for the history."""
+"""The metrics of a turn's steps, averaged for the curves and for the history."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from mgta_tf.errors import UserError
 
 
 class StepLog:
-    """What the steps of a turn have shown so far.
+    """Collects the metrics of a turn's steps in windows of `every` steps.
 
-    Its state is part of a checkpoint, so that a run that was interrupted says what an undisturbed
-    one would: windows of `every` steps count from the beginning of the turn.
+    Its state is part of the checkpoint, so an interrupted run has the same curves and the same
+    history as an uninterrupted one.
 
     Args:
-      where: The turn in words: stage, round, net.
-      steps: Of the turn.
-      epochs: Into which they fall.
-      every: Steps of a window.
-      max_skipped: Steps in a row that may be skipped because they were not finite.
-      state: What `state()` said when the run was interrupted.
+      where: Name of the turn, for messages.
+      steps: Number of steps of the turn.
+      epochs: Number of epochs of the turn.
+      every: Steps per window.
+      max_skipped: Maximum number of consecutive skipped steps.
+      state: Result of `state()` when the turn was interrupted.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class StepLog:
     ):
         self._where, self._every, self._max_skipped = where, every, max_skipped
         self._last_epoch = steps - steps / epochs
-        self._waiting: list[dict[str, Any]] = []
+        self._pending: list[dict[str, Any]] = []
         self._first: dict[str, float] = {}
         self._last: list[dict[str, float]] = []
         self._window: list[dict[str, float]] = []
@@ -49,16 +49,16 @@ class StepLog:
         self._began = time.monotonic() - self._seconds
 
     def add(self, metrics: dict[str, Any]) -> None:
-        """Takes the metrics of the next step: scalar tensors, which are not waited for."""
-        self._waiting.append(metrics)
+        """Adds the metrics of the next step: scalar tensors that may still be being computed."""
+        self._pending.append(metrics)
 
     def window_is_full(self) -> bool:
-        """Whether the window has all of its steps."""
-        return len(self._window) + len(self._waiting) >= self._every
+        """Whether the window has all its steps, so that `point` is due."""
+        return len(self._window) + len(self._pending) >= self._every
 
     def point(self, step: int) -> dict[str, float]:
-        """Ends the window: means over its steps, `step` being done, and how many were skipped."""
-        self._settle(step)
+        """Ends the window after `step` steps: means over its steps, and the number skipped."""
+        self._fetch(step)
         good = [row for row in self._window if not row["skipped"]]
         point = mean_of_rows(good or self._window)
         point["skipped"] = float(len(self._window) - len(good))
@@ -68,8 +68,8 @@ class StepLog:
         return point
 
     def state(self, step: int) -> dict[str, Any]:
-        """Everything, as JSON can say it, `step` being done."""
-        self._settle(step)
+        """The state after `step` steps, for a checkpoint; JSON values only."""
+        self._fetch(step)
         return {
             "first": self._first,
             "last": self._last,
@@ -80,7 +80,7 @@ class StepLog:
         }
 
     def summary(self) -> dict[str, Any]:
-        """The row of the turn: seconds, means over its last epoch, and its first point."""
+        """The turn's row of the history: seconds, means over its last epoch, its first point."""
         return {
             "seconds": time.monotonic() - self._began,
             **mean_of_rows(self._last),
@@ -88,36 +88,35 @@ class StepLog:
             "first": self._first,
         }
 
-    def _settle(self, step: int) -> None:
-        """Waits for the steps up to `step` and counts those that were skipped.
+    def _fetch(self, step: int) -> None:
+        """Fetches the metrics of the steps before `step`, and counts the skipped ones.
 
         Raises:
-          UserError: too many in a row.
+          UserError: too many consecutive steps were skipped.
         """
-        for number, metrics in enumerate(self._waiting, step - len(self._waiting)):
+        for number, metrics in enumerate(self._pending, step - len(self._pending)):
             values = {name: float(value) for name, value in metrics.items()}
             self._window.append(values)
             if not values["skipped"]:
                 self._in_a_row = 0
-            elif not _for_its_scale(values):
+            elif not _caused_by_loss_scale(values):
                 self._in_a_row += 1
             self._skipped += bool(values["skipped"])
             if self._in_a_row > self._max_skipped:
                 raise UserError(
                     f"{self._where}, step {number}: the loss is {values['loss']} and its gradient "
-                    f"{values['gradient_norm']}, after {self._in_a_row - 1} steps that were "
-                    f"skipped before it (--max_skipped_steps={self._max_skipped}); the last good "
-                    "checkpoint is kept. Lower --learning_rate, or set --clip_norm, under another "
-                    "--workdir"
+                    f"norm {values['gradient_norm']}, after {self._in_a_row - 1} skipped steps "
+                    f"(--max_skipped_steps={self._max_skipped}); the last good checkpoint is kept. "
+                    "Lower --learning_rate or set --clip_norm, with another --workdir"
                 )
-        self._waiting = []
+        self._pending = []
 
 
-def _for_its_scale(values: dict[str, float]) -> bool:
-    """Whether a float16 step was skipped because of its loss scale alone, as far as is known.
+def _caused_by_loss_scale(values: dict[str, float]) -> bool:
+    """Whether a float16 step was probably skipped only because its loss scale was too large.
 
-    The loss itself is not scaled, so it is finite; only its gradient is not. The scale halves at
-    every such step, and at 1 it cannot be the reason: from 2¹⁵ there are 15 of them at most.
+    Then the loss, which is not scaled, is finite, and only the gradient is not. Every such step
+    halves the scale, and at 1 the scale cannot be the cause: from 2¹⁵ there are at most 15.
     """
     return math.isfinite(values["loss"]) and values.get("loss_scale", 1.0) > 1.0
 
@@ -128,4 +127,5 @@ def steps_between_points(steps: int) -> int:
 
 
 def mean_of_rows(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each metric over rows with the same names."""
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

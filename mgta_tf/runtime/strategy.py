@@ -1,4 +1,4 @@
-"""Devices: one GPU, many, those of many hosts, or the CPU."""
+"""Devices: the CPU, one GPU, several GPUs, or several hosts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mgta_tf.runtime import hosts, preemption
 POLICIES = {"off": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 CPU_INFO = "/proc/cpuinfo"
-CPU_FEATURES = {"avx512_bf16": "AVX512_BF16", "amx_bf16": "AMX"}  # by the names of CPU_INFO
-GPU_CAPABILITY = (8, 0)  # the first with products in bfloat16
+CPU_FEATURES = {"avx512_bf16": "AVX512_BF16", "amx_bf16": "AMX"}  # name in CPU_INFO: usual name
+GPU_CAPABILITY = (8, 0)  # the first with bfloat16 matrix products
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class DeviceConfig:
 
 
 def resolve_precision(mixed_precision: str) -> str:
-    """What `--mixed_precision` means here, one of POLICIES; prints what auto has chosen."""
+    """`--mixed_precision` with auto resolved for this machine, one of POLICIES."""
     if mixed_precision != "auto":
         return mixed_precision
     gpus = tf.config.list_physical_devices("GPU")
@@ -60,12 +60,12 @@ def resolve_precision(mixed_precision: str) -> str:
         names = [name for word, name in CPU_FEATURES.items() if word in _cpu_flags()]
         fast = bool(names)
         reason = f"the CPU has {' and '.join(names) or 'neither AVX512_BF16 nor AMX'}"
-    print(f"precision: {'bfloat16' if fast else 'float32'}, for {reason}", flush=True)
+    print(f"precision: {'bfloat16' if fast else 'float32'}, because {reason}", flush=True)
     return "bfloat16" if fast else "off"
 
 
 def _cpu_flags() -> set[str]:
-    """The features that Linux names of the CPU; none elsewhere."""
+    """The CPU features listed by Linux; none on other systems."""
     try:
         with open(CPU_INFO, encoding="utf-8") as file:
             lines = (line for line in file if line.startswith("flags"))
@@ -76,7 +76,7 @@ def _cpu_flags() -> set[str]:
 
 @contextlib.contextmanager
 def precision(mixed_precision: str) -> Iterator[None]:
-    """Layers that are built inside compute in this precision."""
+    """Layers built inside this context compute in this precision."""
     if mixed_precision == "off":
         yield
         return
@@ -84,27 +84,27 @@ def precision(mixed_precision: str) -> Iterator[None]:
     try:
         yield
     finally:
-        tf.keras.mixed_precision.set_global_policy(None)  # that of floatx, as in the beginning
+        tf.keras.mixed_precision.set_global_policy(None)  # Keras' default
 
 
 def make_strategy(parts: int, flag: str, least: int = 1) -> tf.distribute.Strategy:
-    """A MirroredStrategy over all visible GPUs, or over the CPU; over the hosts of `TF_CONFIG`.
+    """A strategy over the hosts of `TF_CONFIG`, else over all visible GPUs, else over the CPU.
 
     Args:
-      parts: What a batch is split into for the replicas: whole clusters, so that every anchor
-        finds its positives on its own device; or images.
-      flag: The flag that says so.
-      least: How many parts a replica needs.
+      parts: Number of parts of a batch that the replicas share equally. A part is a cluster, so
+        that every anchor has its positives on its own device, or an image.
+      flag: Name of the flag that sets `parts`.
+      least: Smallest number of parts for a replica.
 
     Raises:
-      UserError: the replicas cannot have equally many parts, or have too few.
+      UserError: `parts` is not a multiple of the replicas, or is too small.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
     resolver = hosts.resolver()
     if resolver:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-        preemption.stop_together()  # by `hosts.stop_if_signalled`
+        preemption.stop_together()
     else:
         devices = [device.name for device in tf.config.list_logical_devices("GPU")]
         strategy = tf.distribute.MirroredStrategy(devices or ["CPU:0"])
@@ -112,7 +112,10 @@ def make_strategy(parts: int, flag: str, least: int = 1) -> tf.distribute.Strate
     if parts % replicas:
         raise UserError(f"--{flag}={parts}: must be a multiple of the {replicas} devices")
     if parts < least * replicas:
-        raise UserError(f"--{flag}={parts}: each of the {replicas} devices needs {least} or more")
+        raise UserError(
+            f"--{flag}={parts}: must be at least {least * replicas}, {least} for each of the "
+            f"{replicas} devices"
+        )
     if replicas > 1:
-        print(f"{replicas} devices: each has {parts // replicas} of --{flag}={parts}", flush=True)
+        print(f"{replicas} devices, {parts // replicas} of --{flag}={parts} on each", flush=True)
     return strategy

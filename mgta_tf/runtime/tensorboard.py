@@ -1,4 +1,4 @@
-"""What a run writes for TensorBoard."""
+"""Writing TensorBoard files, and tracing steps for its profiler."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tag_of(metric: str) -> str:
 
 
 class TensorBoardWriter:
-    """TensorBoard files: `net1` and `net2` with the same tags, so they share axes, and `run`."""
+    """Writes to three TensorBoard runs: `net1` and `net2`, which share their axes, and `run`."""
 
     def __init__(self, directory: str):
         self._constant: dict[tuple[str, str], list[tuple[int, float]]] = {}
@@ -64,7 +64,7 @@ class TensorBoardWriter:
             self.scalars(writer, step, {tag_of(name): value})
 
     def images(self, writer: str, step: int, name: str, images: np.ndarray) -> None:
-        """Shows uint8 images [N, H, W, 3], all of them."""
+        """Writes all images, uint8 [N, H, W, 3]."""
         with self._writers[writer].as_default(step=step):
             tf.summary.image(name, images, max_outputs=len(images))
 
@@ -73,7 +73,7 @@ class TensorBoardWriter:
             tf.summary.histogram(name, values)
 
     def hparams(self, values: dict[str, Any], metrics: list[str]) -> None:
-        """What the HParams tab says of the run, and the scalars of `run` it compares runs by."""
+        """Writes the HParams tab: values of the flags, and the scalars of `run` to compare."""
         with self._writers["run"].as_default(step=0):
             hparams_api.hparams_config(
                 hparams=[hparams_api.HParam(name) for name in values],
@@ -92,9 +92,9 @@ class TensorBoardWriter:
 
 
 def profiled(steps: Iterator[Any], count: int, directory: str) -> Iterator[Any]:
-    """The steps; `count` of them, from the third, are traced for TensorBoard's profiler.
+    """Yields the steps, and traces `count` of them, from the third, for TensorBoard's profiler.
 
-    The first two build graphs and fill caches. With `count` 0 nothing is traced.
+    The first two steps build graphs and fill caches.
     """
     if not count:
         yield from steps

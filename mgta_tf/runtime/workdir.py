@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, and whose it is."""
+"""The folder of a run: its paths, and whether a command may use it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import checkpoints, files, hosts
 from mgta_tf.runtime.lock import lock
 
-# Flags that change how a run is watched and kept, not what it computes.
+# Flags that do not change what a run computes; a resumed run may change them.
 NEUTRAL = frozenset(
     (
         "workdir",
@@ -31,23 +31,23 @@ NEUTRAL = frozenset(
         "eval_only",
         "image",
         "min_score",
-        "checkpoint_every_steps",
         "cache_body_features",
         "cache_budget_gb",
-        "voc_root",  # the digest of what was found there decides
+        "voc_root",  # the digest of the data is compared instead
         "coco_root",
     )
 )
 
 
-# Flags that say where the images are; whether they are the same is seen by what they hold.
+# Flags for finding the images. The content of the images is compared instead.
 KNOWN_BY_CONTENT = frozenset(("data_dir", "follow_links", "max_bad_fraction"))
 
 
 class Workdir:
-    """Paths in a run's folder; on a host that is not the chief, of a folder of its own.
+    """Paths in the folder of a run.
 
-    Only `flagfile`, `checkpoints` and the labels are always those of the run.
+    own: On a host that is not the chief, a folder to write into. All paths are in it except
+    `flagfile`, `checkpoints` and the labels.
     """
 
     def __init__(self, path: str, own: str = ""):
@@ -70,19 +70,19 @@ class Workdir:
         self.report = os.path.join(path, "report.html")
 
     def labels(self, round_number: int, net: int) -> str:
-        """Where the labels that net `net` (from 0) made in a round are kept."""
+        """File of the labels made by net `net` (from 0) in a round."""
         return os.path.join(self.path, "labels", f"round_{round_number:02d}_net{net + 1}.npz")
 
     def k_curve(self, round_number: int, net: int) -> str:
-        """Where the picture of a choice of K is kept."""
+        """Picture of the choice of K by net `net` in a round."""
         return os.path.join(self.path, "labels", f"k_round_{round_number:02d}_net{net + 1}.png")
 
     def reconstruction(self, round_number: int, net: int) -> str:
-        """Where the picture of what net `net` reconstructs after a round is kept."""
+        """Picture of the reconstructions by net `net` after a round."""
         return self._picture(round_number, net, "reconstruction")
 
     def gallery(self, round_number: int, net: int) -> str:
-        """Where the picture of representative clusters of net `net` in a round is kept."""
+        """Picture of representative clusters of net `net` in a round."""
         return self._picture(round_number, net, "clusters")
 
     def _picture(self, round_number: int, net: int, what: str) -> str:
@@ -97,10 +97,7 @@ class Workdir:
         label: np.ndarray,
         distance: np.ndarray,
     ) -> None:
-        """Writes `index`, `label` int32 [n] and `distance` float32 [n], to the own centroid.
-
-        Whole or not at all.
-        """
+        """Writes `index` and `label` int32 [n], and `distance` float32 [n] to the own centroid."""
         with files.replacing(self.labels(round_number, net)) as file:
             np.savez_compressed(
                 file,
@@ -111,13 +108,13 @@ class Workdir:
 
 
 def open_workdir(path: str, config: Any) -> Workdir:
-    """Makes the folder of a new run, or opens that of an old one to resume it.
+    """Creates the folder of a new run, or opens that of a run to resume.
 
-    A run that has saved nothing yet may be started again with other flags.
+    A run without a checkpoint may be started again with other flags.
 
     Raises:
-      UserError: no path; or the folder is another run's, whose flags differ; or a run that is alive
-        writes into it.
+      UserError: no path is given; the folder belongs to a run with other flags, or to something
+        else; or another process is writing into it.
     """
     before = flags_of(path, type(config))
     if not hosts.is_chief():
@@ -135,8 +132,8 @@ def open_workdir(path: str, config: Any) -> Workdir:
                 f"{path} belongs to a run with other flags: {'; '.join(different)}. Give the same "
                 "flags to resume it, or another --workdir"
             )
-    elif os.path.isdir(path) and _others_files(path) and not os.path.exists(workdir.flagfile):
-        raise UserError(f"--workdir={path} is not empty and holds no run; choose another folder")
+    elif os.path.isdir(path) and _foreign_files(path) and not os.path.exists(workdir.flagfile):
+        raise UserError(f"--workdir={path} is not empty and is not a run; choose another folder")
     os.makedirs(path, exist_ok=True)
     lock(os.path.join(os.path.realpath(path), "lock"))
     files.write_text(workdir.flagfile, config_lib.to_flagfile(config))
@@ -164,19 +161,19 @@ def _same(before: Any, now: Any) -> bool:
     return before == now
 
 
-def _others_files(path: str) -> set[str]:
-    """What lies in a folder besides that which a run writes first, before it may be killed."""
+def _foreign_files(path: str) -> set[str]:
+    """Files in a folder other than those that a run has before it writes its flagfile."""
     return set(os.listdir(path)) - {"lock", "flags.flagfile.partial"}
 
 
 def load_config(flagfile: str, config_class: type) -> Any:
-    """The config that a flagfile says.
+    """Reads a config from a flagfile.
 
     Raises:
-      UserError: it is not there, or is no flagfile of this command.
+      UserError: the file does not exist, or has flags that the command does not.
     """
     if not os.path.isfile(flagfile):
-        raise UserError(f"{flagfile}: no such file; is its folder the --workdir of a run?")
+        raise UserError(f"{flagfile}: no such file; --workdir must be the folder of a run")
     values = absl_flags.FlagValues()
     config_lib.define(config_class, values)
     try:

@@ -242,7 +242,7 @@ def test_bad_input_is_one_line(small, trained, tmp_path):
         saved_model="x",
         workdir=str(tmp_path),
     )
-    fails("no such file; is its folder the --workdir", DetectConfig(), workdir="x", eval_only=True)
+    fails("no such file; --workdir must be the folder", DetectConfig(), workdir="x", eval_only=True)
     fails(
         "belongs to a run with other flags: .*--steps was",
         DetectConfig(),

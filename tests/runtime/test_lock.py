@@ -43,4 +43,4 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(fcntl, "lockf", none)
     lock_lib.lock(str(tmp_path / "lock"))
-    assert "no locks here (Function not implemented)" in capsys.readouterr().out
+    assert "this file system has no locks (Function not implemented)" in capsys.readouterr().out

@@ -81,7 +81,7 @@ def test_steps_left_out_for_the_loss_scale_alone_do_not_stop_the_run():
         return log.summary()
 
     assert run([1.0] * 17)["skipped"] == 17  # 15 that do not count, and the two that may be
-    with pytest.raises(UserError, match=r"step 17: the loss is 1\.0 and its gradient nan"):
+    with pytest.raises(UserError, match=r"step 17: the loss is 1\.0 and its gradient norm nan"):
         run([1.0] * 18)
     with pytest.raises(UserError, match="step 2: the loss is nan"):
         run([nan] * 3)

@@ -10,17 +10,21 @@ from mgta_tf.runtime.strategy import make_strategy
 
 def test_a_device_that_mines_by_itself_needs_two_clusters():
     assert make_strategy(2, "clusters_per_batch", least=2).num_replicas_in_sync == 1
-    with pytest.raises(UserError, match="clusters_per_batch=1: each of the 1 devices needs 2"):
+    with pytest.raises(UserError, match="clusters_per_batch=1: must be at least 2"):
         make_strategy(1, "clusters_per_batch", least=2)
 
 
 @pytest.mark.parametrize(
     ("flags", "precision", "line"),
     [
-        ("fpu avx512f avx512_bf16", "bfloat16", "precision: bfloat16, for the CPU has AVX512_BF16"),
-        ("amx_bf16 avx512_bf16", "bfloat16", "bfloat16, for the CPU has AVX512_BF16 and AMX"),
-        ("avx512f avx512_vnni", "off", "float32, for the CPU has neither AVX512_BF16 nor AMX"),
-        (None, "off", "float32, for the CPU has neither"),
+        (
+            "fpu avx512f avx512_bf16",
+            "bfloat16",
+            "precision: bfloat16, because the CPU has AVX512_BF16",
+        ),
+        ("amx_bf16 avx512_bf16", "bfloat16", "bfloat16, because the CPU has AVX512_BF16 and AMX"),
+        ("avx512f avx512_vnni", "off", "float32, because the CPU has neither AVX512_BF16 nor AMX"),
+        (None, "off", "float32, because the CPU has neither"),
     ],
 )
 def test_auto_takes_bfloat16_where_the_cpu_has_it(

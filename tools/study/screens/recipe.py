@@ -59,7 +59,7 @@ class Recipe:
 
 
 class Net:
-    """An encoder, the heads that a recipe needs, and their optimiser."""
+    """An encoder, the heads that a recipe needs, and their optimizer."""
 
     def __init__(self, recipe: Recipe, num_labels: int, seed: int):
         keras.utils.set_random_seed(seed)

@@ -203,7 +203,7 @@ def label_features(net: Net, pixels: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 
 def features_of(net: Net, pixels: np.ndarray) -> np.ndarray:
-    """Pooled and normalised endpoints, as the probe reads them: [N, D]."""
+    """Pooled and normalized endpoints, as the probe reads them: [N, D]."""
     parts = [
         features_lib.pool(net.encode(tf.constant(pixels[rows]))[ENDPOINT].numpy(), ENDPOINT)
         for rows in features_lib.in_batches(len(pixels), 100)
