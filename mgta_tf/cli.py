@@ -109,6 +109,8 @@ def quiet_libraries() -> None:
     if not sys.warnoptions:
         warnings.filterwarnings("ignore")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    # Of a file that Pillow cannot read, the reason is counted and listed.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def help_text(config_class: type, everything: bool = False) -> str:

@@ -7,10 +7,11 @@ libjpeg decode a large photograph at a half, a quarter or an eighth of its size.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import importlib.util
 import io
 import threading
-import warnings
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,7 @@ def decode_stored(
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set; half images would pass")
     try:
-        with warnings.catch_warnings():
-            # Pillow's own limit warns; ours decides, from the same header.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = _opened(data, max_pixels)
+        image = _opened(data, max_pixels)
         if draft_size and image.format == "JPEG" and image.mode in ("RGB", "L"):
             image.draft(None, (2 * draft_size, 2 * draft_size))
         large = image.width * image.height > LARGE
@@ -103,7 +101,8 @@ def decode_stored(
     except Image.UnidentifiedImageError:
         raise BadImage("damaged (its header)") from None
     except Image.DecompressionBombError:
-        raise BadImage(f"over the limit of {max_pixels} pixels") from None
+        pillows = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where ours is higher, Pillow's decides
+        raise BadImage(f"over the limit of {min(max_pixels, pillows)} pixels") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:
         raise BadImage(f"truncated or damaged ({' '.join(str(error).split())})") from None
     except Exception as error:  # a decoder's own exceptions (struct.error, zlib.error, …)
@@ -136,6 +135,8 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
         _check_size(*formats.webp_size(data), max_pixels)
     elif kind == "HEIF":
         load_heif()
+    elif kind == "TIFF":
+        _silence_libtiff()
     elif not kind:
         what, is_image = formats.named(data[: formats.HEAD])
         raise (NotRead if is_image else BadImage)(what or f"not a {formats.WORDS} image")
@@ -146,6 +147,19 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
     found = {"bits": bits, "deep": deep, "exif": exif, "xmp": xmp}
     image.info.update({name: value for name, value in found.items() if value})
     return image
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keeps Pillow's libtiff from writing to stderr; the reason of `BadImage` says what is wrong.
+
+    A Pillow whose libtiff cannot be reached goes on writing there.
+    """
+    library = ctypes.CDLL(Image.core.__file__)
+    with contextlib.suppress(AttributeError):
+        for handler in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+            handler.restype = ctypes.c_void_p
+            handler(None)
 
 
 def has_heif() -> bool:

@@ -69,7 +69,7 @@ def _scan(path: str):
       UserError: the file is cut or damaged, or holds something else.
     """
     offset, count = 0, 0
-    _check_lengths(path)
+    check_lengths(path)
     try:
         for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
             example = tf.train.Example.FromString(record)
@@ -87,7 +87,7 @@ def _scan(path: str):
         raise UserError(f"{path}: record {count} is no tf.train.Example") from None
 
 
-def _check_lengths(path: str) -> None:
+def check_lengths(path: str) -> None:
     """Follows the lengths of the records through the file.
 
     TensorFlow's reader makes room for whatever a length says; one of a terabyte ends the process.

@@ -91,7 +91,7 @@ def plan(files: list[str], body: FrozenBody, config: DetectorConfig) -> Plan:
         height, width = count_cells(*shape)
         place[records.source_id(example)] = (first, height, width)
         first += 2 * height * width * body.channels
-        encoded = example.features.feature["image/encoded"].bytes_list.value[0]
+        encoded = records.photograph(example)
         digest.update(hashlib.sha256(encoded).digest())
     return Plan(digest.hexdigest(), place, body.channels, first)
 
@@ -190,7 +190,7 @@ def _make(folder: str, planned: Plan, files: list[str], body: FrozenBody, config
     with counting(len(planned.place), builds=1.0) as progress:
         for example in records.read(files):
             first, height, width = planned.place[records.source_id(example)]
-            encoded = example.features.feature["image/encoded"].bytes_list.value[0]
+            encoded = records.photograph(example)
             features = both(decode_image(encoded)).numpy()[:, :height, :width]
             values[first : first + features.size] = features.reshape(-1)
             progress.advance(1)

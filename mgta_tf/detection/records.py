@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from PIL import Image
 
-from mgta_tf.data import formats, images, voc
+from mgta_tf.data import formats, images, tfrecords, voc
 from mgta_tf.data.annotated import Annotated, LabelledBox, Unclear, oriented
 from mgta_tf.detection.config import MANIFEST, TEST_SET, TRAIN_SETS
 from mgta_tf.detection.sets import BoxSets, digest
@@ -325,6 +326,7 @@ def files_of(folder: str, names: tuple[str, ...]) -> list[str]:
             found.append(os.path.join(folder, f"{name}-{i:05d}-of-{SHARDS:05d}.tfrecord"))
             if not os.path.isfile(found[-1]):
                 raise UserError(f"{found[-1]}: missing; make the folder again")
+            tfrecords.check_lengths(found[-1])
     return found
 
 
@@ -332,13 +334,15 @@ def read(files: list[str]) -> Iterator[tf.train.Example]:
     """Every record.
 
     Raises:
-      UserError: a file is cut or damaged.
+      UserError: a file is cut or damaged, or holds other records.
     """
     for path in files:
         try:
             for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
-                yield tf.train.Example.FromString(record)
-        except tf.errors.OpError:
+                example = tf.train.Example.FromString(record)
+                source_id(example), size(example), photograph(example)  # must be there
+                yield example
+        except (tf.errors.OpError, DecodeError, IndexError, ValueError):
             raise UserError(f"{path}: cut or damaged; make it again") from None
 
 
@@ -348,6 +352,11 @@ def source_id(example: tf.train.Example) -> int:
 
 def filename(example: tf.train.Example) -> str:
     return example.features.feature["image/filename"].bytes_list.value[0].decode("utf-8", "replace")
+
+
+def photograph(example: tf.train.Example) -> bytes:
+    """The encoded image."""
+    return example.features.feature["image/encoded"].bytes_list.value[0]
 
 
 def size(example: tf.train.Example) -> tuple[int, int]:

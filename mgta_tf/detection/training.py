@@ -198,7 +198,7 @@ class Detector:
         for example in records.read(self._files(self.contents.test)):
             number = records.source_id(example)
             if number in shown:
-                image = images.decode(example.features.feature["image/encoded"].bytes_list.value[0])
+                image = images.decode(records.photograph(example))
                 pictures[number] = drawing.draw(image, shown[number])
         rows = [[pictures[v.image] for v in part] for part in (best, worst)]
         self._sheet = drawing.sheet(*rows)

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 
@@ -376,6 +378,45 @@ def test_previews_in_raw_files_are_no_photographs():
             images.decode(encode(cases.BASE, "TIFF", tiffinfo=tags))
     with pytest.raises(NotRead, match="raw file"):
         images.decode(b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 99)
+
+
+def test_where_the_limit_is_above_pillows_own_the_message_names_that(monkeypatch):
+    monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 1000)
+    for max_pixels, limit in ((10**6, 2000), (1999, 1999)):
+        with pytest.raises(BadImage, match=rf"over the limit of {limit} pixels"):
+            images.decode(encode(cases.BASE, "PNG"), max_pixels=max_pixels)
+
+
+DAMAGED_TIFFS = """
+import io, logging, numpy as np
+from PIL import Image
+from mgta_tf import cli
+from mgta_tf.data import images
+cli.quiet_libraries()
+rng = np.random.default_rng(0)
+picture = Image.fromarray(rng.integers(0, 256, (24, 32, 3)).astype(np.uint8))
+reasons = set()
+for kind in ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits"):
+    file = io.BytesIO()
+    picture.convert("YCbCr" if kind == "jpeg" else "RGB").save(file, "TIFF", compression=kind)
+    for _ in range(60):
+        data = bytearray(file.getvalue())
+        for place in rng.integers(0, len(data), 3):
+            data[place] = rng.integers(0, 256)
+        try:
+            images.decode(bytes(data), max_pixels=10**6)
+        except images.BadImage as error:
+            reasons.add(str(error)[:9])
+print(sorted(reasons))
+"""
+
+
+def test_a_damaged_tiff_has_a_reason_and_libtiff_says_nothing_besides():
+    """In a process of its own: libtiff writes to the terminal past Python."""
+    command = [sys.executable, "-c", DAMAGED_TIFFS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert "truncated" in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.mark.skipif(images.has_heif(), reason="pillow-heif is installed here")

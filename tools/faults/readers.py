@@ -29,10 +29,15 @@ from PIL import Image
 from mgta_tf import config as config_lib
 from mgta_tf.clustering.journal import Journal
 from mgta_tf.clustering.lloyd import State, kmeans
-from mgta_tf.data import coco, images, minipickle, tfrecords, voc
+from mgta_tf.data import annotation_trees, coco, images, minipickle, tfrecords, voc
 from mgta_tf.data.images import BadImage
 from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.detection import records
+from mgta_tf.detection.config import BoxDataConfig
+from mgta_tf.detection.sets import load
+from mgta_tf.embed import stream, table
 from mgta_tf.errors import UserError
+from mgta_tf.evaluation import features
 from mgta_tf.models import artifact
 from mgta_tf.runtime.checkpoints import Checkpoints, Position
 from mgta_tf.runtime.workdir import load_config
@@ -124,6 +129,8 @@ def _images(folder: str) -> Reader:
         ("RGB", "TIFF", {"compression": "tiff_lzw"}),
         ("RGBA", "TIFF", {"compression": "tiff_adobe_deflate"}),
         ("YCbCr", "TIFF", {"compression": "jpeg"}),
+        ("RGB", "TIFF", {"big_tiff": True}),
+        ("RGB", "TIFF", {"save_all": True, "append_images": [picture.rotate(180)]}),
     ):
         file = io.BytesIO()
         picture.convert(mode).save(file, kind, **options)
@@ -134,6 +141,7 @@ def _images(folder: str) -> Reader:
         grey.save(file, kind)
         seeds.append(file.getvalue())
     seeds.append(b"P3 # plain\n2 1\n255\n1 2 3 # more\n4 5 6\n")
+    seeds.append(b"Pf 4 2 -1.0\n" + np.linspace(0, 1, 8, dtype="<f4").tobytes())
     if images.has_heif():
         images.load_heif()
         file = io.BytesIO()
@@ -239,6 +247,102 @@ def _voc_lists(folder: str) -> Reader:
         voc.class_labels(folder, "test")
 
     return seeds, read
+
+
+def _box_trees(folder: str) -> Reader:
+    """The lists and annotations of own boxes: all but the damaged one are as they should be."""
+    box = "<xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax>"
+    item = f"<object><name>a dog</name><bndbox>{box}</bndbox></object>"
+    xml = f"<annotation><size><width>12</width><height>12</height></size>{item}</annotation>"
+    whole = {"ImageSets/Main/train.txt": b"a\nb.jpg\n", "ImageSets/Main/test.txt": b"c\nd\n"}
+    whole |= {f"Annotations/{stem}.xml": xml.encode() for stem in "abcd"}
+    for place in ("ImageSets/Main", "Annotations", "JPEGImages"):
+        os.makedirs(os.path.join(folder, place))
+    for stem in "abcd":
+        Image.new("RGB", (12, 12)).save(os.path.join(folder, "JPEGImages", f"{stem}.png"))
+    seeds = [name.encode() + b" " + content for name, content in whole.items()]
+
+    def read(data: bytes) -> None:
+        name, _, content = data.partition(b" ")
+        for other, good in whole.items():
+            _write(os.path.join(folder, other), content if other.encode() == name else good)
+        annotation_trees.read_voc_tree(folder)
+        load(BoxDataConfig(voc_root=folder))
+
+    return seeds, read
+
+
+def _box_records(folder: str) -> Reader:
+    """A detector's records and their manifest."""
+    picture, boxes = os.path.join(folder, "a.png"), "<name>dog</name>"
+    Image.new("RGB", (12, 12)).save(picture)
+    for number in range(2):
+        shutil.copy(picture, os.path.join(folder, f"{number}.png"))
+        place = "<xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax>"
+        xml = f"<annotation><object>{boxes}<bndbox>{place}</bndbox></object></annotation>"
+        _write(os.path.join(folder, f"{number}.xml"), xml.encode())
+    made = os.path.join(folder, "records")
+    records.write(load(BoxDataConfig(voc_root=folder)), made)
+    whole = {}
+    for name in (records.MANIFEST, "train-00000-of-00008.tfrecord", "test-00000-of-00008.tfrecord"):
+        with open(os.path.join(made, name), "rb") as file:
+            whole[name] = file.read()
+    seeds = [name.encode() + b" " + content for name, content in whole.items()]
+
+    def read(data: bytes) -> None:
+        name, _, content = data.partition(b" ")
+        for other, good in whole.items():
+            _write(os.path.join(made, other), content if other.encode() == name else good)
+        held = records.contents(made, "voc07")
+        paths = records.files_of(made, (*held.train, held.test))
+        records.objects_of([path for path in paths if os.path.getsize(path)])
+
+    return seeds, read
+
+
+def _embeddings(folder: str) -> Reader:
+    """A table of embeddings, as search takes it, and one that is unfinished."""
+    path, unfinished = os.path.join(folder, "a.npz"), os.path.join(folder, "unfinished")
+    vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
+    table.write(path, ["a.jpg", "b/c.jpg", "\udce9.jpg"], vectors, {"key": "k", "digest": "d"})
+    with open(path, "rb") as file:
+        seeds = [b"table " + file.read()]
+    state = {"key": "k", "images": 0, "rows": 3, "digest": "", "bad": [[1, "empty file", False]]}
+    seeds.append(b"state " + json.dumps(state).encode())
+    source = open_source(DataConfig(data_source="shapes", shapes_count=4))
+
+    def read(data: bytes) -> None:
+        name, _, content = data.partition(b" ")
+        if name == b"table":
+            table.read(_write(path, content))
+            return
+        os.makedirs(unfinished, exist_ok=True)
+        _write(os.path.join(unfinished, "vectors.f32"), vectors.tobytes())
+        _write(os.path.join(unfinished, "state.json"), content)
+        partial = stream.Partial(unfinished, 2)
+        partial.open("k", source).errors()
+        partial.remove()
+
+    return seeds, read
+
+
+def _features(folder: str) -> Reader:
+    """The probe's cache: what is not what was kept is made again."""
+    kept = np.arange(6, dtype=np.float32).reshape(3, 2)
+    features.cached(folder, "key", lambda: (kept, "a pool"))
+    (name,) = os.listdir(folder)
+    path = os.path.join(folder, name)
+    with open(path, "rb") as file:
+        seed = file.read()
+
+    def read(data: bytes) -> None:
+        _write(path, data)
+        found, pool = features.cached(folder, "key", lambda: (kept, "a pool"))
+        np.testing.assert_array_equal(found, kept)
+        if pool != "a pool":
+            raise AssertionError(f"pool {pool!r}")
+
+    return [seed], read
 
 
 def _tables(folder: str) -> Reader:
@@ -357,6 +461,10 @@ READERS: dict[str, Callable[[str], Reader]] = {
     "annotations": _annotations,
     "coco": _coco,
     "voc_lists": _voc_lists,
+    "box_trees": _box_trees,
+    "box_records": _box_records,
+    "embeddings": _embeddings,
+    "features": _features,
     "tables": _tables,
     "flagfiles": _flagfiles,
     "facts": _facts,
