@@ -38,11 +38,6 @@ if TYPE_CHECKING:
 def main(config: DetectConfig) -> None:
     extras.require("official", "TensorFlow Model Garden", "detection", "mgta_tf.detect")
     run = config.run
-    if set(os.path.abspath(run.workdir)) & files.PATTERN:
-        raise UserError(
-            f"--workdir={run.workdir}: Model Garden takes *, ?, [, ] and \\ for a pattern; choose "
-            "another folder"
-        )
     if run.image or run.eval_only:
         workdir, sets = Workdir(run.workdir), None
         config = load_trained_config(workdir, run.min_score)
@@ -58,22 +53,23 @@ def main(config: DetectConfig) -> None:
     from mgta_tf.detection import training
 
     config = training.with_records(config, workdir, sets)
-    detector = training.Detector(config, workdir, train=not (run.image or run.eval_only))
-    if photo is not None:
-        draw(detector, photo, run.image, run.min_score)
-        return
-    result: dict[str, Any] = {"diverged": False}
-    if not run.eval_only:
-        if detector.step:
-            print(f"resuming in {run.workdir} at step {detector.step} of {config.schedule.steps}")
-        try:
-            detector.train()
-        except training.Diverged as end:
-            print(f"{end}; the run has diverged and stops")
-            result = {"diverged": True}
-    if not result["diverged"]:
-        result.update(detector.evaluate())
-    report(config, workdir, detector, result)
+    with training.opened(config, workdir, train=not (run.image or run.eval_only)) as detector:
+        if photo is not None:
+            draw(detector, photo, run.image, run.min_score)
+            return
+        result: dict[str, Any] = {"diverged": False}
+        if not run.eval_only:
+            if detector.step:
+                steps = f"{detector.step} of {config.schedule.steps}"
+                print(f"resuming in {run.workdir} at step {steps}")
+            try:
+                detector.train()
+            except training.Diverged as end:
+                print(f"{end}; the run has diverged and stops")
+                result = {"diverged": True}
+        if not result["diverged"]:
+            result.update(detector.evaluate())
+        report(config, workdir, detector, result)
 
 
 def load_boxes(config: DetectConfig, workdir: Workdir) -> BoxSets | None:
@@ -107,9 +103,10 @@ def read_photo(path: str) -> np.ndarray:
       UserError: the file cannot be read or decoded.
     """
     try:
-        with open(path, "rb") as file:
-            return images.decode(file.read())
-    except (OSError, images.BadImage) as error:
+        return images.decode(files.read(path, images.MAX_BYTES))
+    except OSError as error:
+        raise UserError(f"--image={path}: {error.strerror}") from None
+    except images.BadImage as error:
         raise UserError(f"--image={path}: {error}") from None
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+LISTED = 5  # names in a message
+
 
 class UserError(Exception):
     """Bad input. The message is one line that names the file, flag or value and what to do.
 
     `mgta_tf.cli.run` prints it without a traceback and exits with status 1.
     """
+
+
+def listing(names: Sequence[str]) -> str:
+    """'a, b, c, d, e, …'"""
+    return ", ".join([*names[:LISTED], "…"] if len(names) > LISTED else names)
 
 
 def one_line(text: str) -> str:

@@ -11,8 +11,7 @@ import pytest
 from small import config_of
 
 from mgta_tf import config as config_lib
-from mgta_tf import detect, export, report, supervised, train
-from mgta_tf.detection.config import DetectConfig, DetectRunConfig
+from mgta_tf import export, report, supervised, train
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features
 from mgta_tf.models import artifact
@@ -134,9 +133,3 @@ def test_printed_commands_can_be_pasted(tmp_path, capsys):
     words = shlex.split(line)
     assert f"--workdir={workdir}" in words
     assert f"--output={workdir}/saved_model" in words
-
-
-def test_the_detector_says_which_folder_it_cannot_use(tmp_path):
-    config = DetectConfig(DetectRunConfig(workdir=str(tmp_path / ODD), saved_model="m"))
-    with pytest.raises(UserError, match="for a pattern; name another folder"):
-        detect.main(config)

@@ -228,15 +228,18 @@ def test_the_result_of_a_workdir_is_where_tensorboard_compares_runs(tmp_path):
     assert set(events.Tags()["tensors"]) == {"result/map", "result/top1", "result/knn20"}
 
 
+@pytest.mark.parametrize("turn", [1, 5, 6, 7, 8])
 @pytest.mark.parametrize("drawn_on", ["stored", "displayed"])
-def test_photographs_lie_as_the_detector_sees_them(root, tmp_path, drawn_on):
+def test_photographs_lie_as_the_detector_sees_them(root, tmp_path, drawn_on, turn):
     copy = tmp_path / "VOCdevkit"
     shutil.copytree(root, copy)
     folder = copy / "VOC2007"
     upright = Image.open(folder / "JPEGImages" / "000000.jpg")  # 50×40
+    undone = {5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+    turned = drawn_on == "displayed" and turn != 1
+    kept = upright.transpose(Image.Transpose[undone[turn]]) if turned else upright
     exif = Image.Exif()
-    exif[0x0112] = 6
-    kept = upright.transpose(Image.Transpose.ROTATE_90) if drawn_on == "displayed" else upright
+    exif[0x0112] = turn
     kept.save(folder / "JPEGImages" / "000000.png", exif=exif)
     (folder / "JPEGImages" / "000000.jpg").unlink()
     (folder / "Annotations").mkdir()
@@ -250,11 +253,33 @@ def test_photographs_lie_as_the_detector_sees_them(root, tmp_path, drawn_on):
     train, _ = probe.voc_sets(ProbeConfig(voc_root=str(copy)))
     expected = features.voc_image(np.asarray(upright))
     assert (train.load(np.array([0]))[0] == expected).all()
-    annotation.write_text(text.replace("50", "70"))
-    with pytest.raises(
-        UserError, match=r"000000\.png: EXIF orientation 6, and .* 70×40 is neither"
-    ):
-        train.load(np.array([0]))
+
+
+@pytest.mark.parametrize("turn", [2, 3, 4, 6])
+def test_a_photograph_of_unclear_orientation_is_refused_before_anything_is_encoded(
+    root, tmp_path, turn
+):
+    """2, 3 and 4 keep the size, so that it cannot tell; 6 has the size of another photograph."""
+    copy = tmp_path / "VOCdevkit"
+    shutil.copytree(root, copy)
+    folder = copy / "VOC2007"
+    (folder / "Annotations").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    size = "50×40 fits both" if turn < 5 else "70×40 is neither"
+    width = 50 if turn < 5 else 70
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    for name in ("000004", "000103"):
+        Image.open(folder / "JPEGImages" / f"{name}.jpg").save(
+            folder / "JPEGImages" / f"{name}.jpg", exif=exif
+        )
+        (folder / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><size><width>{width}</width><height>40</height></size>"
+            f"<object><name>cow</name>{box}</object></annotation>"
+        )
+    reason = rf"000004\.jpg: EXIF orientation {turn}, and .* {size}"
+    with pytest.raises(UserError, match=reason):  # no SavedModel is looked for
+        probe.main(ProbeConfig(voc_root=str(copy), output=str(tmp_path / "o"), saved_model="none"))
 
 
 def folder_run(saved_model, output, **flags):

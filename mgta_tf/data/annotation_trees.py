@@ -13,7 +13,7 @@ import re
 
 from mgta_tf.data import tree, voc
 from mgta_tf.data.annotated import Annotated
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, listing
 from mgta_tf.runtime import files
 
 LISTS = {"train": "train", "trainval": "train", "val": "val", "test": "test"}  # the last counts
@@ -131,7 +131,7 @@ def _photograph(annotation: str, candidates: list[str], root: str) -> str:
         near = [path for path in candidates if _shared(path) == _shared(annotation)]
         if len(near) != 1:
             raise UserError(
-                f"{root}: {annotation} may belong to {voc.listing(candidates)}; keep one of these, "
+                f"{root}: {annotation} may belong to {listing(candidates)}; keep one of these, "
                 "or name the folders of photographs and of annotations alike"
             )
         candidates = near
@@ -165,7 +165,7 @@ class _Lists:
         if twice := sorted(name for _, name in named[evaluated].intersection(set().union(*others))):
             found.remarks.append(
                 f"{evaluated}.txt: {len(twice)} of its images are in other lists, too, and not "
-                f"trained on: {voc.listing(twice)}"
+                f"trained on: {listing(twice)}"
             )
         self._unused = set(self._split)
 

@@ -17,7 +17,7 @@ from typing import Any
 from mgta_tf.data import tree, voc
 from mgta_tf.data.annotated import Annotated, LabelledBox, Size
 from mgta_tf.data.annotation_trees import UNANNOTATED, Found, listed
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, listing
 from mgta_tf.runtime import files
 
 MAX_BYTES = 512 * 2**20  # COCO's own largest has 450 MB
@@ -155,7 +155,7 @@ def _photograph(file_name: str, json_name: str, split: str, by_name: dict[str, l
 
     ranked = sorted(candidates, key=nearness, reverse=True)
     if nearness(ranked[0]) == nearness(ranked[1]):
-        raise ValueError(f"{file_name} may be {voc.listing(candidates)}")
+        raise ValueError(f"{file_name} may be {listing(candidates)}")
     return ranked[0]
 
 

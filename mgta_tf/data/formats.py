@@ -167,7 +167,7 @@ def _raw_profile(text: bytes) -> bytes:
 
 # ------------------------------------------------------------------------------------- Orientation
 
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112  # the tag of EXIF
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
 
 
@@ -185,7 +185,7 @@ def orientation(exif: bytes, xmp: bytes) -> int:
             (count,) = struct.unpack_from(f"{order}H", exif, place)
             for entry in range(place + 2, place + 2 + 12 * count, 12):
                 tag, kind = struct.unpack_from(f"{order}HH", exif, entry)
-                if tag == _ORIENTATION and kind in (1, 3, 4):
+                if tag == ORIENTATION and kind in (1, 3, 4):
                     (turn,) = struct.unpack_from(order + " B HI"[kind], exif, entry + 8)
                     return turn if 1 <= turn <= 8 else 1
     except struct.error:  # cut before the tag

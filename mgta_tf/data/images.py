@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import io
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -83,19 +84,40 @@ def decode_stored(
     remarks: list[str] | None = None,
 ) -> tuple[np.ndarray, int]:
     """`decode` without turning: the pixels as they are stored, and the EXIF orientation, 1 to 8."""
-    if not data:
-        raise BadImage("empty file")
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set; half images would pass")
-    try:
+    with _named(max_pixels):
         image = _opened(data, max_pixels)
+        orientation = _orientation(image)
         if draft_size and image.format == "JPEG" and image.mode in ("RGB", "L"):
             image.draft(None, (2 * draft_size, 2 * draft_size))
         large = image.width * image.height > LARGE
         with _one_large_image if large else contextlib.nullcontext():
             image.load()
             pixels = np.asarray(_to_rgb(image, [] if remarks is None else remarks))
-            return pixels, _orientation(image)
+        if image.format == "TIFF":  # Pillow has turned it
+            pixels = turned(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+        return pixels, orientation
+
+
+def header(data: bytes) -> tuple[tuple[int, int], int]:
+    """((width, height) as stored, EXIF orientation), as `decode_stored` finds them; not decoded.
+
+    Raises:
+      BadImage: it cannot be used, as its header shows.
+    """
+    with _named(MAX_PIXELS):
+        image = _opened(data, MAX_PIXELS)
+        orientation = _orientation(image)
+        swapped = image.format == "TIFF" and orientation >= 5  # Pillow names the size as displayed
+        return image.size[::-1] if swapped else image.size, orientation
+
+
+@contextlib.contextmanager
+def _named(max_pixels: int) -> Iterator[None]:
+    """Whatever a decoder raises, as `BadImage` with the reason."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set; half images would pass")
+    try:
+        yield
     except BadImage:
         raise
     except Image.UnidentifiedImageError:
@@ -119,6 +141,8 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
     """The image by its header, of a size that is allowed."""
+    if not data:
+        raise BadImage("empty file")
     kind, bits, deep, exif, xmp = formats.of(data[: formats.HEAD]), 0, False, b"", b""
     if kind == "JPEG":
         data, scans, exif, xmp = formats.plain_jpeg(data)
@@ -203,9 +227,15 @@ def _check_tiff(image: Any, max_pixels: int) -> tuple[int, bool]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 … 8. Pillow applies that of a TIFF itself while it loads it, and pillow-heif a HEIC's."""
-    if image.format in ("TIFF", "HEIF"):
+    """1 … 8, of an image that is not loaded: of a TIFF it is gone then.
+
+    libheif applies a HEIC's itself, and nothing sees the pixels before.
+    """
+    if image.format == "HEIF":
         return 1
+    if image.format == "TIFF":
+        turn = image.getexif().get(formats.ORIENTATION, 1)
+        return turn if turn in range(1, 9) else 1
     xmp = image.info.get("xmp", b"")
     return formats.orientation(image.info.get("exif", b""), xmp if isinstance(xmp, bytes) else b"")
 

@@ -13,7 +13,7 @@ import defusedxml.ElementTree
 import numpy as np
 
 from mgta_tf.data.annotated import LabelledBox, Size
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, listing
 from mgta_tf.runtime import files
 
 CLASSES = (
@@ -25,7 +25,6 @@ CLASSES = (
 MAX_ANNOTATION_BYTES = 4 * 2**20  # VOC's largest have 30 kB
 MAX_SIDE = 10**6  # pixels of an image that a box can lie in
 MAX_NAME = 200  # characters of a class's name
-SHOWN = 5  # names in a message
 _IMAGE_SUFFIX = re.compile(r"\.(jpe?g|jfif|png|bmp|gif|webp|tiff?|avif|heic|jp2|ppm)$", re.I)
 # Encodings that are decoded here: those that the XML parser does not know, and UTF-8, which some
 # tools write file names of another encoding into.
@@ -115,11 +114,6 @@ def image_paths(folder: str, split: str, ids: list[str]) -> list[str]:
 
 def annotation_path(folder: str, image_id: str) -> str:
     return os.path.join(folder, "Annotations", f"{image_id}.xml")
-
-
-def listing(names: list[str]) -> str:
-    """'a, b, c, d, e, …'"""
-    return ", ".join([*names[:SHOWN], "…"] if len(names) > SHOWN else names)
 
 
 def class_labels(folder: str, split: str) -> tuple[list[str], np.ndarray]:

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 
 from mgta_tf.data import formats, images, tfrecords, voc
-from mgta_tf.data.annotated import Annotated, LabelledBox, Unclear, oriented
+from mgta_tf.data.annotated import Annotated, LabelledBox, Unclear, oriented, refusal
 from mgta_tf.detection.config import MANIFEST, TEST_SET, TRAIN_SETS
 from mgta_tf.detection.sets import BoxSets, digest
 from mgta_tf.errors import UserError
@@ -95,7 +95,7 @@ def _write_set(sets: BoxSets, name: str, output: str) -> Counts:
             example = _example(image, first + number, sets.classes, counts)
         except images.BadImage as error:
             if isinstance(error, Unclear) or not sets.skips_bad:
-                refused.append(f"{image.path}: {error}")
+                refused.append((image.path, str(error)))
                 continue
             print(f"{image.path}: {error}; skipped")
             sets.left_out.setdefault(str(error), []).append(image.path)
@@ -105,9 +105,7 @@ def _write_set(sets: BoxSets, name: str, output: str) -> Counts:
     for writer in writers:
         writer.close()
     if refused:
-        others = [os.path.basename(line.partition(": ")[0]) for line in refused[1:]]
-        more = f"; {len(others)} more: {voc.listing(others)}" if others else ""
-        raise UserError(refused[0] + more)
+        raise refusal(refused)
     if 2 * counts.skipped > len(images_):
         raise UserError(f"{name}: {counts.skipped} of {len(images_)} photographs cannot be used")
     for path in paths:

@@ -11,7 +11,7 @@ import hashlib
 import os
 
 from mgta_tf.data import voc
-from mgta_tf.data.annotated import Annotated
+from mgta_tf.data.annotated import Annotated, refuse_unclear
 from mgta_tf.data.annotation_trees import UNANNOTATED, UNLISTED, Found, read_voc_tree
 from mgta_tf.data.coco import read_coco
 from mgta_tf.data.images import MAX_BYTES
@@ -22,7 +22,7 @@ from mgta_tf.detection.config import (
     TRAIN_SETS,
     BoxDataConfig,
 )
-from mgta_tf.errors import UserError, printable
+from mgta_tf.errors import UserError, listing, printable
 from mgta_tf.runtime import files
 
 TEST_SHARE = 0.2
@@ -51,7 +51,7 @@ def load(config: BoxDataConfig) -> BoxSets:
 
     Raises:
       UserError: there are none to train on or to evaluate on, or not of a class that --classes
-        names; or the data are damaged.
+        names; the data are damaged; or it is unclear which way up a photograph lies.
     """
     root = config.coco_root or config.voc_root
     if not root:
@@ -64,8 +64,12 @@ def load(config: BoxDataConfig) -> BoxSets:
     if not os.path.exists(root):
         raise UserError(f"{_flag(config)}: no such file or folder")
     if not config.coco_root and (folders := _devkit(config)):
-        return _voc_sets(config, folders)
-    return _own_sets(config, read_coco(root) if config.coco_root else read_voc_tree(root))
+        sets = _voc_sets(config, folders)
+    else:
+        sets = _own_sets(config, read_coco(root) if config.coco_root else read_voc_tree(root))
+    used = [image for listed in sets.images.values() for image in listed]
+    refuse_unclear([image.path for image in used], lambda i: (used[i].size, bool(used[i].boxes)))
+    return sets
 
 
 def _flag(config: BoxDataConfig) -> str:
@@ -100,7 +104,7 @@ def _voc_sets(config: BoxDataConfig, folders: dict[str, tuple[str, str]]) -> Box
     if twice:
         remarks.append(
             f"{len(twice)} of the {len(images[TEST_SET])} test images are trained on, too: "
-            f"{voc.listing(twice)}"
+            f"{listing(twice)}"
         )
     counted = {"train": [i for name in train for i in images[name]], "test": images[TEST_SET]}
     if config.classes or not wanted:
@@ -131,7 +135,7 @@ def _own_sets(config: BoxDataConfig, found: Found) -> BoxSets:
     expected = (UNLISTED, UNANNOTATED)  # which a user may want
     lost = {why: names for why, names in found.left_out.items() if why not in expected}
     if count <= sum(map(len, lost.values())):
-        reasons = [f"{len(v)} × {why} ({voc.listing(v)})" for why, v in lost.items() if v]
+        reasons = [f"{len(v)} × {why} ({listing(v)})" for why, v in lost.items() if v]
         raise UserError(
             f"{_flag(config)}: {count} photographs with boxes in {found.kind}; "
             + ("; ".join(reasons) or "docs/detection.md says what is read")
@@ -148,7 +152,7 @@ def _own_sets(config: BoxDataConfig, found: Found) -> BoxSets:
         OWN_TEST_SET: _of_classes(test, wanted),
     }
     left_out = {reason: names for reason, names in found.left_out.items() if names}
-    remarks += [f"not read: {len(v)} × {why} ({voc.listing(v)})" for why, v in left_out.items()]
+    remarks += [f"not read: {len(v)} × {why} ({listing(v)})" for why, v in left_out.items()]
     return BoxSets(wanted, sets, OWN_TRAIN_SETS, OWN_TEST_SET, True, left_out, remarks)
 
 
@@ -180,7 +184,7 @@ def _split(
         names = [os.path.basename(image.path) for image in have[""]]
         raise UserError(
             f"{_flag(config)}: {len(names)} photographs lie outside of its splits "
-            f"({', '.join(sorted(set(have) - {''}))}): {voc.listing(names)}"
+            f"({', '.join(sorted(set(have) - {''}))}): {listing(names)}"
         )
     of_train = [name for name in ("train", "val") if name in have and name != of_test]
     if not of_train:

@@ -26,7 +26,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.evaluation import boxes
 from mgta_tf.evaluation.boxes import Detections
 from mgta_tf.models import artifact
-from mgta_tf.runtime import hosts, preemption
+from mgta_tf.runtime import files, hosts, preemption
 from mgta_tf.runtime.checkpoints import drop_damaged
 from mgta_tf.runtime.eta import Work
 from mgta_tf.runtime.progress import Progress
@@ -227,9 +227,18 @@ class Detector:
         return to_detections([{**batch, "image_info": info.numpy(), "source_id": np.zeros(1, int)}])
 
 
+@contextlib.contextmanager
+def opened(config: DetectConfig, workdir: Workdir, train: bool) -> Iterator[Detector]:
+    """The `Detector`, by paths that TensorFlow and Model Garden read as they stand."""
+    with files.literal(workdir.path) as place, files.literal(config.run.records) as made:
+        run = dataclasses.replace(config.run, records=made)
+        yield Detector(dataclasses.replace(config, run=run), Workdir(place), train)
+
+
 def _newest_step(checkpoints: str) -> int:
     """The step of the newest checkpoint, which Model Garden writes behind its name; 0 without."""
-    newest = tf.train.latest_checkpoint(checkpoints)
+    with files.literal(checkpoints) as folder:
+        newest = tf.train.latest_checkpoint(folder)
     return int(newest.rsplit("-", 1)[1]) if newest else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mgta_tf.data import images, voc
-from mgta_tf.data.annotated import oriented
+from mgta_tf.data.annotated import Size, oriented, refuse_unclear
 from mgta_tf.data.sources import DataConfig, open_source, splits_of
 from mgta_tf.data.store import ImageStore, describe, load_store
 from mgta_tf.errors import UserError
@@ -58,6 +59,7 @@ def voc_sets(config: ProbeConfig) -> list[Labelled]:
         ids, targets = voc.class_labels(folder, split)
         annotations = [voc.annotation_path(folder, image_id) for image_id in ids]
         paths = voc.image_paths(folder, split, ids)
+        refuse_unclear(paths, functools.partial(_stated, annotations))
         name = f"{os.path.abspath(folder)} {split} 256→224"
         loader, digest = _voc_loader(paths, annotations), _digest_of_files(paths, annotations)
         sets.append(Labelled(name, loader, targets, None, voc.CLASSES, f"256→224 {digest}"))
@@ -83,20 +85,24 @@ def _digest_of_files(paths: list[str], annotations: list[str]) -> str:
     return digest.hexdigest()
 
 
+def _stated(annotations: list[str], number: int) -> tuple[Size | None, bool]:
+    """The size that an annotation states, and whether it has boxes; neither where there is none."""
+    if not os.path.exists(annotations[number]):
+        return None, False
+    found = voc.read_annotation(annotations[number])
+    return found.size, bool(found.boxes)
+
+
 def _voc_loader(paths: list[str], annotations: list[str]):
     """Photographs the same way up as the detector sees them, for `Labelled.load`."""
     pool = ThreadPoolExecutor()
 
     def one(number: int) -> np.ndarray:
-        path, annotation = paths[number], annotations[number]
+        path = paths[number]
         try:
             pixels, orientation = images.decode_stored(files.read(path, images.MAX_BYTES))
             if orientation != 1:
-                size, boxes = None, False
-                if os.path.exists(annotation):
-                    found = voc.read_annotation(annotation)
-                    size, boxes = found.size, bool(found.boxes)
-                pixels = oriented(pixels, orientation, size, boxes)
+                pixels = oriented(pixels, orientation, *_stated(annotations, number))
             return features.voc_image(pixels)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None

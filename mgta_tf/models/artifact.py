@@ -68,12 +68,15 @@ class SavedAutoencoder(SavedEncoder):
 
 
 def _checked(images):
-    """The images, with a check in the graph that they are [N, H, W, 3].
+    """The images, with a check in the graph that they are [N, H, W, 3] and not empty.
 
     A signature does not check shapes, and TensorFlow's convolution aborts the process on a single
     image without a batch axis.
     """
-    return tf.ensure_shape(images, IMAGES.shape)
+    images = tf.ensure_shape(images, IMAGES.shape)
+    message = "images [N, H, W, 3] are empty: N, H and W must be at least 1"
+    with tf.control_dependencies([tf.debugging.assert_positive(tf.size(images), message)]):
+        return tf.identity(images)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -300,7 +300,8 @@ def drop_damaged(directory: str) -> None:
     if paths and not whole:
         raise UserError(f"{directory}: every checkpoint in it is damaged")
     if whole != paths:
-        tf.compat.v1.train.update_checkpoint_state(directory, whole[-1], whole)
+        names = [os.path.basename(path) for path in whole]  # so that the folder may move
+        tf.compat.v1.train.update_checkpoint_state(os.path.abspath(directory), names[-1], names)
 
 
 def _first_line(error: Exception) -> str:

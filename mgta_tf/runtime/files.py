@@ -18,7 +18,8 @@ import numpy as np
 
 from mgta_tf.errors import UserError
 
-PATTERN = frozenset("*?[]\\")  # TensorFlow takes a path with one of these for a pattern
+# TensorFlow takes a path with one of these for a pattern; Model Garden splits it at a comma.
+PATTERN = frozenset("*?[]\\,")
 MAX_LIST_BYTES = 256 * 2**20  # size of a list of images; ImageNet's has 70 MB
 
 
@@ -109,8 +110,9 @@ def arrays(source: str | BinaryIO, *names: str) -> dict[str, np.ndarray]:
 def literal(folder: str) -> Iterator[str]:
     r"""A path to the folder that TensorFlow does not take for a pattern.
 
-    TensorFlow expands *, ?, [, ] and \ in the path of a checkpoint. For a folder with one of them,
-    this is a temporary symbolic link.
+    TensorFlow expands *, ?, [, ] and \ in the path of a checkpoint, and Model Garden splits a path
+    at commas. For a folder with one of them, this is a temporary symbolic link; a `UserError` names
+    the folder itself.
     """
     if not set(folder) & PATTERN:
         yield folder
@@ -118,7 +120,10 @@ def literal(folder: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="mgta_tf-") as place:
         link = os.path.join(place, "folder")
         os.symlink(os.path.abspath(folder), link)
-        yield link
+        try:
+            yield link
+        except UserError as error:
+            raise UserError(str(error).replace(link, folder)) from None
 
 
 @contextlib.contextmanager

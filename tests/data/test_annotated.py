@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from mgta_tf.data import images
-from mgta_tf.data.annotated import oriented
+from mgta_tf.data.annotated import Unclear, drawn_as_stored, oriented, refuse_unclear
+from mgta_tf.errors import UserError
 
 BOX = (11, 6, 30, 15)  # VOC's pixels
 SCENE = np.full((40, 60, 3), 90, np.uint8)
@@ -32,7 +33,8 @@ def photograph(orientation, drawn_on, scene=SCENE, kind="PNG"):
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = io.BytesIO()
-    picture.save(file, kind, exif=exif, quality=98, subsampling=0)
+    options = {"JPEG": {"quality": 98, "subsampling": 0}, "WEBP": {"lossless": True}}
+    picture.save(file, kind, exif=exif, **options.get(kind, {}))
     return file.getvalue()
 
 
@@ -42,7 +44,7 @@ def painted(pixels):
     return (columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("drawn_on", ["stored", "displayed"])
 @pytest.mark.parametrize("orientation", [1, 5, 6, 7, 8])
 def test_the_stated_size_tells_what_the_box_was_drawn_on(orientation, drawn_on, kind):
@@ -51,6 +53,68 @@ def test_the_stated_size_tells_what_the_box_was_drawn_on(orientation, drawn_on, 
     pixels = oriented(stored, orientation, (60, 40), True)
     assert pixels.shape == SCENE.shape
     assert painted(pixels) == BOX
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", [1, *UNDO])
+def test_the_header_says_what_decoding_finds(orientation, kind):
+    """Whoever turns a photograph, Pillow or a viewer: stored pixels and tag are the file's own."""
+    data = photograph(orientation, "displayed", kind=kind)
+    size, said = images.header(data)
+    stored, found = images.decode_stored(data)
+    assert said == found == orientation
+    assert size == stored.shape[1::-1] == ((40, 60) if orientation >= 5 else (60, 40))
+    np.testing.assert_array_equal(images.turned(stored, found), images.decode(data))
+    assert painted(images.decode(data)) == BOX
+
+
+def test_a_tiff_that_is_turned_by_pillow_has_its_stored_pixels():
+    for orientation in UNDO:
+        stored, _ = images.decode_stored(photograph(orientation, "stored", kind="TIFF"))
+        np.testing.assert_array_equal(stored, SCENE)
+
+
+# (size that is stated, orientation) → what a box was drawn on; the pixels are 60×40 as stored.
+RULE = {
+    **{((60, 40), turn): "stored" for turn in (5, 6, 7, 8)},
+    **{((40, 60), turn): "displayed" for turn in (5, 6, 7, 8)},
+    **{((60, 40), turn): "fits both" for turn in (2, 3, 4)},
+    **{((40, 60), turn): "neither" for turn in (2, 3, 4)},
+    **{((61, 40), turn): "neither" for turn in UNDO},
+    **{(None, turn): "states no size" for turn in UNDO},
+    **{(size, 1): "stored" for size in (None, (60, 40), (40, 60), (61, 40))},
+}
+
+
+@pytest.mark.parametrize(("size", "orientation"), RULE)
+def test_the_rule_for_every_orientation(size, orientation):
+    expected = RULE[size, orientation]
+    if expected in ("stored", "displayed"):
+        assert drawn_as_stored((60, 40), orientation, size, True) is (expected == "stored")
+    else:
+        with pytest.raises(Unclear, match=expected):
+            drawn_as_stored((60, 40), orientation, size, True)
+
+
+def test_what_is_unclear_is_refused_by_its_header(tmp_path, monkeypatch):
+    """All of them are named; what cannot be read is left to whoever decodes it."""
+    for turn in (1, 3, 6):
+        (tmp_path / f"{turn}.png").write_bytes(photograph(turn, "stored"))
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    paths = [str(tmp_path / f"{name}.png") for name in ("bad", 1, 3, 6, "gone")]
+    monkeypatch.setattr(images, "decode_stored", None)
+    asked = []
+
+    def stated(number):
+        asked.append(number)
+        return (60, 40), True
+
+    with pytest.raises(UserError, match=r"3\.png: EXIF orientation 3, .* FILE\)$"):
+        refuse_unclear(paths, stated)
+    assert sorted(asked) == [2, 3]
+    with pytest.raises(UserError, match=r"3\.png: EXIF orientation 3, .*; 1 more: 6\.png$"):
+        refuse_unclear(paths, lambda _: (None, True))
+    refuse_unclear(paths, lambda _: (None, False))
 
 
 @pytest.mark.parametrize("drawn_on", ["stored", "displayed"])

@@ -19,6 +19,7 @@ from mgta_tf.models import artifact
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
 
+ODD = "a [b-c] *?, d"  # characters of which TensorFlow or Model Garden makes a pattern
 MODEL = ModelConfig(width=0.0625, blocks=(1, 1, 1, 1))
 SIDE = 96
 COLOURS = {"aeroplane": (250, 40, 40), "bird": (40, 250, 40), "cow": (40, 40, 250)}
@@ -73,12 +74,12 @@ def make_voc():
 @pytest.fixture(scope="session")
 def devkit(tmp_path_factory):
     """Training and test on the same four images, and one more to train on, without objects."""
-    return write_voc(tmp_path_factory.mktemp("voc") / "VOCdevkit", [*SCENES, []], SCENES)
+    return write_voc(tmp_path_factory.mktemp("voc") / ODD / "VOCdevkit", [*SCENES, []], SCENES)
 
 
 @pytest.fixture(scope="session")
 def records_dir(devkit, tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("records"))
+    folder = str(tmp_path_factory.mktemp("records") / ODD)
     records.write(load(BoxDataConfig(voc_root=str(devkit))), folder)
     return folder
 
@@ -86,7 +87,7 @@ def records_dir(devkit, tmp_path_factory):
 @pytest.fixture(scope="session")
 def saved_model(tmp_path_factory):
     tf.keras.utils.set_random_seed(0)
-    path = str(tmp_path_factory.mktemp("encoder") / "m")
+    path = str(tmp_path_factory.mktemp("encoder") / ODD)
     facts = artifact.Facts(MODEL, "centered", 32, "untrained")
     artifact.save(build_autoencoder(MODEL), facts, path)
     return path

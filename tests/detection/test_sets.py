@@ -355,6 +355,28 @@ def test_what_cannot_be_used_is_refused_at_the_start(make_voc, tmp_path):
     fails("no boxes to train on in 1 photographs", voc_root=str(devkit))
 
 
+@pytest.mark.parametrize("layout", ["voc", "coco", "devkit"])
+def test_photographs_of_unclear_orientation_are_refused_at_the_start(make_voc, tmp_path, layout):
+    """By their headers, before records are made; those without boxes do not matter."""
+    root = tmp_path / "data"
+    if layout == "devkit":
+        scenes = [[("cow", 5, 5, 20, 20, 0)], []]
+        folder = make_voc(root, scenes, scenes) / "VOC2007" / "JPEGImages"
+        turned, flag = ["000001.jpg", "000002.jpg", "000003.jpg"], "voc_root"
+    else:
+        pair(root, root, ALL)
+        coco(f"{root}/all.json", ALL)
+        folder, turned = root, ["t.jpg", "empty.png", "v.jpeg"]
+        flag = f"{layout}_root"
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for name in turned:
+        Image.open(folder / name).save(folder / name, exif=exif)
+    reason = r"EXIF orientation 3, and .* fits both, .*; 1 more: \w+\.jpe?g"
+    with pytest.raises(UserError, match=rf"data/.*\.jpe?g: {reason}"):
+        load(BoxDataConfig(**{flag: str(root)}))
+
+
 GOOD = {
     "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}],
     "categories": [{"id": 1, "name": "helmet"}],

@@ -23,6 +23,7 @@ from mgta_tf.detection.heads import FrozenBody, Res5Head
 from mgta_tf.detection.sets import load
 from mgta_tf.errors import UserError
 from mgta_tf.models import artifact
+from mgta_tf.runtime import files
 from mgta_tf.runtime.workdir import Workdir
 
 
@@ -36,7 +37,7 @@ def trained(small, two_replicas, tmp_path_factory):
 
     Until then it was on two devices, from there on one, as after a move to another machine.
     """
-    workdir = str(tmp_path_factory.mktemp("run") / "w")
+    workdir = str(tmp_path_factory.mktemp("run") / "a run [lr=1], *?")
     config = with_run(small, workdir=workdir)
     after_loop = training.Detector._after_loop
 
@@ -94,9 +95,10 @@ def test_the_body_is_untouched_and_res5_has_learnt(trained):
     body, head = FrozenBody(encoder, facts.normalization), Res5Head(encoder, 21)
     for variable in encoder.variables:
         variable.assign(tf.zeros_like(variable))  # what follows comes from the checkpoint
-    newest = tf.train.latest_checkpoint(os.path.join(workdir, "checkpoints"))
-    status = tf.train.Checkpoint(backbone=body, detection_head=[head]).read(newest)
-    status.assert_existing_objects_matched().expect_partial()
+    with files.literal(os.path.join(workdir, "checkpoints")) as folder:
+        newest = tf.train.latest_checkpoint(folder)
+        status = tf.train.Checkpoint(backbone=body, detection_head=[head]).read(newest)
+        status.assert_existing_objects_matched().expect_partial()
     assert len(body.variables) > 20
     assert all((v.numpy() == before[v.name]).all() for v in body.variables)
     kernels = [v for v in head.res5.variables if v.name.endswith("kernel:0")]
@@ -108,13 +110,13 @@ def test_the_body_is_untouched_and_res5_has_learnt(trained):
 
 def test_a_photograph_is_drawn(trained, devkit, tmp_path, capsys):
     _, workdir, _ = trained
-    photo = tmp_path / "photo.jpg"
+    photo = tmp_path / "photo [1], *?.jpg"
     photo.write_bytes((devkit / "VOC2007" / "JPEGImages" / "000001.jpg").read_bytes())
     detect.main(DetectConfig(run=DetectRunConfig(workdir=workdir, image=str(photo), min_score=0.2)))
     out = capsys.readouterr().out
     assert "aeroplane" in out
     assert "bird" in out
-    drawn = np.asarray(Image.open(tmp_path / "photo.detections.png")).astype(int)
+    drawn = np.asarray(Image.open(tmp_path / "photo [1], *?.detections.png")).astype(int)
     before = np.asarray(Image.open(photo)).astype(int)
     assert drawn.shape == before.shape
     assert 50 < np.sum(np.abs(drawn - before).max(axis=-1) > 30) < drawn.shape[0] * 60
@@ -160,7 +162,7 @@ def own(small, make_voc, tmp_path):
     schedule = ScheduleConfig(
         steps=10, decay_step=8, batch_size=2, base_learning_rate=0.04, warmup_steps=0
     )
-    config = with_run(small, workdir=str(tmp_path / "w"), records="", log_every_steps=5)
+    config = with_run(small, workdir=str(tmp_path / "w [1]"), records="", log_every_steps=5)
     data = BoxDataConfig(voc_root=str(devkit), test_share=0.5)
     return dataclasses.replace(config, data=data, schedule=schedule)
 
@@ -169,7 +171,7 @@ def test_own_boxes_have_their_own_names_everywhere(own, tmp_path, capsys):
     detect.main(own)
     said = capsys.readouterr().out
     assert "VOC's XML, 2 photographs to train on and 2 to evaluate on (--test_share=0.5)" in said
-    with open(tmp_path / "w" / "detection.json") as file:
+    with open(tmp_path / "w [1]" / "detection.json") as file:
         found = json.load(file)
     assert list(found["per_class"]) == list(found["per_class_area"]) == [VEST]
     assert (found["train_set"], found["num_train"], found["num_test"]) == ("own", 2, 2)

@@ -45,6 +45,13 @@ def test_another_shape_is_an_error_that_says_so(signatures, name, shape):
         signatures[name](images=tf.zeros(shape, tf.uint8))
 
 
+@pytest.mark.parametrize("name", ["encode", "reconstruct", "serving_default"])
+@pytest.mark.parametrize("shape", [(0, 64, 64, 3), (1, 0, 64, 3), (1, 64, 0, 3), (0, 0, 0, 3)])
+def test_no_images_and_images_without_pixels_are_an_error_that_says_so(signatures, name, shape):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="are empty: N, H and W must be at"):
+        signatures[name](images=tf.zeros(shape, tf.uint8))
+
+
 def test_another_type_is_an_error_that_says_so(signatures):
     with pytest.raises(
         tf.errors.InvalidArgumentError, match="a uint8 tensor but is a float tensor"
