@@ -3,7 +3,8 @@
 #   make quickstart   four encoders of handwritten digits, compared; minutes on 2 cores
 #   make venv         the environment alone
 #   make test         format, lint, types and tests, 15 minutes or less on 2 cores
-#   make faults       kills, full disks and damaged files, two hours or more (FORM=short: 20 minutes)
+#   make faults       kills, full disks and damaged files, two hours or more (FORM=short: 20 minutes;
+#                     ONLY=mixed_folder: a folder of 10,000 files of every kind, a minute)
 #   make two-workers  two processes train together, lose one, go on; minutes
 #   make docs-check   runs the commands of the documents
 #   make report-check DATA=tiny-imagenet-100   also the report of a run on photographs
@@ -40,7 +41,7 @@ unit: $(VENV)/installed-dev
 FORM ?= long
 
 faults: $(VENV)/installed-dev
-	$(BIN)/python tools/faults.py --form=$(FORM) --output=faults.json
+	$(BIN)/python tools/faults.py --form=$(FORM) --only=$(ONLY) --output=faults.json
 
 docs-check: $(VENV)/installed-docs
 	$(BIN)/python -m tools.docs.check --run

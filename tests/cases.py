@@ -215,6 +215,9 @@ def layouts(out):
             images(f"parent/set/{part.title()}/{name}")
             images(f"splits_in_classes/{name}/{part}")
             images(f"roboflow/{ {'val': 'valid'}.get(part, part) }/images")
+            images(f"years_of_coco/{part}2017")
+            sets = {"train": "training_set", "val": "Validation Set"}[part]
+            images(f"kaggle_sets/{sets}/{sets}/{name}")
         images(f"parent_of_classes/archive/{name}")
         images(f"classes_and_csv/{name}")
         images(f"class_train/{name}")

@@ -72,14 +72,14 @@ def listed(root: str, left_out: dict[str, list[str]]) -> tuple[list[str], list[s
 
 def split_of(path: str) -> str:
     """'train', 'val' or 'test', if a folder of the path says so; else ''."""
-    words = [tree.SPLITS.get(part.lower(), "") for part in path.split("/")[:-1]]
+    words = map(tree.split_named, path.split("/")[:-1])
     return next(filter(None, words), "")
 
 
 def read_voc_tree(root: str) -> Found:
     """The photographs below a folder that have an annotation as VOC's XML.
 
-    The split is named by the lists of an ImageSets/Main, or by folders (tree.SPLITS).
+    The split is named by the lists of an ImageSets/Main, or by folders (tree.split_named).
 
     Raises:
       UserError: the folder or a list cannot be read; two annotations may belong to a photograph,

@@ -70,11 +70,10 @@ def _chosen(paths: list[str]) -> list[str]:
 
 def _split(path: str) -> str:
     """The split of a JSON or a photograph: of valid/…, train2017/…, instances_val.json."""
-    *folders, name = path.lower().split("/")
-    words = [folder.rstrip("0123456789") for folder in folders]
+    *words, name = path.lower().split("/")
     if name.endswith(".json"):
         words += re.split(r"[^a-z]+", name)
-    return next((tree.SPLITS[word] for word in words if word in tree.SPLITS), "")
+    return next(filter(None, map(tree.split_named, words)), "")
 
 
 def _load(path: str, named: bool) -> dict[str, Any] | None:

@@ -186,7 +186,7 @@ def _special(listing: Listing, split: str) -> tuple[str, Opener, tuple[str, ...]
     shallow = {place: opener for place, opener in places.items() if _depth(place) == least}
     if len(shallow) == 1:
         return (*next(iter(shallow.items())), ())
-    named = {tree.SPLITS.get(os.path.basename(place).lower(), ""): place for place in shallow}
+    named = {tree.split_named(os.path.basename(place)): place for place in shallow}
     if "" in named or len(named) < len(shallow):
         raise UserError(
             f"--data_dir={listing.root}: several data sets ({', '.join(sorted(shallow))}); name "

@@ -20,11 +20,12 @@ from mgta_tf.runtime import files
 SERVICE = frozenset(
     ("__macosx", "@eadir", "$recycle.bin", "lost+found", "system volume information", "#recycle")
 )
-SPLITS = {
+_SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_SPLIT = re.compile(rf"({'|'.join(_SPLITS)})(?:[ _-]?set)?(?:[ _-]?\d{{4}})?", re.IGNORECASE)
 # Folders of images that are no class, and what lies beside them without being photographs.
 HOLDERS = frozenset(("images", "image", "imgs", "img", "jpegimages"))
 ANNOTATIONS = frozenset(
@@ -172,6 +173,12 @@ def _parents_of_holders(path: str) -> list[tuple[str, ...]]:
     return [(*parts[:i],) for i, part in enumerate(parts) if part.lower() in HOLDERS]
 
 
+def split_named(folder: str) -> str:
+    """'train', 'val' or 'test' for a folder of that name, as train2017 and test_set; else ''."""
+    found = _SPLIT.fullmatch(folder)
+    return _SPLITS[found[1].lower()] if found else ""
+
+
 def splits_of(images: Sequence[str]) -> list[tuple[str, int]]:
     """For each image its split, 'train', 'val', 'test' or '', and which folder of its path says so.
 
@@ -181,7 +188,7 @@ def splits_of(images: Sequence[str]) -> list[tuple[str, int]]:
     found = []
     for path in images:
         parts = path.split(os.sep)[:-1]
-        named = ((SPLITS[p.lower()], i) for i, p in enumerate(parts) if p.lower() in SPLITS)
+        named = ((split_named(p), i) for i, p in enumerate(parts) if split_named(p))
         found.append(next(named, ("", -1)))
     if {split for split, _ in found} == {"train", ""} and _is_class(images, found):
         return [("", -1)] * len(found)

@@ -82,7 +82,8 @@ class Plan:
 
 def plan(files: list[str], body: FrozenBody, config: DetectorConfig) -> Plan:
     """Reads the sizes of all images, and nothing else of them."""
-    digest = hashlib.sha256(f"{VERSION} {config.short_side} {config.long_side}".encode())
+    about = f"{VERSION} {config.short_side} {config.long_side} {body.normalization}"
+    digest = hashlib.sha256(about.encode())
     for variable in body.variables:
         digest.update(variable.numpy().tobytes())
     place, first = {}, 0
@@ -90,6 +91,7 @@ def plan(files: list[str], body: FrozenBody, config: DetectorConfig) -> Plan:
         shape = scaled_size(records.size(example), config).numpy()
         height, width = count_cells(*shape)
         place[records.source_id(example)] = (first, height, width)
+        digest.update(f"{records.source_id(example)} {shape}".encode())
         first += 2 * height * width * body.channels
         encoded = records.photograph(example)
         digest.update(hashlib.sha256(encoded).digest())
@@ -116,7 +118,7 @@ def choose(
     auto = config.cache_body_features == "auto"
     folder = default if auto else config.cache_body_features
     planned = plan(files, body, detector)
-    if _is_made(folder, planned):
+    if _is_made(folder, planned, own=auto):
         return folder
     reason = _no_room(folder, planned, config.cache_budget_gb)
     if reason and not auto:
@@ -141,11 +143,14 @@ def _no_room(folder: str, planned: Plan, budget: float) -> str:
     return f"{text}, and {there} has {free:.1f} GB free" if planned.gigabytes > free else ""
 
 
-def _is_made(folder: str, planned: Plan) -> bool:
+def _is_made(folder: str, planned: Plan, own: bool) -> bool:
+    """Whether the folder holds these features; others in a run's own folder are made anew."""
     path = os.path.join(folder, "body.json")
     if not os.path.exists(path):
         return False
     if _index(folder)["key"] != planned.key:
+        if own:
+            return False
         raise UserError(
             f"{path}: features of another encoder, other images or another size; remove the folder "
             "or name another with --cache_body_features"

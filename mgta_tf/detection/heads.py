@@ -33,14 +33,14 @@ class FrozenBody(tf.keras.Model):
             encoder.input, encoder.output["res4"], name="res2_to_res4"
         )
         self.channels = encoder.output["res4"].shape[-1]
-        self._normalization = normalization
+        self.normalization = normalization
         self.trainable = False
 
     def call(self, inputs):
         if "res4" in inputs:
             return {str(LEVEL): tf.cast(inputs["res4"], tf.float32)}
         shape, side = inputs["shape"], inputs["image"].shape[1]
-        images = pipeline.normalize(inputs["image"], self._normalization)
+        images = pipeline.normalize(inputs["image"], self.normalization)
         images *= inside(shape, side)  # the padding is 0 after normalization, as in Detectron
         features = self.layers_to_res4(images, training=False)
         return {str(LEVEL): features * inside(cells(shape), side // STRIDE)}

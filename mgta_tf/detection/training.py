@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -258,7 +259,9 @@ def with_records(config: DetectConfig, workdir: Workdir, sets: BoxSets | None) -
       UserError: the run has trained on other photographs or boxes than those that are there now.
     """
     folder = config.run.records
-    if not folder:
+    if folder:
+        _check_named(folder, workdir)
+    else:
         folder = os.path.join(workdir.path, "records")
         if sets and not _is_made(folder, sets, workdir):
             for name, counts in records.write(sets, folder).items():
@@ -269,6 +272,24 @@ def with_records(config: DetectConfig, workdir: Workdir, sets: BoxSets | None) -
     return dataclasses.replace(config, run=dataclasses.replace(config.run, records=folder))
 
 
+def _check_named(folder: str, workdir: Workdir) -> None:
+    """Refuses a folder of --records that has been made anew since the run trained on it."""
+    path = os.path.join(workdir.path, "records.json")
+    found = {"digest": records.manifest(folder).get("digest")}
+    if _newest_step(workdir.checkpoints) and os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            if json.load(file) != found:
+                raise _others(workdir)
+    files.write_json(path, found)
+
+
+def _others(workdir: Workdir) -> UserError:
+    return UserError(
+        f"{workdir.path}: its photographs or boxes are not those that the run has trained on; "
+        "restore them to resume it, or name another --workdir"
+    )
+
+
 def _is_made(folder: str, sets: BoxSets, workdir: Workdir) -> bool:
     """Whether a folder holds the records of `sets`."""
     if not records.exist(folder):
@@ -277,8 +298,5 @@ def _is_made(folder: str, sets: BoxSets, workdir: Workdir) -> bool:
     if made_from in (None, digest(sets)):
         return True
     if _newest_step(workdir.checkpoints):
-        raise UserError(
-            f"{workdir.path}: its photographs or boxes are not those that the run has trained on; "
-            "restore them to resume it, or name another --workdir"
-        )
+        raise _others(workdir)
     return False

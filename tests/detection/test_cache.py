@@ -102,6 +102,31 @@ def test_a_cache_is_used_again_and_never_for_something_else(folder, files, body,
         choose(small, files[:1], body, "", cache_body_features=folder)
 
 
+def test_what_decides_the_features_decides_the_key(files, body, saved_model, small):
+    encoder, _ = artifact.load_encoder(saved_model)
+    detector = dataclasses.replace(small.detector, long_side=64)
+    other = FrozenBody(encoder, "unit" if body.normalization != "unit" else "centered")
+    keys = [
+        cache.plan(*args).key
+        for args in (
+            (files, body, small.detector),
+            (files, body, detector),
+            (files, other, small.detector),
+            (files[1:], body, small.detector),
+            (files[::-1], body, small.detector),
+        )
+    ]
+    assert len(set(keys)) == 5
+    assert cache.plan(files, body, small.detector).key == keys[0]
+
+
+def test_a_runs_own_features_are_made_anew_for_other_images(files, body, small, tmp_path):
+    for part in (files[:1], files[1:2]):
+        assert choose(small, part, body, tmp_path, cache_body_features="auto") == str(tmp_path)
+        (number,) = {records.source_id(example) for example in records.read(part)}
+        assert list(cache.open_features(str(tmp_path)).place) == [number]
+
+
 def test_the_budget_is_checked_before_anything_is_computed(files, body, small, tmp_path, capsys):
     where = tmp_path / "features"
     assert choose(small, files, body, where, cache_budget_gb=1e-9) == ""

@@ -122,6 +122,21 @@ def test_a_photograph_is_drawn(trained, devkit, tmp_path, capsys):
     assert 50 < np.sum(np.abs(drawn - before).max(axis=-1) > 30) < drawn.shape[0] * 60
 
 
+def test_records_that_were_made_anew_under_a_run_are_refused(trained, tmp_path):
+    """Of --records as of its own: known by what they hold, wherever they lie."""
+    config, workdir, _ = trained
+    moved = str(tmp_path / "moved")
+    shutil.copytree(config.run.records, moved)
+    training.with_records(with_run(config, records=moved), Workdir(workdir), None)
+    path = os.path.join(moved, records.MANIFEST)
+    with open(path) as file:
+        content = json.load(file)
+    with open(path, "w") as file:
+        json.dump({**content, "digest": "other boxes"}, file)
+    with pytest.raises(UserError, match="not those that the run has trained on"):
+        training.with_records(with_run(config, records=moved), Workdir(workdir), None)
+
+
 def test_eval_only_judges_again_and_keeps_what_training_measured(trained):
     _, workdir, found = trained
     path = os.path.join(workdir, "detection.json")

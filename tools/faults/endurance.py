@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from tools.faults import readers
+from tools.faults.fuzz import fuzz
+from tools.faults.readers import READERS
 from tools.faults.suite import (
     RUN,
     Row,
@@ -50,9 +51,9 @@ def _resident_kb(pid: int) -> int:
 
 def damaged_files(suite: Suite, reader: str) -> Row:
     """Damaged files of one kind: executions, and how many of them crashed or hung."""
-    seconds = suite.tries(3600, 120) / len(readers.READERS)
+    seconds = suite.tries(3600, 120) / len(READERS)
     folder = os.path.join(suite.scratch, "fuzz")
-    found = readers.fuzz(reader, seconds, folder, suite.random.randrange(10**6))
+    found = fuzz(reader, seconds, folder, suite.random.randrange(10**6))
     bad = found["crashes"] + found["hangs"]
     tries = found["executions"]
     return {"tries": tries, "survived": tries - bad, "bytes_lost": 0, **found}

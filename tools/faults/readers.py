@@ -1,8 +1,4 @@
-"""Feeds every reader of the package damaged files, in processes that may die of it.
-
-A reader may refuse its input with `UserError` or `BadImage`. Anything else is a crash; a reader
-that takes over HANG_SECONDS, or more than MEMORY bytes on top of what its process has, fails too.
-"""
+"""Every reader of files, with files as they should be, which `tools.faults.fuzz` damages."""
 
 from __future__ import annotations
 
@@ -10,73 +6,30 @@ import contextlib
 import csv
 import io
 import json
-import multiprocessing
 import os
 import pickle
-import resource
 import shutil
-import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
-import hypothesis
 import numpy as np
 import tensorflow as tf
-from hypothesis import strategies as st
 from PIL import Image
 
 from mgta_tf import config as config_lib
 from mgta_tf.clustering.journal import Journal
 from mgta_tf.clustering.lloyd import State, kmeans
 from mgta_tf.data import annotation_trees, coco, images, minipickle, tfrecords, voc
-from mgta_tf.data.images import BadImage
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.detection import records
 from mgta_tf.detection.config import BoxDataConfig
 from mgta_tf.detection.sets import load
 from mgta_tf.embed import stream, table
-from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features
 from mgta_tf.models import artifact
 from mgta_tf.runtime.checkpoints import Checkpoints, Position
 from mgta_tf.runtime.workdir import load_config
 from mgta_tf.training.config import TrainConfig
-
-HANG_SECONDS = 30.0  # nothing that is read here takes a hundredth of it
-MEMORY = 2 * 2**30
-BLOCK = 200  # examples between two looks at the clock
-
-
-@st.composite
-def damaged(draw: Any, seeds: list[bytes]) -> bytes:
-    """One of the files, altered in one to eight places."""
-    data = bytearray(draw(st.sampled_from(seeds)))
-    for _ in range(draw(st.integers(1, 8))):
-        place = draw(st.integers(0, max(0, len(data) - 1)))
-        kind = draw(st.sampled_from(("flip", "set", "number", "cut", "drop", "repeat", "splice")))
-        if kind == "flip" and data:
-            data[place] ^= 1 << draw(st.integers(0, 7))
-        elif kind == "set" and data:
-            data[place] = draw(st.sampled_from((0, 1, 0x7F, 0x80, 0xFF, 0x0A, 0x2E, 0x2F)))
-        elif kind == "number":
-            width = draw(st.sampled_from((1, 2, 4, 8)))
-            number = draw(st.integers(0, 256**width - 1))
-            order = draw(st.sampled_from(("little", "big")))
-            data[place : place + width] = number.to_bytes(width, order)
-        elif kind == "cut":
-            del data[place:]
-        elif kind == "drop":
-            del data[place : place + draw(st.integers(1, 64))]
-        elif kind == "repeat":
-            part = data[place : place + draw(st.integers(1, 64))]
-            data[place:place] = part * draw(st.integers(1, 8))
-        else:
-            other = draw(st.sampled_from(seeds))
-            begin = draw(st.integers(0, len(other)))
-            data[place:place] = other[begin : begin + draw(st.integers(1, 256))]
-    return bytes(data)
-
 
 # ---------------------------------------------------------------------------------------- Readers
 # Each is (files as they should be, what reads a damaged one from a folder of its own).
@@ -84,7 +37,7 @@ def damaged(draw: Any, seeds: list[bytes]) -> bytes:
 Reader = tuple[list[bytes], Callable[[bytes], Any]]
 
 
-def _write(path: str, data: bytes) -> str:
+def write(path: str, data: bytes) -> str:
     with open(path, "wb") as file:
         file.write(data)
     return path
@@ -153,12 +106,12 @@ def _images(folder: str) -> Reader:
 def _lists(folder: str) -> Reader:
     """The list of --data_dir=@FILE; what it names is looked up and read, never listed."""
     path = os.path.join(folder, "files.txt")
-    _write(os.path.join(folder, "a.png"), b"no image")
+    write(os.path.join(folder, "a.png"), b"no image")
     lines = f"a.png\n{folder}/a.png\n./b/c.jpg\n~/d.png\n"
     seeds = [lines.encode(), lines.encode("utf-8-sig"), lines.encode("utf-16")]
 
     def read(data: bytes) -> None:
-        source = open_source(DataConfig(data_dir=f"@{_write(path, data)}"))
+        source = open_source(DataConfig(data_dir=f"@{write(path, data)}"))
         for number in range(len(source.names)):
             with contextlib.suppress(OSError):
                 source.read(number)
@@ -173,7 +126,7 @@ def _pickles(folder: str) -> Reader:
     tail = len(pixels.tobytes()) - 40  # most of the pixels away: what is damaged is the structure
     seeds += [seed.replace(b"\0" * tail, b"") for seed in seeds[3:]]
     path = os.path.join(folder, "mini-imagenet-cache-train.pkl")
-    return seeds, lambda data: minipickle.read_cache(_write(path, data))
+    return seeds, lambda data: minipickle.read_cache(write(path, data))
 
 
 def _tfrecords(folder: str) -> Reader:
@@ -186,7 +139,7 @@ def _tfrecords(folder: str) -> Reader:
         seed = file.read()
 
     def read(data: bytes) -> None:
-        shards = tfrecords.Shards([_write(path, data)])
+        shards = tfrecords.Shards([write(path, data)])
         for number in range(len(shards.names)):
             shards.read(number)
 
@@ -218,7 +171,7 @@ def _annotations(folder: str) -> Reader:
     )
     entities = b'<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]>' + seed
     path = os.path.join(folder, "1.xml")
-    return [seed, entities], lambda data: voc.read_annotation(_write(path, data))
+    return [seed, entities], lambda data: voc.read_annotation(write(path, data))
 
 
 def _coco(folder: str) -> Reader:
@@ -227,23 +180,23 @@ def _coco(folder: str) -> Reader:
         "categories": [{"id": 3, "name": "dog", "supercategory": "none"}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [4.5, 2, 19, 7]}],
     }
-    _write(os.path.join(folder, "1.jpg"), b"")
+    write(os.path.join(folder, "1.jpg"), b"")
     path = os.path.join(folder, "result.json")
     seed = json.dumps(content).encode()
-    return [seed, seed.replace(b'": ', b'":\n')], lambda data: coco.read_coco(_write(path, data))
+    return [seed, seed.replace(b'": ', b'":\n')], lambda data: coco.read_coco(write(path, data))
 
 
 def _voc_lists(folder: str) -> Reader:
     main = os.path.join(folder, "ImageSets", "Main")
     os.makedirs(main)
     for name in voc.CLASSES:
-        _write(os.path.join(main, f"{name}_test.txt"), b"000001  1\n000002 -1\n")
-    _write(os.path.join(main, "test.txt"), b"000001\n000002\n")
+        write(os.path.join(main, f"{name}_test.txt"), b"000001  1\n000002 -1\n")
+    write(os.path.join(main, "test.txt"), b"000001\n000002\n")
     path = os.path.join(main, "cat_test.txt")
     seeds = [b"000001  1\n000002 -1\n", b"000001  0\r\n000002 1\r\n"]
 
     def read(data: bytes) -> None:
-        _write(path, data)
+        write(path, data)
         voc.class_labels(folder, "test")
 
     return seeds, read
@@ -265,7 +218,7 @@ def _box_trees(folder: str) -> Reader:
     def read(data: bytes) -> None:
         name, _, content = data.partition(b" ")
         for other, good in whole.items():
-            _write(os.path.join(folder, other), content if other.encode() == name else good)
+            write(os.path.join(folder, other), content if other.encode() == name else good)
         annotation_trees.read_voc_tree(folder)
         load(BoxDataConfig(voc_root=folder))
 
@@ -280,7 +233,7 @@ def _box_records(folder: str) -> Reader:
         shutil.copy(picture, os.path.join(folder, f"{number}.png"))
         place = "<xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax>"
         xml = f"<annotation><object>{boxes}<bndbox>{place}</bndbox></object></annotation>"
-        _write(os.path.join(folder, f"{number}.xml"), xml.encode())
+        write(os.path.join(folder, f"{number}.xml"), xml.encode())
     made = os.path.join(folder, "records")
     records.write(load(BoxDataConfig(voc_root=folder)), made)
     whole = {}
@@ -292,7 +245,7 @@ def _box_records(folder: str) -> Reader:
     def read(data: bytes) -> None:
         name, _, content = data.partition(b" ")
         for other, good in whole.items():
-            _write(os.path.join(made, other), content if other.encode() == name else good)
+            write(os.path.join(made, other), content if other.encode() == name else good)
         held = records.contents(made, "voc07")
         paths = records.files_of(made, (*held.train, held.test))
         records.objects_of([path for path in paths if os.path.getsize(path)])
@@ -314,11 +267,11 @@ def _embeddings(folder: str) -> Reader:
     def read(data: bytes) -> None:
         name, _, content = data.partition(b" ")
         if name == b"table":
-            table.read(_write(path, content))
+            table.read(write(path, content))
             return
         os.makedirs(unfinished, exist_ok=True)
-        _write(os.path.join(unfinished, "vectors.f32"), vectors.tobytes())
-        _write(os.path.join(unfinished, "state.json"), content)
+        write(os.path.join(unfinished, "vectors.f32"), vectors.tobytes())
+        write(os.path.join(unfinished, "state.json"), content)
         partial = stream.Partial(unfinished, 2)
         partial.open("k", source).errors()
         partial.remove()
@@ -336,7 +289,7 @@ def _features(folder: str) -> Reader:
         seed = file.read()
 
     def read(data: bytes) -> None:
-        _write(path, data)
+        write(path, data)
         found, pool = features.cached(folder, "key", lambda: (kept, "a pool"))
         np.testing.assert_array_equal(found, kept)
         if pool != "a pool":
@@ -364,14 +317,14 @@ def _tables(folder: str) -> Reader:
     def read(data: bytes) -> None:
         name, _, content = data.partition(b" ")
         if name == b"csv":
-            _write(os.path.join(folder, "train.csv"), content)
+            write(os.path.join(folder, "train.csv"), content)
             open_source(DataConfig(data_dir=folder))
             return
         for known in seeds[1:]:  # the others as they should be
             known_name, _, known_content = known.partition(b" ")
             damaged_here = known_name == name
             path = os.path.join(tiny, known_name.decode())
-            _write(path, content if damaged_here else known_content)
+            write(path, content if damaged_here else known_content)
         open_source(DataConfig(data_dir=tiny, data_split="val"))
 
     return seeds, read
@@ -382,7 +335,7 @@ def _flagfiles(folder: str) -> Reader:
     run = "# a run\n" + config_lib.to_flagfile(TrainConfig())
     short = "--width=0.5\n--blocks=1,1,1,1\n--noflip\n"
     seeds = [text.encode() for text in (run, short, f"{short}--flagfile={path}\n")]
-    return seeds, lambda data: load_config(_write(path, data), TrainConfig)
+    return seeds, lambda data: load_config(write(path, data), TrainConfig)
 
 
 def _facts(folder: str) -> Reader:
@@ -391,7 +344,7 @@ def _facts(folder: str) -> Reader:
     path = os.path.join(folder, artifact.FACTS)
 
     def read(data: bytes) -> None:
-        _write(path, data)
+        write(path, data)
         artifact.read_facts(folder)
 
     return [seed], read
@@ -421,7 +374,7 @@ def _checkpoints(folder: str) -> Reader:
     def read(data: bytes) -> None:
         name, _, content = data.partition(b" ")
         for other, good in whole.items():
-            _write(os.path.join(folder, other), content if other.encode() == name else good)
+            write(os.path.join(folder, other), content if other.encode() == name else good)
         with contextlib.redirect_stdout(io.StringIO()):
             step = Checkpoints(folder, [net], keep=2).restore("d").step
         if step not in (1, 2):
@@ -444,7 +397,7 @@ def _kmeans_states(folder: str) -> Reader:
         seed = file.read()
 
     def read(data: bytes) -> None:
-        _write(path, data)
+        write(path, data)
         with journal.opened(points, 4, 0, None) as state:
             if state is not None:
                 np.testing.assert_array_equal(state.centroids, states[0].centroids)
@@ -471,77 +424,3 @@ READERS: dict[str, Callable[[str], Reader]] = {
     "checkpoints": _checkpoints,
     "kmeans_states": _kmeans_states,
 }
-
-
-# ------------------------------------------------------------------------------------------- Runs
-
-
-def fuzz(name: str, seconds: float, folder: str, seed: int = 0) -> dict[str, int]:
-    """Damages the files of one reader for so long: executions, crashes, hangs.
-
-    The input of a crash or a hang stays in `folder`.
-    """
-    context = multiprocessing.get_context("spawn")
-    count, end = context.Value("q", 0), time.monotonic() + seconds
-    crashes = hangs = 0
-    while (left := end - time.monotonic()) > 0:
-        shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
-        os.makedirs(os.path.join(folder, name))
-        seed += 1_000_000
-        child = context.Process(target=_child, args=(name, left, folder, seed, count))
-        child.start()
-        seen, since = -1, time.monotonic()
-        while child.is_alive():
-            child.join(1.0)
-            if count.value != seen or count.value == 0:
-                seen, since = count.value, time.monotonic()
-            elif time.monotonic() - since > HANG_SECONDS:
-                child.kill()
-                child.join()
-                hangs += 1
-                _keep(folder, name, f"hang_{hangs}")
-                break
-        else:
-            if child.exitcode:
-                crashes += 1
-                _keep(folder, name, f"crash_{crashes}")
-        if hangs + crashes >= 5:
-            break
-    return {"executions": count.value, "crashes": crashes, "hangs": hangs}
-
-
-def _keep(folder: str, name: str, what: str) -> None:
-    last = os.path.join(folder, f"{name}.last")
-    if os.path.exists(last):
-        os.replace(last, os.path.join(folder, f"{name}.{what}"))
-
-
-def _child(name: str, seconds: float, folder: str, seed: int, count: Any) -> None:
-    seeds, read = READERS[name](os.path.join(folder, name))
-    with open("/proc/self/statm", encoding="ascii") as file:
-        mapped = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
-    last, end = os.path.join(folder, f"{name}.last"), time.monotonic() + seconds
-
-    def once(data: bytes) -> None:
-        _write(last, data)
-        count.value += 1
-        with contextlib.suppress(UserError, BadImage):
-            read(data)
-
-    settings = hypothesis.settings(
-        max_examples=BLOCK,
-        deadline=None,
-        database=None,
-        phases=[hypothesis.Phase.generate],
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
-    try:
-        while time.monotonic() < end:
-            seed += 1
-            hypothesis.seed(seed)(settings(hypothesis.given(damaged(seeds))(once)))()
-    except Exception:
-        with open(os.path.join(folder, f"{name}.txt"), "a", encoding="utf-8") as file:
-            file.write(traceback.format_exc())
-        os._exit(1)
-    os._exit(0)

@@ -24,10 +24,11 @@ from mgta_tf import cli
 from mgta_tf.config import flag, group
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json
-from tools.faults import readers
 from tools.faults.disks import damaged_checkpoints, disk_full, read_only, vanished_data
 from tools.faults.endurance import damaged_files, memory
 from tools.faults.kills import kills
+from tools.faults.mixed import mixed_folder
+from tools.faults.readers import READERS
 from tools.faults.signals import second_interrupt, signal_to_one_host, signals, two_owners
 from tools.faults.suite import (
     Row,
@@ -69,9 +70,9 @@ def cases() -> dict[str, Case]:
     }
     for case in (signals, signal_to_one_host, second_interrupt, two_owners):
         found[case.__name__] = once(case.__name__, case)
-    for case in (disk_full, read_only, vanished_data, damaged_checkpoints, memory):
+    for case in (disk_full, read_only, vanished_data, damaged_checkpoints, memory, mixed_folder):
         found[case.__name__] = once(case.__name__, case)
-    for reader in readers.READERS:
+    for reader in READERS:
         name = f"fuzz_{reader}"
         found[name] = once(name, lambda suite, reader=reader: damaged_files(suite, reader))  # type: ignore[misc]
     return found

@@ -7,13 +7,14 @@ import pytest
 
 from mgta_tf.data.images import BadImage
 from mgta_tf.errors import UserError
-from tools.faults import readers
+from tools.faults import fuzz
+from tools.faults.readers import READERS
 
 
-@pytest.mark.parametrize("reader", readers.READERS)
+@pytest.mark.parametrize("reader", READERS)
 def test_damaged_files_are_refused_or_read(reader, tmp_path):
     """A hundred of each kind; `make faults` damages them for an hour, in processes that may die."""
-    seeds, read = readers.READERS[reader](str(tmp_path))
+    seeds, read = READERS[reader](str(tmp_path))
     examples = 40 if reader in ("checkpoints", "tfrecords", "records") else 150
 
     @hypothesis.seed(0)
@@ -24,7 +25,7 @@ def test_damaged_files_are_refused_or_read(reader, tmp_path):
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    @hypothesis.given(readers.damaged(seeds))
+    @hypothesis.given(fuzz.damaged(seeds))
     def once(data):
         with contextlib.suppress(UserError, BadImage):
             read(data)

@@ -1,0 +1,16 @@
+"""A folder of everything: each file is read, skipped or not read, and the counts add up."""
+
+import re
+
+from tools.faults import mixed
+
+
+def test_a_mixed_folder_is_read_and_every_file_is_counted(tmp_path):
+    """The short form; `make faults` has 10,000 files."""
+    expected = mixed.write(str(tmp_path / "photos"), 300)
+    found, line = mixed.fates(str(tmp_path / "photos"), str(tmp_path / "skipped.txt"))
+    assert found == expected
+    assert set(expected.values()) == {mixed.READ, mixed.SKIPPED, mixed.NOT_READ}
+    said = [int(re.search(rf"(\d+) {what}", line)[1]) for what in ("images", "skipped", "not read")]
+    assert sum(said) == 300
+    assert said[0] == list(expected.values()).count(mixed.READ)
