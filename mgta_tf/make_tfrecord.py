@@ -3,7 +3,7 @@
   python -m mgta_tf.make_tfrecord --data_dir=PHOTOS --output=RECORDS --shards=8
 
 Encoded images are copied unchanged; raw pixels (the miniImageNet cache, shapes) are saved as PNG.
-Images that cannot be decoded are skipped and counted.
+Files that are not written are counted, and listed in RECORDS.skipped.txt.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from PIL import Image
 
 from mgta_tf import cli
 from mgta_tf.config import flag, group
-from mgta_tf.data import images, tfrecords, tree
-from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.data import images, tfrecords
+from mgta_tf.data.sources import DataConfig, Source, open_source
+from mgta_tf.data.store import counts, left_out
 from mgta_tf.errors import UserError, printable
 
 
@@ -48,31 +49,43 @@ def main(config: MakeConfig) -> None:
     source = open_source(config.data)
     os.makedirs(output, exist_ok=True)
     paths = [os.path.join(output, f"{i:05d}-of-{shards:05d}.tfrecord") for i in range(shards)]
-    written = bad = 0
+    partial = [f"{path}.partial" for path in paths]
+    try:
+        bad = write(source, partial, config.data.max_image_pixels)
+        listed = f"{os.path.normpath(output)}.skipped.txt"
+        skipped, unread = left_out(source, bad, listed, config.data.max_bad_fraction)
+        for path in paths:
+            os.replace(f"{path}.partial", path)
+    finally:
+        for path in filter(os.path.exists, partial):
+            os.remove(path)
+    if not skipped and not unread:
+        os.remove(listed)
+    written = f"{len(source.names) - len(bad)} images in {shards} files in {output}"
+    print(printable(f"{source.format}: {written}{counts(skipped, unread)}"))
+
+
+def write(
+    source: Source, paths: list[str], max_pixels: int
+) -> dict[int, images.BadImage | OSError]:
+    """Writes the images of a source in turn to files: why some could not be, by number."""
+    bad: dict[int, images.BadImage | OSError] = {}
     writers = [tf.io.TFRecordWriter(path) for path in paths]
     for number, name in enumerate(source.names):
         try:
             image = source.read(number)
             encoded = image if isinstance(image, bytes) else to_png(image)
-            images.decode(encoded, max_pixels=config.data.max_image_pixels)
+            images.decode(encoded, max_pixels=max_pixels)
         except (images.BadImage, OSError) as error:
-            print(f"skipped: {printable(name)}: {error}")
-            bad += 1
+            bad[number] = error
             continue
         label = -1 if source.labels is None else int(source.labels[number])
         text = source.class_names[label] if label >= 0 else ""
         example = tfrecords.make_example(encoded, name, label, text)
-        writers[number % shards].write(example.SerializeToString())
-        written += 1
+        writers[number % len(writers)].write(example.SerializeToString())
     for writer in writers:
         writer.close()
-    unread = tree.by_reason(one.reason for one in source.unread)
-    print(
-        f"{source.format}: {written} images in {shards} files in {output}, {bad} skipped"
-        + (f"; not read: {unread}" if unread else "")
-    )
-    if not written:
-        raise UserError(f"none of the {len(source.names)} images could be decoded")
+    return bad
 
 
 def to_png(pixels: np.ndarray) -> bytes:

@@ -197,10 +197,29 @@ def tiny_imagenets(out, images):
     text(f"{out}/tiny_missing/wnids.txt", "n1\nn2\nn3\nn4\nn5\n")
 
 
+def split_layouts(images):
+    """Folders with train and val at every place in which people have them."""
+    for part in SPLIT:
+        for name in ("cats", "dogs"):
+            images(f"imagefolder_splits/{part}/{name}")
+            images(f"images_split/images/{part}/{name}")
+            images(f"parent/set/{part.title()}/{name}")
+            images(f"splits_in_classes/{name}/{part}")
+            sets = {"train": "training_set", "val": "Validation Set"}[part]
+            images(f"kaggle_sets/{sets}/{sets}/{name}")
+        for name in ("bochum", "ulm"):
+            images(f"cityscapes/leftImg8bit/{part}/{name}", ".png")
+            images(f"cityscapes/gtFine/{part}/{name}", ".png")
+        images(f"roboflow/{ {'val': 'valid'}.get(part, part) }/images")
+        images(f"years_of_coco/{part}2017")
+        images(f"flat_splits/{part}")
+
+
 def layouts(out):
     """Name → a folder as people have it; of images, N in each folder that is named."""
     images = functools.partial(photos, out)
     tiny_imagenets(out, images)
+    split_layouts(images)
     for name in ("cats", "dogs", "birds"):
         images(f"stray_picture/{name}")
     put(f"{out}/stray_picture/preview.png")
@@ -209,15 +228,6 @@ def layouts(out):
     for name in ("cats", "dogs"):
         images(f"deeper/{name}")
         images(f"deeper/{name}/more")
-        for part in SPLIT:
-            images(f"imagefolder_splits/{part}/{name}")
-            images(f"images_split/images/{part}/{name}")
-            images(f"parent/set/{part.title()}/{name}")
-            images(f"splits_in_classes/{name}/{part}")
-            images(f"roboflow/{ {'val': 'valid'}.get(part, part) }/images")
-            images(f"years_of_coco/{part}2017")
-            sets = {"train": "training_set", "val": "Validation Set"}[part]
-            images(f"kaggle_sets/{sets}/{sets}/{name}")
         images(f"parent_of_classes/archive/{name}")
         images(f"classes_and_csv/{name}")
         images(f"class_train/{name}")
@@ -228,8 +238,6 @@ def layouts(out):
             text(f"{out}/mac_classes/__MACOSX/{name}/._{i}.jpg", b"\0\5\x16\7")
     images("class_train/train")
     images("test_beside_classes/test")
-    for part in ("train", "val"):
-        images(f"flat_splits/{part}")
     for i in MANY:
         put(f"{out}/mostly_webp/{i}.jpg")
         put(f"{out}/mostly_webp/w{i}.webp")

@@ -128,11 +128,11 @@ def _parts(data_dir: str) -> list[str]:
     Raises:
       UserError: there is none, or one is missing.
     """
-    if not data_dir:
-        raise UserError("no images: give --data_dir=FOLDER, or --data_source=shapes")
     parts = [data_dir]
     if not os.path.isdir(data_dir):
         parts = [part.strip() for part in data_dir.split(",") if part.strip()]
+    if not parts:
+        raise UserError("no images: give --data_dir=FOLDER, or --data_source=shapes")
     for part in parts:
         if os.path.isdir(part) or (part.startswith("@") and os.path.isfile(part[1:])):
             continue

@@ -92,7 +92,8 @@ class ImageStore:
             return images.load_square(source, self.size, self._policy, self._max_pixels)
         except (BadImage, OSError) as error:
             raise UserError(
-                f"{self.names[index]}: was readable when the run began and is not now ({error}); "
+                f"{self.names[index]}: was readable when the run began and is not now "
+                f"({reason_of(error)}); "
                 "restore it and rerun the same command"
             ) from None
 
@@ -258,8 +259,8 @@ def left_out(
       UserError: they are too many.
     """
     unknown = {n: error for n, error in bad.items() if isinstance(error, NotRead)}
-    skipped = tuple((source.names[n], str(e)) for n, e in bad.items() if n not in unknown)
-    kinds = [(source.names[number], str(error)) for number, error in unknown.items()]
+    skipped = tuple((source.names[n], reason_of(e)) for n, e in bad.items() if n not in unknown)
+    kinds = [(source.names[number], reason_of(error)) for number, error in unknown.items()]
     unread = (*kinds, *((one.name, one.reason) for one in source.unread))
     if skipped_file:
         lines = (f"{printable(n)}\t{printable(why)}\n" for n, why in (*skipped, *unread))
@@ -280,6 +281,13 @@ def left_out(
             f"--max_bad_fraction={max_bad_fraction} allows; the first is {name}: {reason}{listed}"
         )
     return skipped, unread
+
+
+def reason_of(error: BadImage | OSError) -> str:
+    """Why an image cannot be used, in words that others of its kind share."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)
 
 
 def digest_of(content: bytes | np.ndarray) -> bytes:

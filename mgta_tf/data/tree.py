@@ -27,11 +27,11 @@ _SPLITS = {
 }
 _SPLIT = re.compile(rf"({'|'.join(_SPLITS)})(?:[ _-]?set)?(?:[ _-]?\d{{4}})?", re.IGNORECASE)
 # Folders of images that are no class, and what lies beside them without being photographs.
-HOLDERS = frozenset(("images", "image", "imgs", "img", "jpegimages"))
+HOLDERS = frozenset(("images", "image", "imgs", "img", "jpegimages", "leftimg8bit"))
 ANNOTATIONS = frozenset(
     (
         *("masks", "mask", "labels", "label", "annotations", "depth", "gt", "groundtruth"),
-        *("ground_truth", "segmentation", "segmentations"),
+        *("ground_truth", "segmentation", "segmentations", "gtfine", "gtcoarse"),
         *("segmentationclass", "segmentationobject"),
     )
 )

@@ -22,7 +22,7 @@ import numpy as np
 from mgta_tf.data import images
 from mgta_tf.data.images import BadImage, NotRead
 from mgta_tf.data.sources import DataConfig, Source
-from mgta_tf.data.store import DIGEST, counts, digest_of, left_out
+from mgta_tf.data.store import DIGEST, counts, digest_of, left_out, reason_of
 from mgta_tf.embed import table
 from mgta_tf.embed.embedder import Embedder
 from mgta_tf.errors import UserError
@@ -187,7 +187,7 @@ class Partial:
         os.fsync(self._file.fileno())
         state.images, state.rows = block.last, state.rows + len(block.vectors)
         state.digest = chained(state.digest, block.digest)
-        state.bad += [(n, str(e), isinstance(e, NotRead)) for n, e in block.bad.items()]
+        state.bad += [(n, reason_of(e), isinstance(e, NotRead)) for n, e in block.bad.items()]
         files.write_json(self._state, dataclasses.asdict(state))
 
     def vectors(self, state: State) -> np.ndarray:

@@ -61,6 +61,7 @@ READ = {
     "tiny_missing": (24, ("n1", "n2", "n3", "n4", "n5"), ()),
     "tiny_parent": (24, ("n1", "n2"), ()),
     "images_masks": (12, (), ()),
+    "cityscapes": (24, ("bochum", "ulm"), ("train", "val")),
     "voc": (12, (), ()),
 }
 
@@ -137,6 +138,9 @@ def test_several_folders_join_their_classes(folders):
     assert store.labels.tolist() == expected
     with pytest.raises(UserError, match="overlap"):
         load(f"{folders}/deeper,{folders}/deeper/cats")
+    for nothing in ("", " ", " , ,"):
+        with pytest.raises(UserError, match="no images: give --data_dir"):
+            load(nothing)
     with pytest.raises(UserError, match="gone: no such folder"):
         load(f"{folders}/deeper,gone")
     with pytest.raises(UserError, match="no split 'val'"):
@@ -162,7 +166,10 @@ def test_a_list_of_files(folders, tmp_path, encoding):
     listed.write_text("ä b/x.png\nno/such.png\n", encoding=encoding)
     store = load_store(open_source(DataConfig(data_dir=f"@{listed}")), size=8, max_bad_fraction=0.5)
     assert store.names == ("ä b/x.png",)
-    assert "No such file" in store.skipped[0][1]
+    assert store.skipped == (("no/such.png", "No such file or directory"),)
+    listed.write_text("ä b/x.png\n" + "".join(f"gone{i}.png\n" for i in range(20)), encoding)
+    store = load_store(open_source(DataConfig(data_dir=f"@{listed}")), size=8, max_bad_fraction=1.0)
+    assert describe(store)[0].endswith("; 20 skipped (20 No such file or directory)")
     with pytest.raises(UserError, match="a file; name a folder, or @"):
         load(listed)
     with pytest.raises(UserError, match="no split 'val'"):

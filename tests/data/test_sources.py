@@ -299,10 +299,10 @@ def test_a_cut_pickle_is_named(tmp_path):
         opened(tmp_path)
 
 
-def make_tfrecords(source, output, shards):
+def make_tfrecords(source, output, shards, bad=0.2):
     command = [sys.executable, "tools/make_tfrecord.py", f"--data_dir={source}"]
     return subprocess.run(
-        [*command, f"--output={output}", f"--shards={shards}"],
+        [*command, f"--output={output}", f"--shards={shards}", f"--max_bad_fraction={bad}"],
         capture_output=True,
         text=True,
         check=False,
@@ -313,10 +313,14 @@ def test_tfrecords_there_and_back(tmp_path):
     for value in range(5):
         save(tmp_path / "in" / f"class {value % 2}" / f"{value}.png", value)
     (tmp_path / "in" / "class 1" / "bad.png").write_bytes(b"no image")
+    refused = make_tfrecords(tmp_path / "in", tmp_path / "out", 2, bad=0.1)
+    assert "1 of 6 images cannot be used, more than --max_bad_fraction=0.1" in refused.stderr
+    assert os.listdir(tmp_path / "out") == []  # so that the same command can be given again
     done = make_tfrecords(tmp_path / "in", tmp_path / "out", 2)
     assert done.returncode == 0, done.stderr
     assert "5 images in 2 files" in done.stdout
-    assert "1 skipped" in done.stdout
+    assert "; 1 skipped (1 not a JPEG" in done.stdout
+    assert (tmp_path / "out.skipped.txt").read_text().startswith("class 1/bad.png\tnot a JPEG")
     source = opened(tmp_path / "out")
     assert sorted(values(source)) == [0, 1, 2, 3, 4]
     assert source.class_names == ("class 0", "class 1")
