@@ -104,7 +104,7 @@ def test_a_cache_is_used_again_and_never_for_something_else(folder, files, body,
 
 def test_what_decides_the_features_decides_the_key(files, body, saved_model, small):
     encoder, _ = artifact.load_encoder(saved_model)
-    detector = dataclasses.replace(small.detector, long_side=64)
+    detector = dataclasses.replace(small.detector, short_side=64)
     other = FrozenBody(encoder, "unit" if body.normalization != "unit" else "centered")
     keys = [
         cache.plan(*args).key
