@@ -75,10 +75,10 @@ def seconds_left(costs: Costs, pending: Sequence[Work]) -> float:
     """
     pieces = [(work, seconds_per_unit(costs, work)) for work in pending]
     known = [(work, pace) for work, pace in pieces if not math.isnan(pace)]
-    if pieces and not known:
+    graphs = seconds_per_graph(costs) * sum(work.builds for work in pending)
+    if pieces and not known and not graphs:
         return math.nan
-    passes = sum(work.units * pace for work, pace in known)
-    return passes + seconds_per_graph(costs) * sum(work.builds for work in pending)
+    return graphs + sum(work.units * pace for work, pace in known)
 
 
 def seconds_per_unit(costs: Costs, work: Work) -> float:

@@ -44,7 +44,7 @@ class Progress:
         self._thread = threading.Thread(target=self._keep_drawing, daemon=True)
         self._text = ""
         self._costs: eta.Costs = {}
-        self._ticked = False
+        self._ticked, self._took = False, 0.0
         self._entered = self._last = self._shown = time.monotonic()
 
     # ------------------------------------------------------------------------------- What happens
@@ -84,6 +84,7 @@ class Progress:
         if done > self._done:
             units, seconds = done - self._done, now - self._last
             self._costs = eta.measured(self._costs, work, units, seconds, not self._ticked)
+        self._took = now - self._last
         self._done, self._last, self._ticked = done, now, True
 
     def advance(self, units: float) -> None:
@@ -118,7 +119,8 @@ class Progress:
         rest = dataclasses.replace(work, units=work.units - self._done, builds=builds)
         current, later = (eta.seconds_left(self._costs, w) for w in ([rest], after))
         if not np.isnan(current):
-            current = max(0.0, current - (time.monotonic() - self._last))
+            since = time.monotonic() - self._last  # of units that are under way
+            current = max(0.0, current - (min(since, self._took) if self._ticked else since))
             return current + float(np.nan_to_num(later))
         return later or float("nan")
 
@@ -129,15 +131,16 @@ class Progress:
         return 1 / pace if pace > 0 else 0.0
 
     def share(self) -> float:
-        """The share of the work that is done, by the weights of the model."""
-        sizes = np.array([work.units * work.weight for work in self._works])
-        if np.isnan(sizes).all():
-            sizes = np.array([work.units for work in self._works])
-        sizes = np.nan_to_num(sizes)
-        done = sizes[: self._number].sum()
+        """The share of the run that is done, by its cost; by the model's before that is known."""
+        done = self._works[: self._number]
         if self._number < len(self._works):
-            done += sizes[self._number] * self._done / max(self._works[self._number].units, 1e-9)
-        return min(1.0, float(done / max(sizes.sum(), 1e-9)))
+            current = self._works[self._number]
+            done = (*done, dataclasses.replace(current, units=self._done))
+        left, spent = self.left(), eta.seconds_left(self._costs, done)
+        if not np.isnan(left):
+            return 1.0 if not left else float(np.nan_to_num(spent / (spent + left)))
+        size, sizes = (sum(w.units * w.weight for w in works) for works in (done, self._works))
+        return float(np.nan_to_num(size / sizes)) if sizes else 0.0
 
     # ------------------------------------------------------------------------------- What is shown
 

@@ -103,6 +103,9 @@ def work_of(
     step = BACKWARD * needs.halves(config.model) * config.batch.size
     found: list[list[Work]] = []
     seen: set[tuple[str, int]] = set()
+    if labelled and first == 0 and config.run.probe_every_rounds:
+        untrained = 0 if guidance.count_nets(timeline.turns) == 2 else timeline.turns[0].net
+        seen.add(("probe", untrained))  # has been evaluated before the first turn
 
     def graphs(kind: str, net: int = 0) -> float:
         """The weight of the graphs that a kind of work builds, at its first use by a net."""

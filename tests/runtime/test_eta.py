@@ -48,6 +48,13 @@ def test_graphs_are_counted_apart_from_the_units_in_which_they_are_built():
     assert eta.seconds_left(costs, [of_other_net]) == pytest.approx(30 * 2 + 0.4 * 20)
 
 
+def test_graphs_of_a_kind_that_was_not_seen_are_counted():
+    costs = costs_of(
+        (Work("train", 1, "", 6.0, 1.0), 1, 22.0, True), (Work("train", 1), 10, 20.0, False)
+    )
+    assert eta.seconds_left(costs, [Work("save", 1, builds=0.6)]) == pytest.approx(0.6 * 20)
+
+
 def test_newer_measurements_count_more():
     """A machine that becomes half as fast: after a half-life, old and new count 1 : 2."""
     train = Work("train", 1)

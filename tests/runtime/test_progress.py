@@ -47,6 +47,21 @@ def test_eta_is_the_steps_left_at_the_pace_of_those_done(clock):
     assert progress.left() == pytest.approx(70 * 3 - 2)
 
 
+def test_the_share_is_one_of_time_also_of_a_run_that_was_resumed(clock):
+    """10 steps of 2 s were done by another process; then 10 more, and 20 s of saving are left."""
+    works = [Work("save", 1), Work("train", 30), Work("save", 1)]
+    progress = Progress(works, stream=io.StringIO())
+    clock[0] += 20
+    progress.end()
+    clock[0] += 20
+    progress.advance_to(10)
+    assert progress.share() == pytest.approx(40 / (20 + 60 + 20))
+    resumed = Progress([Work("train", 40)], done=10, stream=io.StringIO())
+    clock[0] += 20
+    resumed.advance_to(20)
+    assert resumed.share() == pytest.approx(0.5)
+
+
 def test_a_piece_that_takes_longer_than_foreseen_has_nothing_left_and_no_less(clock):
     progress = Progress([Work("save", 1), Work("train", 10), Work("save", 1)], stream=io.StringIO())
     clock[0] += 2
@@ -185,11 +200,20 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_has_a_bar_that_moves_without_the_caller_and_goes_at_the_end(monkeypatch):
+def test_a_step_that_hangs_does_not_count_down_the_others(clock):
+    progress = Progress([Work("train", 10)], stream=io.StringIO())
+    clock[0] += 2
+    progress.advance(1)
+    clock[0] += 100
+    assert progress.left() == pytest.approx(8 * 2)
+
+
+def test_a_terminal_has_a_bar_that_moves_without_the_caller_and_goes_at_the_end(monkeypatch, clock):
     """Drawn by a thread while the caller waits; lines that stay are above it."""
     monkeypatch.setattr(progress_lib, "SECONDS_LIVE", 0.01)
     terminal = Terminal()
     with Progress([Work("train", 10)], stream=terminal) as progress:
+        clock[0] += 4
         progress.advance_to(4)
         progress.note("a line that stays")
         for _ in range(1000):
