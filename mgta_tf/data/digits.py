@@ -24,7 +24,7 @@ HEIGHT = (0.8, 1.0)  # of a digit, as a fraction of the image's
 DARK, LIGHT = (10, 100), (155, 245)  # of digit and ground one is dark, the other light: 0 to 255
 TINT = 40  # largest difference of a channel from its gray
 SHADE = 15  # largest difference of a corner of the ground from its color
-NOISE = 30  # standard deviation of the noise, in squares of GRAIN pixels
+NOISE = 40  # standard deviation of the noise, in squares of GRAIN pixels
 GRAIN = 2
 
 
