@@ -122,9 +122,9 @@ def main(config: ProbeConfig) -> None:
 def encoded(
     config: ProbeConfig, sets: list[Labelled], encode: features.Encode, of: str
 ) -> list[tuple[np.ndarray, str]]:
-    """Features of both sets and their pool in words, kept beside --output.
+    """Features of both sets, cached next to --output, and their pooling as text.
 
-    of: what identifies the encoder.
+    of: identifies the encoder.
     """
     folder = os.path.join(os.path.dirname(os.path.abspath(config.output)), "probe_features")
     found = []
@@ -171,7 +171,7 @@ def evaluate(config: ProbeConfig, costs: tuple[float, ...], sets, values) -> dic
     train, test = sets
     targets = train.targets
     if not config.drop_difficult:
-        targets = np.where(targets == 0, -1, targets)  # as the reference does, in training only
+        targets = np.where(targets == 0, -1, targets)  # in training only, as in the reference
     found = svm.linear_svm(
         values[0], targets, values[1], test.targets, costs=costs, impl=config.svm_impl, ap=config.ap
     )
@@ -198,10 +198,10 @@ def evaluate(config: ProbeConfig, costs: tuple[float, ...], sets, values) -> dic
 
 
 def parse_costs(text: str) -> tuple[float, ...]:
-    """--svm_costs: a named list, or numbers.
+    """Parses --svm_costs: the name of a list, or numbers.
 
     Raises:
-      UserError: neither.
+      UserError: `text` is neither.
     """
     if text in svm.COSTS:
         return svm.COSTS[text]
@@ -217,7 +217,7 @@ def parse_costs(text: str) -> tuple[float, ...]:
 
 
 def show_result(workdir: str, result: dict) -> None:
-    """Puts the result where TensorBoard's HParams tab compares runs."""
+    """Writes the result to TensorBoard's HParams tab, which compares runs."""
     accuracies = {
         "top1": result["top1"],
         **{f"knn{k}": v for k, v in (result["knn"] or {}).items()},
@@ -229,7 +229,7 @@ def show_result(workdir: str, result: dict) -> None:
 
 
 def print_result(result: dict) -> None:
-    """A line for each of VOC's classes, or the accuracies of a folder's."""
+    """Prints the AP of each class of VOC, or the accuracies of a folder."""
     undefined = [name for name, ap in result["per_class"].items() if not np.isfinite(ap)]
     if result["top1"] is None:
         for name, ap in result["per_class"].items():
@@ -244,9 +244,9 @@ def print_result(result: dict) -> None:
         print(f"  {name}: mAP {values['map'] or 0:.2f}{top1}")
     if undefined:
         names = printable(", ".join(undefined))
-        print(f"  no AP, and not in the mean, for want of positives: {names}")
+        print(f"    classes without positives, which have no AP and do not enter the mean: {names}")
     if result["unconverged"]:
-        print(f"  {result['unconverged']} fits stopped before they converged")
+        print(f"  {result['unconverged']} fits did not converge")
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def test_what_it_writes(saved_model, root, results, capsys):
     assert found["per_class"]["horse"] is None
     assert found["map"] == pytest.approx(np.mean([found["per_class"][n] for n in COLOURS]))
     said = capsys.readouterr().out
-    assert "for want of positives: bicycle" in said
+    assert "classes without positives, which have no AP and do not enter the mean: bicycle" in said
     assert "horse               -" in said
 
 

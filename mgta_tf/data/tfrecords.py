@@ -66,7 +66,7 @@ def _scan(path: str):
     """Yields (offset, length, example) of every record of a file.
 
     Raises:
-      UserError: the file is cut or damaged, or holds something else.
+      UserError: the file is truncated or damaged, or holds something else.
     """
     offset, count = 0, 0
     check_lengths(path)
@@ -82,7 +82,9 @@ def _scan(path: str):
             offset += HEADER + len(record) + FOOTER
             count += 1
     except tf.errors.OpError:
-        raise UserError(f"{path}: cut or damaged after {count} records; make it again") from None
+        raise UserError(
+            f"{path}: truncated or damaged after {count} records; make it again"
+        ) from None
     except DecodeError:
         raise UserError(f"{path}: record {count} is no tf.train.Example") from None
 
@@ -104,7 +106,9 @@ def check_lengths(path: str) -> None:
                 length = int.from_bytes(header[:8], "little")
                 offset += HEADER + length + FOOTER
                 if len(header) < HEADER or offset > size:
-                    raise UserError(f"{path}: cut or damaged after {count} records; make it again")
+                    raise UserError(
+                        f"{path}: truncated or damaged after {count} records; make it again"
+                    )
                 count += 1
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None

@@ -1,1 +1,1 @@
-"""Faster R-CNN on VOC in TensorFlow Model Garden: the only place that imports its detector."""
+"""Faster R-CNN with TensorFlow Model Garden, which only this folder imports."""

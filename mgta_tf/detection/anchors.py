@@ -1,4 +1,4 @@
-"""Octave anchors: Model Garden's own are fractions of an octave apart, sides 64, 76, 91, 108."""
+"""Anchors of arbitrary sizes; Model Garden's are fractions of an octave apart (64, 76, 91, 108)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ RATIOS = (0.5, 1.0, 2.0)  # width / height
 class OctaveAnchor:
     """Anchors of the given sizes and of RATIOS, centred on every cell of res4.
 
-    boxes: float32 [h·w·A, 4], (ymin, xmin, ymax, xmax) in pixels; the A = 3 · len(sizes) anchors of
-    a cell lie together, by size, then by ratio.
+    boxes: float32 [h·w·A, 4], (ymin, xmin, ymax, xmax) in pixels. A = 3 · len(sizes) anchors per
+    cell, ordered by size, then by ratio.
     """
 
     def __init__(self, sizes: tuple[int, ...], image_size: tuple[int, int]):
@@ -31,22 +31,22 @@ class OctaveAnchor:
 
     @property
     def multilevel_boxes(self) -> dict[str, tf.Tensor]:
-        """{'4': [h, w, 4·A]}, as Model Garden's `Anchor` has its boxes."""
+        """The boxes in the form of Model Garden's `Anchor`: {'4': [h, w, 4·A]}."""
         return self.of_level(self.boxes)
 
     def of_level(self, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Boxes [h·w·A, 4] in that form."""
+        """Boxes [h·w·A, 4] in the form of `multilevel_boxes`."""
         return {str(LEVEL): tf.reshape(boxes, [*self._cells, -1])}
 
 
 class InsideLabeler(anchor.RpnAnchorLabeler):
-    """Targets of the RPN; anchors that reach over the image's edge take no part (straddle 0).
+    """Targets of the RPN. Anchors that extend beyond the image are ignored (straddle 0).
 
-    They match no object, are not sampled, and have no box to predict.
+    They match no object, are not sampled, and have no box target.
     """
 
     def __init__(self, samples: int, anchors: OctaveAnchor, shape: tf.Tensor):
-        """For one image of `shape` [2] in anchors that were made for its padded square."""
+        """shape: [2], height and width of the image inside the padded square of the anchors."""
         super().__init__(rpn_batch_size_per_im=samples)
         self._anchors = anchors
         top, left, bottom, right = tf.unstack(anchors.boxes, axis=1)
@@ -62,7 +62,7 @@ class InsideLabeler(anchor.RpnAnchorLabeler):
           scores: {'4': int32 [h, w, A]}: 1, 0, or -1 where an anchor is not sampled.
           boxes: {'4': float32 [h, w, 4·A]}: encoded, 0 where the score is not 1.
         """
-        # An anchor outside is moved to where no object is, lest it be an object's best one.
+        # Anchors beyond the image are moved away, so that none is the best one of an object.
         moved = tf.where(self._inside[:, None], self._anchors.boxes, [[-2.0, -2.0, -1.0, -1.0]])
         classes = tf.ones([tf.shape(objects)[0], 1])
         scores, boxes = self.label_anchors(self._anchors.of_level(moved), objects, classes)

@@ -1,8 +1,8 @@
-"""Features of the frozen body, kept on disk: it never changes, so neither do they.
+"""A cache of the frozen body's features on disk, since they are the same in every epoch.
 
-A folder holds `body.bf16`, the res4 features of every training image and of its mirror image one
-after the other, and `body.json`, which is written last. Only cells that lie in the image are kept;
-`heads.FrozenBody` has zeros in the others.
+A folder holds `body.bf16`, the res4 features of every training image and of its mirror image, and
+`body.json`, which is written last. Cells in the padding are not stored; `heads.FrozenBody` sets
+them to 0.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ BYTES = 2  # of a bfloat16
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BodyFeatures:
-    """The features by image.
+    """The cached features by image.
 
     values: uint16 [..], the bits of bfloat16, memory-mapped. place: source_id → (first value, h, w)
-    of the image as it is; its mirror image follows it.
+    of the image; its mirror image follows.
     """
 
     values: np.ndarray
@@ -42,7 +42,7 @@ class BodyFeatures:
     channels: int
 
     def read(self, source_id: int, flip: bool) -> np.ndarray:
-        """uint16 [h, w, channels]."""
+        """The features of an image, uint16 [h, w, channels]."""
         first, height, width = self.place[int(source_id)]
         count = height * width * self.channels
         first += count * bool(flip)
@@ -68,7 +68,7 @@ class BodyFeatures:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a cache will hold. key: of everything that decides it."""
+    """The planned content of a cache. key: digest of everything that it depends on."""
 
     key: str
     place: dict[int, tuple[int, int, int]]
@@ -81,7 +81,7 @@ class Plan:
 
 
 def plan(files: list[str], body: FrozenBody, config: DetectorConfig) -> Plan:
-    """Reads the sizes of all images, and nothing else of them."""
+    """Plans the cache from the sizes of all images."""
     about = f"{VERSION} {config.short_side} {config.long_side} {body.normalization}"
     digest = hashlib.sha256(about.encode())
     for variable in body.variables:
@@ -101,17 +101,17 @@ def plan(files: list[str], body: FrozenBody, config: DetectorConfig) -> Plan:
 def choose(
     config: CacheConfig, default: str, files: list[str], body: FrozenBody, detector: DetectorConfig
 ) -> str:
-    """The folder whose features the run trains on, made if need be; '' if it runs the body.
+    """The folder of cached features, created if necessary; '' if the run has no cache.
 
     Args:
       config: The flags.
       default: Folder of --cache_body_features=auto.
       files: The training records.
       body: The frozen body.
-      detector: Sizes.
+      detector: Sizes of images.
 
     Raises:
-      UserError: a named folder has no room, or holds the features of something else.
+      UserError: a given folder has no space, or holds features of other images or another encoder.
     """
     if config.cache_body_features == "off":
         return ""
@@ -132,7 +132,7 @@ def choose(
 
 
 def _no_room(folder: str, planned: Plan, budget: float) -> str:
-    """Why the features cannot be kept in the folder; '' if they can."""
+    """Why the features do not fit the folder; '' if they fit."""
     text = f"features of the body would take {planned.gigabytes:.1f} GB"
     if planned.gigabytes > budget:
         return f"{text}, over --cache_budget_gb={budget:g}"
@@ -144,7 +144,7 @@ def _no_room(folder: str, planned: Plan, budget: float) -> str:
 
 
 def _is_made(folder: str, planned: Plan, own: bool) -> bool:
-    """Whether the folder holds these features; others in a run's own folder are made anew."""
+    """Whether the folder holds these features. Others in a run's own folder are replaced."""
     path = os.path.join(folder, "body.json")
     if not os.path.exists(path):
         return False
@@ -168,10 +168,10 @@ def _index(folder: str) -> dict[str, Any]:
 
 
 def open_features(folder: str) -> BodyFeatures:
-    """The features that a folder holds.
+    """Opens the features in a folder.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the folder is damaged.
     """
     index, path = _index(folder), os.path.join(folder, "body.bf16")
     if not os.path.isfile(path) or os.path.getsize(path) != index["num_values"] * BYTES:
@@ -181,7 +181,7 @@ def open_features(folder: str) -> BodyFeatures:
 
 
 def _make(folder: str, planned: Plan, files: list[str], body: FrozenBody, config: DetectorConfig):
-    """Runs the body over every image and its mirror image."""
+    """Computes the features of every image and its mirror image."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def both(image):

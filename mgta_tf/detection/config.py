@@ -1,6 +1,6 @@
-"""Settings of the detector; defaults are the paper's reference on VOC2007 (docs/protocols.md §3a).
+"""Flags of the detector; the defaults follow the paper on VOC2007 (docs/protocols.md §3a).
 
-Nothing here imports TensorFlow or Model Garden, so `python -m mgta_tf.detect --help` does not.
+This module does not import TensorFlow or Model Garden, so `mgta_tf.detect --help` is fast.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from mgta_tf.config import flag, group
 from mgta_tf.errors import UserError
 
 STRIDE = 16  # of res4
-REFERENCE_BATCH = 4  # images a step that the learning rate is given for
+REFERENCE_BATCH = 4  # images per step to which --learning_rate refers
 TRAIN_SETS = {"voc07": ("2007_trainval",), "voc0712": ("2007_trainval", "2012_trainval")}
 TEST_SET = "2007_test"
-OWN_TRAIN_SETS, OWN_TEST_SET = ("train",), "test"  # of data that are no VOCdevkit
-MANIFEST = "voc_records.json"  # in a folder of records, says what is in it
+OWN_TRAIN_SETS, OWN_TEST_SET = (
+    ("train",),
+    "test",
+)  # names of the sets of data other than a VOCdevkit
+MANIFEST = "voc_records.json"  # describes the content of a folder of records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +171,7 @@ class CacheConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DetectConfig:
-    """Everything that decides a run."""
+    """All flags of mgta_tf.detect."""
 
     run: DetectRunConfig = group(DetectRunConfig)
     data: BoxDataConfig = group(BoxDataConfig)

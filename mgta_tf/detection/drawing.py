@@ -1,4 +1,4 @@
-"""Pictures of detections: boxes on a photograph, and a sheet of the best and worst (Figure 2)."""
+"""Pictures of detections: boxes on a photograph, and the best and worst images (Figure 2)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mgta_tf.evaluation import boxes
 from mgta_tf.evaluation.boxes import RIGHT, WRONG, Detections, Objects
 
 GREEN, RED, ORANGE = (0, 170, 60), (220, 30, 30), (255, 150, 0)
-PANEL = 240  # pixels of a panel of the sheet, the longer side
+PANEL = 240  # pixels of the longer side of a panel of the sheet
 MARGIN = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """A box in VOC's pixels, with what is written on it."""
+    """A box in VOC's pixels, with its caption."""
 
     corners: tuple[float, float, float, float]
     text: str
@@ -43,7 +43,7 @@ def draw(image: np.ndarray, items: list[Box]) -> np.ndarray:
 
 
 def of_image(found: Detections, classes: tuple[str, ...], min_score: float) -> list[Box]:
-    """The boxes found in one photograph, the surest first."""
+    """The boxes detected in one photograph, highest score first."""
     order = [n for n in np.argsort(-found.score, kind="stable") if found.score[n] >= min_score]
     return [
         Box(tuple(found.box[n]), f"{classes[found.label[n]]} {found.score[n]:.2f}", GREEN)
@@ -53,7 +53,7 @@ def of_image(found: Detections, classes: tuple[str, ...], min_score: float) -> l
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """An image evaluated at one score: boxes right and wrong, objects missed."""
+    """An image evaluated at a score threshold: right boxes, wrong boxes, missed objects."""
 
     image: int
     right: int
@@ -69,9 +69,9 @@ class Verdict:
 def evaluate(
     found: Detections, there: Objects, classes: tuple[str, ...], min_score: float
 ) -> list[Verdict]:
-    """Every image that has an object or a box, the best first.
+    """All images with an object or a box, the best first.
 
-    Boxes that are right are green, wrong ones red, objects that were missed orange.
+    Right boxes are green, wrong boxes red, missed objects orange.
     """
     kept = found.score >= min_score
     found = Detections(

@@ -1,4 +1,4 @@
-"""The frozen body and the two heads of Faster R-CNN C4: what Model Garden does not have."""
+"""The frozen body and the two heads of Faster R-CNN C4, which Model Garden lacks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def gaussian(deviation: float):
 
 
 class FrozenBody(tf.keras.Model):
-    """The encoder up to res4, batch norm in inference mode, nothing trainable.
+    """The encoder up to res4, with batch norm in inference mode and no trainable weights.
 
     Input: a dict with either `image` uint8 or float [B, S, S, 3] in 0..255, padded to the right and
     below, and `shape` [B, 2], its height and width without the padding; or `res4` bfloat16 [B, h,
-    w, c], what this body gave for the image before. Output: {'4': float32 [B, h, w, c]}, 0 in the
-    cells that lie wholly in the padding.
+    w, c], a cached output. Output: {'4': float32 [B, h, w, c]}, 0 in cells that are entirely
+    padding.
     """
 
     def __init__(self, encoder: tf.keras.Model, normalization: str):
@@ -47,7 +47,7 @@ class FrozenBody(tf.keras.Model):
 
 
 def cells(shape):
-    """Pixels → cells of res4 that lie in them, wholly or in part."""
+    """Number of res4 cells that cover a number of pixels at least in part."""
     return tf.math.ceil(tf.cast(shape, tf.float32) / STRIDE)
 
 
@@ -59,7 +59,7 @@ def inside(shape, side: int):
 
 
 class RpnHead(tf.keras.layers.Layer):
-    """3×3 convolution to as many channels, ReLU, then scores and boxes; no norm (protocols.md §3a).
+    """3×3 convolution with the same number of channels, ReLU, then scores and boxes; no norm.
 
     {'4': [B, h, w, c]} → ({'4': [B, h, w, A]}, {'4': [B, h, w, 4·A]}).
     """
@@ -78,10 +78,11 @@ class RpnHead(tf.keras.layers.Layer):
 
 
 class Res5Head(tf.keras.layers.Layer):
-    """The encoder's own res5 on every RoI, averaged, then classes and a box for each class.
+    """res5 on every RoI, averaged; then class scores and one box per class.
 
-    Its convolutions train from the encoder's weights; its batch norm is frozen, statistics, scale
-    and shift. [B, N, s, s, c] → ([B, N, K], [B, N, 4·K]), K with the background as class 0.
+    The convolutions are initialized with the encoder's res5 and trained; batch norm is frozen
+    (statistics, scale and shift). [B, N, s, s, c] → ([B, N, K], [B, N, 4·K]), where class 0 of K is
+    the background.
     """
 
     def __init__(self, encoder: tf.keras.Model, num_classes: int):
@@ -105,5 +106,5 @@ class Res5Head(tf.keras.layers.Layer):
 
 
 def count_cells(height: int, width: int) -> tuple[int, int]:
-    """`cells` of one image, as Python numbers."""
+    """`cells` of the height and the width of one image, as Python integers."""
     return math.ceil(height / STRIDE), math.ceil(width / STRIDE)

@@ -1,14 +1,14 @@
 """The four losses, normalized as in Detectron.
 
-Model Garden's own divide the RPN's score loss by the number of RoIs and the box losses by the
-number of positive coordinates; the paper's learning rate was found with these.
+Model Garden divides the score loss of the RPN by the number of RoIs and the box losses by the
+number of positive coordinates. The paper's learning rate belongs to Detectron's normalization.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-RPN_BETA = 1 / 9  # where smooth L1 turns from square to straight
+RPN_BETA = 1 / 9  # β: where smooth L1 changes from quadratic to linear
 ROI_BETA = 1.0
 
 

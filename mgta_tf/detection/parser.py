@@ -1,4 +1,4 @@
-"""From a record to what the detector reads: the short side to 600, the long side 1000 at most."""
+"""From records to inputs of the detector: short side 600, long side at most 1000 pixels."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _KEYS = {
 
 
 def decode(record: tf.Tensor) -> dict[str, tf.Tensor]:
-    """A serialized record of `mgta_tf.detection.records`; its image stays encoded.
+    """Parses a serialized record of `mgta_tf.detection.records`; the image stays encoded.
 
     encoded: string. source_id: int64. size: float32 [2], height and width. boxes: float32 [n, 4],
-    (ymin, xmin, ymax, xmax) as shares of the image. classes: int64 [n], from 1. difficult: bool
+    (ymin, xmin, ymax, xmax) as fractions of the image. classes: int64 [n], from 1. difficult: bool
     [n].
     """
     found = tf.io.parse_single_example(record, _KEYS)
@@ -48,7 +48,7 @@ def decode(record: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def scaled_size(size, config: DetectorConfig):
-    """Height and width [.., 2] → those of the scaled image, whole pixels, float32 [.., 2]."""
+    """Height and width [.., 2] → those of the scaled image in whole pixels, float32 [.., 2]."""
     size = tf.cast(size, tf.float32)
     scale = config.short_side / tf.reduce_min(size, axis=-1, keepdims=True)
     longest = config.long_side / tf.reduce_max(size, axis=-1, keepdims=True)
@@ -56,7 +56,7 @@ def scaled_size(size, config: DetectorConfig):
 
 
 def scale_image(image, config: DetectorConfig) -> dict[str, tf.Tensor]:
-    """uint8 [H, W, 3] → what `heads.FrozenBody` reads, without the batch dimension."""
+    """uint8 [H, W, 3] → the input of `heads.FrozenBody`, without the batch dimension."""
     shape, side = scaled_size(tf.shape(image)[:2], config), config.padded_side
     image = tf.image.resize(image, tf.cast(shape, tf.int32))
     return {"image": tf.image.pad_to_bounding_box(image, 0, 0, side, side), "shape": shape}
@@ -68,10 +68,10 @@ def image_info(size, shape):
 
 
 class Parser(parser.Parser):
-    """Inputs and labels of one image, as `MaskRCNNTask` wants them.
+    """Inputs and labels of one image in the form of `MaskRCNNTask`.
 
     features: (source_id, flip) → bfloat16 [h, w, c], the body's features; None runs the body.
-    max_objects: rows of padded labels; no image has more objects.
+    max_objects: number of rows of the padded labels, at least the objects of any image.
     """
 
     def __init__(

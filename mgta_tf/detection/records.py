@@ -1,10 +1,10 @@
-"""Photographs with boxes as TFRecords that Model Garden's reader and this package read.
+"""Photographs with boxes as TFRecords, for Model Garden's reader and this package.
 
-A folder holds `SET-00000-of-00008.tfrecord` … for each set (of VOC 2007_trainval, 2007_test, …; of
-other data train and test) and `voc_records.json`, which says what is in it. A record is a
-tf.train.Example with Model Garden's keys; `image/object/is_crowd` marks difficult objects, which
-its parser omits from training and its COCO evaluator from the count. `image/source_id` is the
-image's number in its set, plus VOC's year × 100,000, so that it is unique over several years.
+A folder holds `SET-00000-of-00008.tfrecord` … for each set (2007_trainval, 2007_test, … for VOC;
+train and test for other data) and its description `voc_records.json`. A record is a
+tf.train.Example with Model Garden's keys. `image/object/is_crowd` marks difficult objects, which
+Model Garden neither trains on nor counts in its COCO evaluation. `image/source_id` is the number of
+the image in its set, plus VOC's year × 100,000, which makes it unique over several years.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from mgta_tf.runtime.files import write_json
 
 VERSION = 1
 SHARDS = 8
-# What the sets have when they are whole: images (VOC's own pages; 2012 has no public test set).
+# Number of images of VOC's complete sets (from VOC's pages; 2012 has no public test set).
 VOC_IMAGES = {"2007_trainval": 5011, "2007_test": 4952, "2012_trainval": 11540}
 
 
 @dataclasses.dataclass
 class Counts:
-    """What a set holds, and what was put right."""
+    """Numbers of images and objects of a set, and of corrected boxes."""
 
     images: int = 0
     without_objects: int = 0
@@ -53,14 +53,14 @@ class Counts:
 
 
 def write(sets: BoxSets, output: str) -> dict[str, Counts]:
-    """Writes all sets of some data, then the manifest.
+    """Writes all sets, then the manifest.
 
-    Boxes that reach over the image's edge are clipped to it, those that are empty or outside are
-    dropped; each is printed. Sizes are those of the photograph, not of the annotation.
+    Boxes that extend beyond the image are clipped, and those that are empty or outside are dropped;
+    each is printed. Sizes are those of the photograph, not of the annotation.
 
     Raises:
-      UserError: a photograph is damaged, or its EXIF orientation unclear; of own data only where
-        it is unclear, or most are damaged.
+      UserError: the EXIF orientation of a photograph is ambiguous; or a photograph of VOC, or more
+        than half of other data, is damaged.
     """
     os.makedirs(output, exist_ok=True)
     path, others = os.path.join(output, MANIFEST), {}
@@ -68,7 +68,7 @@ def write(sets: BoxSets, output: str) -> dict[str, Counts]:
         before = manifest(output)
         if sets.test == TEST_SET and before.get("classes") == list(sets.classes):
             others = before["sets"]
-        os.remove(path)  # it is not true any more, and is written last
+        os.remove(path)  # outdated now; it is written last
     found = {name: _write_set(sets, name, output) for name in sets.images}
     content = {
         "version": VERSION,
@@ -144,7 +144,7 @@ def _example(
             counts.dropped += 1
             continue
         if inside != item:
-            print(f"{image.source}: {_words(item)} reaches over the edge; clipped")
+            print(f"{image.source}: {_words(item)} extends beyond the image; clipped")
             counts.clipped += 1
         objects.append(inside)
     counts.images += 1
@@ -158,7 +158,7 @@ def _example(
 
 
 def _inside(item: LabelledBox, height: int, width: int) -> LabelledBox | None:
-    """The part of an object's box that lies in the image; None if there is none."""
+    """The part of an object's box inside the image; None if there is none."""
     clipped = dataclasses.replace(
         item,
         xmin=max(item.xmin, 1),
@@ -174,13 +174,13 @@ def _words(item: LabelledBox) -> str:
 
 
 def _encoded(image: Annotated) -> tuple[bytes, int, int]:
-    """A photograph as TensorFlow decodes it, and its height and width.
+    """A photograph encoded for TensorFlow, with its height and width.
 
-    The file's bytes, or PNG where TensorFlow would decode them otherwise: it does not know EXIF
-    orientation, CMYK and most formats.
+    The bytes of the file, or PNG if TensorFlow would decode them differently: it does not support
+    EXIF orientation, CMYK and most formats.
 
     Raises:
-      BadImage: it cannot be read or decoded, or it is unclear what its boxes were drawn on.
+      BadImage: the file cannot be read or decoded, or its EXIF orientation is ambiguous.
     """
     try:
         data = files.read(image.path, images.MAX_BYTES)
@@ -196,7 +196,7 @@ def _encoded(image: Annotated) -> tuple[bytes, int, int]:
 
 
 def _is_rgb_jpeg(data: bytes) -> bool:
-    """Of an image that has been decoded."""
+    """Whether a file is a plain RGB JPEG, given its decoded image."""
     if formats.of(data[: formats.HEAD]) != "JPEG":
         return False
     with Image.open(io.BytesIO(formats.plain_jpeg(data)[0]), formats=("JPEG",)) as image:
@@ -234,10 +234,10 @@ def _make_example(encoded, filename, number, height, width, objects, classes) ->
 
 
 def manifest(folder: str) -> dict[str, Any]:
-    """What a folder says that it holds.
+    """Reads the manifest of a folder.
 
     Raises:
-      UserError: it is none of records, or of another version.
+      UserError: the folder has no records, or records of another version.
     """
     path = os.path.join(folder, MANIFEST)
     try:
@@ -260,9 +260,9 @@ def manifest(folder: str) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What a folder of records holds.
+    """The content of a folder of records.
 
-    classes: in the order of their labels. train, test: its sets. counts: of each set, as `Counts`.
+    classes: in the order of their labels. train, test: names of sets. counts: `Counts` of each set.
     """
 
     classes: tuple[str, ...]
@@ -272,12 +272,12 @@ class Contents:
 
     @property
     def most_objects(self) -> int:
-        """Objects of the fullest image."""
+        """Largest number of objects in an image."""
         return max(self.counts[name].get("most", 0) for name in (*self.train, self.test))
 
     @property
     def are_vocs(self) -> bool:
-        """Whether figures are of VOC's classes on VOC's test set, as the paper's are."""
+        """Whether classes and test set are VOC's, as in the paper."""
         return self.test == TEST_SET and self.classes == voc.CLASSES
 
     def num_images(self, *sets: str) -> int:
@@ -289,10 +289,10 @@ def exist(folder: str) -> bool:
 
 
 def contents(folder: str, train_set: str) -> Contents:
-    """What a folder holds; of a VOCdevkit the sets that --train_set names.
+    """The content of a folder; for a VOCdevkit, with the training sets of --train_set.
 
     Raises:
-      UserError: it does not hold them, or is of another version.
+      UserError: the folder lacks a set, or is of another version.
     """
     content = manifest(folder)
     test = content.get("test", TEST_SET)
@@ -332,7 +332,7 @@ def read(files: list[str]) -> Iterator[tf.train.Example]:
     """Every record.
 
     Raises:
-      UserError: a file is cut or damaged, or holds other records.
+      UserError: a file is truncated or damaged, or holds other records.
     """
     for path in files:
         try:
@@ -341,7 +341,7 @@ def read(files: list[str]) -> Iterator[tf.train.Example]:
                 source_id(example), size(example), photograph(example)  # must be there
                 yield example
         except (tf.errors.OpError, DecodeError, IndexError, ValueError):
-            raise UserError(f"{path}: cut or damaged; make it again") from None
+            raise UserError(f"{path}: truncated or damaged; make it again") from None
 
 
 def source_id(example: tf.train.Example) -> int:
@@ -367,7 +367,7 @@ def size(example: tf.train.Example) -> tuple[int, int]:
 
 
 def objects_of(files: list[str]) -> Objects:
-    """What there is to find in a set; labels are 0 …, images their `source_id`."""
+    """The objects of a set; labels count from 0, images are given by `source_id`."""
     rows: list[tuple[int, int, list[float], bool]] = []
     for example in read(files):
         feature, (height, width) = example.features.feature, size(example)

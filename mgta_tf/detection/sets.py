@@ -1,6 +1,6 @@
-"""What there is to train and to evaluate a detector on: photographs, boxes, classes, splits.
+"""The data of a detector: photographs, boxes, classes and splits.
 
-Everything is found out and checked here, before TensorFlow is imported and anything is written.
+Everything is checked here, before TensorFlow is imported and anything is written.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ TEST_SHARE = 0.2
 class BoxSets:
     """The data of a detector.
 
-    classes: in the order of their labels. images: by set. train, test: which sets are which.
-    skips_bad: whether a photograph that cannot be decoded is skipped, or ends the run, as one of
-    VOC's does. left_out: what is not read, by reason. remarks: lines to print.
+    classes: in the order of their labels. images: by set. train, test: names of sets.
+    skips_bad: whether a damaged photograph is skipped; one of VOC's stops the run.
+    left_out: skipped files by reason. remarks: lines to print.
     """
 
     classes: tuple[str, ...]
@@ -47,11 +47,11 @@ class BoxSets:
 
 
 def load(config: BoxDataConfig) -> BoxSets:
-    """The photographs that the flags name, and their boxes of the classes to detect.
+    """Loads the photographs given by the flags, and their boxes of the classes to detect.
 
     Raises:
-      UserError: there are none to train on or to evaluate on, or not of a class that --classes
-        names; the data are damaged; or it is unclear which way up a photograph lies.
+      UserError: a set, or a class of --classes, has no boxes; the data are damaged; or the EXIF
+        orientation of a photograph is ambiguous.
     """
     root = config.coco_root or config.voc_root
     if not root:
@@ -81,7 +81,7 @@ def _flag(config: BoxDataConfig) -> str:
 
 
 def _devkit(config: BoxDataConfig) -> dict[str, tuple[str, str]]:
-    """The folder and the split of each of VOC's sets; none where the data are not laid out so."""
+    """The folder and the split of each of VOC's sets; empty for data without VOC's layout."""
     sets = [*TRAIN_SETS[config.train_set], TEST_SET]
     try:
         found = {s: (voc.year_dir(config.voc_root, s[:4]), s[5:]) for s in sets}
@@ -115,7 +115,7 @@ def _voc_sets(config: BoxDataConfig, folders: dict[str, tuple[str, str]]) -> Box
 
 
 def _listed(folder: str, split: str) -> list[Annotated]:
-    """The photographs of one of VOC's lists, all of which must be there."""
+    """The photographs of one of VOC's lists, all of which must exist."""
     ids = voc.image_ids(folder, split)
     if not ids:
         raise UserError(f"{folder}: its list {split}.txt names no image")
@@ -159,10 +159,10 @@ def _own_sets(config: BoxDataConfig, found: Found) -> BoxSets:
 def _split(
     config: BoxDataConfig, images: dict[str, list[Annotated]]
 ) -> tuple[list[Annotated], list[Annotated], str]:
-    """What to train and to evaluate on, and how that was found.
+    """The photographs to train on and to evaluate on, and the origin of the split as text.
 
-    test, where there is one, and everything else to train on, as VOC's trainval; else val; else
-    --test_share of the photographs.
+    The test set is the test split, else the val split, else --test_share of the photographs; the
+    rest is for training.
     """
     have = {split: listed for split, listed in images.items() if listed}
     of_test = "test" if "test" in have else "val" if "val" in have else ""
@@ -194,9 +194,9 @@ def _split(
 
 
 def _by_share(images: list[Annotated], share: float) -> tuple[list[Annotated], list[Annotated]]:
-    """Two parts, of photographs with boxes and of those without alike.
+    """Splits photographs with boxes, and those without, in the same ratio.
 
-    By a digest of the names, so that mostly the same are taken when others are added.
+    The split is by a digest of the names, so it stays mostly the same when photographs are added.
     """
     train: list[Annotated] = []
     test: list[Annotated] = []
@@ -221,7 +221,7 @@ def _classes(
 ) -> tuple[str, ...]:
     """The classes to detect: those of --classes, or all that occur, in alphabetical order.
 
-    What is worth knowing of them is added to `remarks`.
+    Adds lines about the classes to `remarks`.
     """
     occurring = sorted({box.name for part in images.values() for i in part for box in i.boxes})
     if not occurring:
@@ -255,10 +255,10 @@ def _classes(
 def _count(
     config: BoxDataConfig, images: dict[str, list[Annotated]], classes: tuple[str, ...]
 ) -> dict[str, collections.Counter[str]]:
-    """Boxes of each class, of 'train' and 'test'; difficult ones do not count.
+    """Number of boxes of each class in 'train' and 'test', without difficult ones.
 
     Raises:
-      UserError: there are none to train on, or none to evaluate on.
+      UserError: one of the sets has no boxes.
     """
     counts = {}
     for name, what in (("train", "to train on"), ("test", "to evaluate on")):
@@ -284,7 +284,7 @@ def _of_classes(images: list[Annotated], classes: tuple[str, ...]) -> list[Annot
 
 
 def digest(sets: BoxSets) -> str:
-    """Of everything that decides the records: classes, boxes, and the contents of photographs."""
+    """A digest of everything that the records depend on: classes, boxes, and photographs."""
     found = hashlib.sha256(repr(sets.classes).encode())
     for name, images in sets.images.items():
         for image in images:

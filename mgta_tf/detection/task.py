@@ -1,7 +1,7 @@
-"""The experiment in Model Garden's terms: model, data, losses, metrics, schedule.
+"""The detector as a Model Garden experiment: model, data, losses, metrics and schedule.
 
-Registered as `fasterrcnn_resnet50c4_voc07` and `fasterrcnn_resnet50c4_voc0712`, so that Model
-Garden's own trainer, optimizer, schedule and checkpoints drive it. Settings: docs/protocols.md §3a.
+It is registered as `fasterrcnn_resnet50c4_voc07` and `fasterrcnn_resnet50c4_voc0712`, and uses
+Model Garden's trainer, optimizer, schedule and checkpoints. Settings: docs/protocols.md §3a.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ LOSSES = ("total_loss", "rpn_score_loss", "rpn_box_loss", "roi_class_loss", "roi
 
 @dataclasses.dataclass
 class C4Task(maskrcnn_cfg.MaskRCNNTask):
-    """Model Garden's task config, with what it has no place for."""
+    """Model Garden's task config with additional fields."""
 
     saved_model: str = ""  # of the encoder
-    features: str = ""  # folder of the body's features (mgta_tf.detection.cache), or none
+    features: str = ""  # folder of cached features (mgta_tf.detection.cache), or ''
     encoder_width: float = 0.0  # 0 takes any
     short_side: int = 600
     long_side: int = 1000
@@ -61,7 +61,7 @@ class C4Task(maskrcnn_cfg.MaskRCNNTask):
 
 
 def detector_of(config: C4Task) -> DetectorConfig:
-    """What the parser needs to know of a task config."""
+    """The `DetectorConfig` of a task config, for the parser."""
     return DetectorConfig(
         short_side=config.short_side,
         long_side=config.long_side,
@@ -71,7 +71,7 @@ def detector_of(config: C4Task) -> DetectorConfig:
 
 
 def build_detector(encoder: tf.keras.Model, normalization: str, config: C4Task) -> MaskRCNNModel:
-    """Faster R-CNN C4 around an encoder, as Model Garden's model, with its variables made."""
+    """Builds Model Garden's Faster R-CNN with C4 heads on an encoder, and its variables."""
     model_config = config.model
     body = FrozenBody(encoder, normalization)
     num_anchors = len(config.anchor_sizes) * len(RATIOS)
@@ -103,7 +103,7 @@ def build_detector(encoder: tf.keras.Model, normalization: str, config: C4Task) 
 
 
 def add_weight_decay(model: tf.keras.Model, decay: float) -> None:
-    """decay/2 · Σ w² of every trainable kernel joins `model.losses`; biases do not decay."""
+    """Adds decay/2 · Σ w² of every trainable kernel to `model.losses`; biases do not decay."""
 
     def penalty(kernel):
         return lambda: decay * tf.nn.l2_loss(kernel)
@@ -115,7 +115,7 @@ def add_weight_decay(model: tf.keras.Model, decay: float) -> None:
 
 
 def double_biases(gradients: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Biases learn twice as fast, as in Detectron; SGD's step is linear in the gradient."""
+    """Doubles the gradients of biases, and with SGD their learning rate, as in Detectron."""
     return [(g if len(v.shape) > 1 else 2 * g, v) for g, v in gradients]
 
 
@@ -123,8 +123,8 @@ def double_biases(gradients: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
 class FasterRcnnC4Task(MaskRCNNTask):
     """`MaskRCNNTask` with this package's model, data and losses, and VOC's average precision.
 
-    on_detections: called with the `Detections` of a whole evaluation, labels from 0, boxes in VOC's
-      pixels of the photograph; the scalars that it returns join the logs.
+    on_detections: called with the `Detections` of an evaluation, labels from 0, boxes in VOC's
+      pixels of the photograph; returns scalars for the logs.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class FasterRcnnC4Task(MaskRCNNTask):
         return build_detector(encoder, facts.normalization, config)
 
     def initialize(self, model: tf.keras.Model) -> None:
-        """Nothing to load: the body and res5 came with the encoder."""
+        """Loads nothing: the body and res5 already have the encoder's weights."""
 
     @classmethod
     def create_optimizer(cls, optimizer_config, runtime_config=None, dp_config=None):
@@ -211,7 +211,7 @@ class FasterRcnnC4Task(MaskRCNNTask):
 
 
 def to_detections(batches: list[dict[str, np.ndarray]]) -> Detections:
-    """Model Garden's predictions, scaled back to the photographs, in VOC's pixels."""
+    """Model Garden's predictions in VOC's pixels of the original photographs."""
     images, labels, corners, scores = [], [], [], []
     for batch in batches:
         boxes = batch["detection_boxes"] / np.tile(batch["image_info"][:, 2:3], (1, 1, 2))
@@ -224,10 +224,10 @@ def to_detections(batches: list[dict[str, np.ndarray]]) -> Detections:
 
 
 def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
-    """The experiment that the flags say; their defaults are the paper's, on VOC2007.
+    """Model Garden's experiment config for the flags, whose defaults follow the paper on VOC2007.
 
-    Its classes and sets are those of --records; where no folder is named yet, as in a registered
-    config, VOC's.
+    Classes and sets are those of --records, or VOC's if no folder is given, as in a registered
+    config.
     """
     detector, schedule, run = config.detector, config.schedule, config.run
     num_classes, max_objects, num_train = len(CLASSES), MAX_OBJECTS, 10_000
@@ -237,7 +237,7 @@ def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
         found = contents(run.records, config.data.train_set)
         num_classes = len(found.classes)
         max_objects = max(max_objects, found.most_objects)
-        num_train = found.num_images(*found.train)  # to shuffle among
+        num_train = found.num_images(*found.train)  # size of the shuffle buffer
         train_files = files_of(run.records, found.train)
         test_files = files_of(run.records, (found.test,))
     task = C4Task(
@@ -277,7 +277,7 @@ def experiment(config: DetectConfig) -> cfg.ExperimentConfig:
 def faster_rcnn(
     detector: DetectorConfig, num_classes: int, max_objects: int
 ) -> maskrcnn_cfg.MaskRCNN:
-    """Faster R-CNN on res4 alone, no masks; as many detections of an image as `max_objects`."""
+    """Faster R-CNN on res4 without masks, with up to `max_objects` detections per image."""
     side = detector.padded_side
     return maskrcnn_cfg.MaskRCNN(
         num_classes=num_classes + 1,  # 0 is the background
@@ -310,7 +310,7 @@ def faster_rcnn(
 
 
 def trainer(schedule: ScheduleConfig, log_every: int, checkpoint_every: int) -> cfg.TrainerConfig:
-    """Model Garden's trainer: SGD with momentum 0.9, a warm-up, one step down."""
+    """Config of Model Garden's trainer: SGD with momentum 0.9, warm-up, one learning rate drop."""
     rate = schedule.learning_rate
     optimizer: dict[str, Any] = {
         "optimizer": {"type": "sgd", "sgd": {"momentum": 0.9}},
@@ -330,7 +330,7 @@ def trainer(schedule: ScheduleConfig, log_every: int, checkpoint_every: int) -> 
         summary_interval=log_every,
         checkpoint_interval=checkpoint_every,
         validation_interval=schedule.steps,
-        recovery_max_trials=-1,  # mgta_tf.detection.training ends a diverged run itself
+        recovery_max_trials=-1,  # mgta_tf.detection.training stops a diverged run itself
         optimizer_config=optimization.OptimizationConfig(optimizer),
     )
 

@@ -1,4 +1,4 @@
-"""A detector in its workdir: trained by Model Garden's trainer, evaluated, and applied."""
+"""Trains a detector with Model Garden's trainer, evaluates it, and applies it to photographs."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ SHOWN_IMAGES = 4  # in each row of the sheet
 
 
 class Diverged(Exception):  # noqa: N818 (an outcome, not a fault)
-    """The loss is no number any more; the message says at which step."""
+    """The loss is not finite; the message names the step."""
 
 
 class Watch:
-    """After every loop of the trainer: the progress line, the speed, an end to a diverged run."""
+    """Called after every loop of the trainer: progress line, speed, check for divergence."""
 
     def __init__(self, total: int, done: int):
         self.progress = Progress([Work("train", total, builds=1.0)], done=done)
@@ -63,13 +63,13 @@ class Watch:
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Median over the loops, but for the first, in which the graph is built."""
+        """Median over all loops except the first, which builds the graph."""
         speeds = np.diff(self._times) / np.diff(self._steps)
         return float(np.median(speeds[1:] if len(speeds) > 1 else speeds)) if len(speeds) else None
 
 
 class Detector:
-    """The experiment of a run in its workdir, its newest checkpoint restored."""
+    """The detector of a run, restored from the newest checkpoint in its workdir."""
 
     def __init__(self, config: DetectConfig, workdir: Workdir, train: bool):
         self._config, self._workdir = config, workdir
@@ -80,7 +80,7 @@ class Detector:
         params = experiment(config)
         if train:
             params.task.features = self._features()
-        # A resumed run draws other samples than those it began with.
+        # A resumed run draws new random samples.
         params.task.train_data.seed = config.run.seed + _newest_step(workdir.checkpoints)
         tf.keras.utils.set_random_seed(params.task.train_data.seed)
         task = FasterRcnnC4Task(params.task, on_detections=self._evaluate)
@@ -111,7 +111,7 @@ class Detector:
 
     @property
     def step(self) -> int:
-        """Training steps that are done."""
+        """Number of finished training steps."""
         return int(self._trainer.global_step.numpy())
 
     @property
@@ -120,12 +120,12 @@ class Detector:
 
     @property
     def num_train(self) -> int:
-        """Images to train on."""
+        """Number of training images."""
         return self.contents.num_images(*self.contents.train)
 
     @property
     def num_test(self) -> int:
-        """Images to evaluate on."""
+        """Number of test images."""
         return self.contents.num_images(self.contents.test)
 
     @property
@@ -149,12 +149,12 @@ class Detector:
         """Trains to the last step, from the newest checkpoint.
 
         Raises:
-          Diverged: the loss became NaN or infinite; the checkpoints are from before.
+          Diverged: the loss became NaN or infinite; the checkpoints are older.
         """
         try:
             with self._watch.progress, _quiet(), preemption.deferred():
                 self._runner.controller.train(self._config.schedule.steps)
-        except tf.errors.InvalidArgumentError:  # an index that was computed from NaN
+        except tf.errors.InvalidArgumentError:  # raised for an index computed from NaN
             weights = self.model.trainable_variables
             if all(np.isfinite(weight.numpy()).all() for weight in weights):
                 raise
@@ -187,7 +187,7 @@ class Detector:
         }
 
     def _evaluate(self, found: Detections) -> dict[str, float]:
-        """VOC's average precisions, and the sheet of the best and the worst images."""
+        """Computes VOC's average precisions, and draws the best and the worst images."""
         classes = self.contents.classes
         values = boxes.average_precisions(found, self._there, len(classes))
         self._per_class = {name: 100 * values[method] for name, method in METHODS.items()}
@@ -211,7 +211,7 @@ class Detector:
         return logs
 
     def find(self, image: np.ndarray) -> Detections:
-        """What the detector finds in a photograph, uint8 [H, W, 3]."""
+        """Detects objects in a photograph, uint8 [H, W, 3]."""
         config = self._config.detector
         inputs = {k: v[None] for k, v in parser.scale_image(image, config).items()}
         size = tf.constant(image.shape[:2], tf.float32)
@@ -230,14 +230,14 @@ class Detector:
 
 @contextlib.contextmanager
 def opened(config: DetectConfig, workdir: Workdir, train: bool) -> Iterator[Detector]:
-    """The `Detector`, by paths that TensorFlow and Model Garden read as they stand."""
+    """The `Detector`, with paths that TensorFlow and Model Garden do not take for patterns."""
     with files.literal(workdir.path) as place, files.literal(config.run.records) as made:
         run = dataclasses.replace(config.run, records=made)
         yield Detector(dataclasses.replace(config, run=run), Workdir(place), train)
 
 
 def _newest_step(checkpoints: str) -> int:
-    """The step of the newest checkpoint, which Model Garden writes behind its name; 0 without."""
+    """The step of the newest checkpoint, from its name; 0 without a checkpoint."""
     with files.literal(checkpoints) as folder:
         newest = tf.train.latest_checkpoint(folder)
     return int(newest.rsplit("-", 1)[1]) if newest else 0
@@ -245,18 +245,18 @@ def _newest_step(checkpoints: str) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbit and pycocotools print; a run has one progress line."""
+    """Silences the output of Orbit and pycocotools."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
 def with_records(config: DetectConfig, workdir: Workdir, sets: BoxSets | None) -> DetectConfig:
-    """The config with the folder of its records, which is made from `sets` where it is not named.
+    """The config with its folder of records, which is made from `sets` unless --records names one.
 
-    Without `sets` the folder is there already.
+    sets: None if the folder exists already.
 
     Raises:
-      UserError: the run has trained on other photographs or boxes than those that are there now.
+      UserError: the photographs or boxes have changed since the run trained on them.
     """
     folder = config.run.records
     if folder:
@@ -268,12 +268,12 @@ def with_records(config: DetectConfig, workdir: Workdir, sets: BoxSets | None) -
                 print(records.describe(name, counts), flush=True)
             if sets.left_out:
                 write_left_out(sets, workdir.skipped)
-                print(f"{workdir.skipped}: names everything that is not read", flush=True)
+                print(f"{workdir.skipped}: lists everything that is skipped", flush=True)
     return dataclasses.replace(config, run=dataclasses.replace(config.run, records=folder))
 
 
 def _check_named(folder: str, workdir: Workdir) -> None:
-    """Refuses a folder of --records that has been made anew since the run trained on it."""
+    """Refuses a folder of --records that was replaced since the run trained on it."""
     path = os.path.join(workdir.path, "records.json")
     found = {"digest": records.manifest(folder).get("digest")}
     if _newest_step(workdir.checkpoints) and os.path.exists(path):

@@ -10,8 +10,8 @@ METHODS = ("area", "voc2007")
 def average_precision(targets: np.ndarray, scores: np.ndarray, method: str = "area") -> float:
     """Average precision of a ranking.
 
-    Images of equal score are one step of the curve, so the result does not depend on their order.
-    (FAIR's benchmark sorts them as NumPy happens to; only exact ties differ.)
+    Images with equal scores are one step of the curve, so the result does not depend on their
+    order. (FAIR's benchmark orders ties arbitrarily; there is no other difference.)
 
     Args:
       targets: [N]; 1 is present, -1 absent, 0 is ignored (difficult instances only).
@@ -31,7 +31,7 @@ def average_precision(targets: np.ndarray, scores: np.ndarray, method: str = "ar
 
 
 def curve(right: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The steps of a ranking, one for each score that occurs.
+    """The steps of a ranking, one per distinct score.
 
     Args:
       right: bool [N].
@@ -50,7 +50,7 @@ def area_of_curve(hits: np.ndarray, ranked: np.ndarray, positives: int, method: 
 
     Args:
       hits, ranked: As `curve` returns them; empty where nothing was ranked.
-      positives: How many there are to be found; what is never found has precision 0.
+      positives: Number of positives; those that are not ranked have precision 0.
       method: As in `average_precision`.
 
     Returns:
@@ -59,7 +59,7 @@ def area_of_curve(hits: np.ndarray, ranked: np.ndarray, positives: int, method: 
     recall, precision = hits / positives, hits / ranked
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     if method == "voc2007":
-        # Recall is a ratio of counts: compare at counts, so that 0.3 is not 0.30000000000000004.
+        # Compare counts instead of recalls, which suffer from rounding (0.30000000000000004).
         reached = [envelope[10 * hits >= k * positives] for k in range(11)]
         return float(np.mean([e[0] if len(e) else 0.0 for e in reached]))
     return float(np.sum(np.diff(recall, prepend=0) * envelope))

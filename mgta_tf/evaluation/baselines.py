@@ -1,4 +1,4 @@
-"""What a probe's figure is compared with: features that have learnt nothing."""
+"""Baselines of the probe: chance, thumbnails, and an untrained encoder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SEED = 1
 
 
 def chance(train: Labelled, test: Labelled) -> dict[str, float | None]:
-    """The expected `map` of scores that say nothing, and the `top1` of the most frequent class.
+    """The expected `map` of random scores, and the `top1` of always predicting the largest class.
 
-    AP of a random order is near the share of positives; images of target 0 do not count, nor do
-    classes without a positive.
+    The AP of a random order is about the fraction of positives. Images with target 0 and classes
+    without a positive do not count.
     """
     positives = (test.targets == 1).sum(0)
     shares = positives / np.maximum((test.targets != 0).sum(0), 1)
@@ -40,7 +40,7 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
 
 
 def untrained(facts: Facts, endpoint: str) -> Encode:
-    """An encoder of the same shape with random weights, as `features.load_encode` gives one."""
+    """An encoder of the same shape with random weights, in the form of `features.load_encode`."""
     tf.keras.utils.set_random_seed(SEED)
     encoder = build_encoder(facts.model)
 

@@ -18,7 +18,7 @@ RIGHT, WRONG, IGNORED = 1, -1, 0  # outcomes of a detection
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objects:
-    """What there is to find. image, label: int [G]; box: [G, 4]; difficult: bool [G]."""
+    """The annotated objects. image, label: int [G]; box: [G, 4]; difficult: bool [G]."""
 
     image: np.ndarray
     label: np.ndarray
@@ -28,7 +28,7 @@ class Objects:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found. image, label: int [D]; box: [D, 4]; score: [D]."""
+    """The detected boxes. image, label: int [D]; box: [D, 4]; score: [D]."""
 
     image: np.ndarray
     label: np.ndarray
@@ -50,14 +50,14 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 def match(detections: Detections, objects: Objects) -> tuple[np.ndarray, np.ndarray]:
     """Evaluates every detection.
 
-    In the order of their scores, each detection looks at the object of its class and image that it
-    overlaps most. It is right if that overlap is over 0.5 and no detection was right about the
-    object before; ignored if the object is a difficult one; wrong otherwise. (Over 0.5 as in
-    Detectron; VOC's own program has 0.5 or over.)
+    In descending order of scores, each detection is compared with the object of its class and image
+    with the largest IoU. It is ignored if the object is difficult. It is right if the IoU is above
+    0.5 and no earlier detection was right about this object, else wrong. (Above 0.5 as in
+    Detectron; VOC's own program accepts 0.5.)
 
     Returns:
       outcome: int8 [D]: RIGHT, WRONG or IGNORED.
-      found: int [D]: the object that a right detection has found, else -1.
+      found: int [D]: the object of a right detection, else -1.
     """
     outcome = np.full(len(detections.score), WRONG, np.int8)
     found = np.full(len(detections.score), -1, np.int64)
@@ -86,9 +86,9 @@ def average_precisions(
 ) -> dict[str, np.ndarray]:
     """AP of every class by every method of `mgta_tf.evaluation.ap`: {method: [num_classes]}.
 
-    Labels are 0 … num_classes - 1. Detections of equal score are one step of the curve, so their
-    order decides nothing. A class without an object that is not difficult has NaN; one with
-    objects and no detection has 0.
+    Labels are 0 … num_classes - 1. Detections with equal scores are one step of the curve, so the
+    result does not depend on their order. AP is NaN for a class with no object that counts, and 0
+    for one with objects but no detection.
     """
     outcome, _ = match(detections, objects)
     result = {method: np.full(num_classes, np.nan) for method in METHODS}

@@ -1,4 +1,4 @@
-"""Frozen features as the evaluators read them (docs/protocols.md §2.1 to §2.3)."""
+"""Extraction of frozen features for the evaluations (docs/protocols.md §2.1 to §2.3)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from PIL import Image
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 
-# Endpoint → (size, stride) of the average pool that leaves about 9,000 numbers at 224 px.
+# Endpoint → (size, stride) of average pooling, which gives about 9,000 features at 224 px.
 POOLS = {"res2": (16, 8), "res3": (13, 5), "res4": (8, 3), "res5": (6, 1)}
 ENDPOINTS = (*POOLS, "embedding")
-ADAPTIVE = 3  # bins per side where the image is too small for the pool
+ADAPTIVE = 3  # bins per side if the map is too small for the pool
 
 Encode = Callable[..., dict[str, tf.Tensor]]
 
@@ -25,11 +25,10 @@ Encode = Callable[..., dict[str, tf.Tensor]]
 def load_encode(saved_model: str, endpoint: str) -> Encode:
     """The `encode` signature of a SavedModel, for one of its endpoints.
 
-    It becomes part of a graph that gives no other, so that TensorFlow prunes the layers which
-    the endpoint does not need.
+    It is wrapped in a graph with this endpoint only, so TensorFlow prunes the layers after it.
 
     Raises:
-      UserError: it cannot be loaded, or has no such signature or endpoint.
+      UserError: the SavedModel cannot be loaded, or has no such signature or endpoint.
     """
     try:
         with files.literal(saved_model) as folder:
@@ -47,7 +46,7 @@ def load_encode(saved_model: str, endpoint: str) -> Encode:
         raise UserError(f"{saved_model}: no endpoint {endpoint!r}, only {known}")
 
     @tf.function(input_signature=[signatures["encode"].structured_input_signature[1]["images"]])
-    def encode(images):  # by way of `loaded`, which keeps the variables
+    def encode(images):  # through `loaded`, which keeps the variables alive
         return {endpoint: loaded.signatures["encode"](images=images)[endpoint]}
 
     return encode
@@ -68,7 +67,7 @@ def model_digest(saved_model: str) -> str:
 def voc_image(pixels: np.ndarray) -> np.ndarray:
     """The protocol's image: short side to 256 keeping the aspect, then 224×224 without keeping it.
 
-    uint8 [H, W, 3] → uint8 [224, 224, 3], bilinear both times. Not a centre crop.
+    uint8 [H, W, 3] → uint8 [224, 224, 3], bilinear both times. There is no centre crop.
     """
     height, width = pixels.shape[:2]
     scale = 256 / min(height, width)
@@ -78,7 +77,7 @@ def voc_image(pixels: np.ndarray) -> np.ndarray:
 
 
 def pool_name(endpoint: str, height: int, width: int) -> str:
-    """Which pool a map [N, height, width, c] of this endpoint gets, in words."""
+    """The pooling of a map [N, height, width, c] of this endpoint, as text."""
     if endpoint == "embedding":
         return "none"
     size, stride = POOLS[endpoint]
@@ -90,8 +89,8 @@ def pool_name(endpoint: str, height: int, width: int) -> str:
 def pool(features: np.ndarray, endpoint: str) -> np.ndarray:
     """Average-pools a map [N, h, w, c] as the protocol says and flattens it: [N, D].
 
-    A map that is smaller than the pool is cut into 3×3 bins (fewer where it has fewer pixels) that
-    share their border pixels, as PyTorch's adaptive_avg_pool2d cuts it.
+    A map smaller than the pool is divided into 3×3 bins (fewer if it has fewer pixels), which share
+    border pixels as in PyTorch's adaptive_avg_pool2d.
     """
     if features.ndim == 2:
         return features
@@ -140,12 +139,12 @@ def extract(encode: Encode, batches: Iterable[np.ndarray], endpoint: str) -> tup
 def cached(
     folder: str, key: str, make: Callable[[], tuple[np.ndarray, str]]
 ) -> tuple[np.ndarray, str]:
-    """`make()`, or what it made before for the same key; '' as folder keeps nothing."""
+    """The result of `make()`, cached in `folder` by key; no cache if `folder` is ''."""
     if not folder:
         return make()
     path = os.path.join(folder, f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz")
     if os.path.exists(path):
-        with contextlib.suppress(ValueError):  # damaged: made again
+        with contextlib.suppress(ValueError):  # damaged: compute it again
             kept = files.arrays(path, "key", "features", "pool")
             if str(kept["key"]) == key:
                 return kept["features"], str(kept["pool"])
@@ -156,6 +155,6 @@ def cached(
 
 
 def in_batches(count: int, size: int) -> Iterator[np.ndarray]:
-    """0 … count - 1 in pieces of `size`."""
+    """The indices 0 … count - 1 in arrays of `size`."""
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))

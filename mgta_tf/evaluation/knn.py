@@ -1,4 +1,4 @@
-"""k-nearest-neighbour accuracy: what the features say without any training."""
+"""k-nearest-neighbour accuracy, an evaluation without training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 KS = (1, 5, 20, 200)
-CHUNK = 1024  # test images whose similarities are held at once
+CHUNK = 1024  # test images per block of similarities
 
 
 def knn_accuracy(
@@ -16,9 +16,9 @@ def knn_accuracy(
     test_labels: np.ndarray,
     ks: tuple[int, ...] = KS,
 ) -> dict[int, float]:
-    """Top-1 of a majority vote among the k nearest by cosine, in percent, for every k.
+    """Top-1 accuracy in percent by majority vote of the k nearest by cosine, for every k.
 
-    A tie goes to the class whose nearest member is nearest.
+    Ties are won by the class of the nearest neighbour among the tied classes.
 
     Args:
       train_features: float32 [N, D]. train_labels: int [N].
@@ -38,7 +38,7 @@ def knn_accuracy(
         rows = np.arange(len(labels))
         votes = np.zeros((len(labels), classes))
         for rank in range(max(ks)):
-            # a vote is 1, and the nearer the neighbour the more a sliver above it
+            # a vote counts 1, plus a tiny amount for nearer neighbours, to break ties
             votes[rows, labels[:, rank]] += 1 + 1e-6 / (rank + 1)
             if rank + 1 in right:
                 right[rank + 1] += int((votes.argmax(1) == truth).sum())

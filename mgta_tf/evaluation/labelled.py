@@ -1,4 +1,4 @@
-"""Labelled images for the probe: VOC's splits, or folders with a class for each image."""
+"""Labelled images for the probe: the splits of VOC, or folders with one class per image."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Labelled:
     """Images with targets. name: of the set. load: indices → uint8 [n, S, S, 3].
 
-    targets: int8 [N, C] in {1, 0, -1}. labels: int [N] where each image has one class, else None.
-    digest: of what the images hold and how they are loaded, by which their features are known.
+    targets: int8 [N, C] in {1, 0, -1}. labels: int [N] if each image has one class, else None.
+    digest: of the contents of the images and how they are loaded; the key of cached features.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Labelled:
 
 
 def voc_sets(config: ProbeConfig) -> list[Labelled]:
-    """The two splits of VOC, with the protocol's images.
+    """The two splits of VOC, with images resized by the protocol.
 
     Raises:
       UserError: a list, a photograph or an annotation is missing or damaged.
@@ -69,7 +69,7 @@ def voc_sets(config: ProbeConfig) -> list[Labelled]:
 def _digest_of_files(paths: list[str], annotations: list[str]) -> str:
     """SHA-256 of the photographs in order, and of the annotations, which say how they are turned.
 
-    One that cannot be read does not count; whatever loads it says why.
+    Files that cannot be read are ignored here; loading them raises the error.
     """
 
     def one(path: str) -> bytes:
@@ -86,7 +86,7 @@ def _digest_of_files(paths: list[str], annotations: list[str]) -> str:
 
 
 def _stated(annotations: list[str], number: int) -> tuple[Size | None, bool]:
-    """The size that an annotation states, and whether it has boxes; neither where there is none."""
+    """The image size in an annotation, and whether it has boxes; (None, False) without one."""
     if not os.path.exists(annotations[number]):
         return None, False
     found = voc.read_annotation(annotations[number])
@@ -94,7 +94,7 @@ def _stated(annotations: list[str], number: int) -> tuple[Size | None, bool]:
 
 
 def _voc_loader(paths: list[str], annotations: list[str]):
-    """Photographs the same way up as the detector sees them, for `Labelled.load`."""
+    """A `Labelled.load` for photographs, with the orientation that the detector uses."""
     pool = ThreadPoolExecutor()
 
     def one(number: int) -> np.ndarray:
@@ -119,7 +119,7 @@ def folder_sets(config: ProbeConfig) -> list[Labelled]:
     """Train and test images: two folders, two splits of one, or halves of it by class.
 
     Raises:
-      UserError: a split or a class is missing, or there is one class only.
+      UserError: a split or a class is missing, or there is only one class.
     """
     if bool(config.train_dir) != bool(config.val_dir):
         raise UserError("--train_dir and --val_dir go together: give both")
@@ -142,7 +142,7 @@ def folder_sets(config: ProbeConfig) -> list[Labelled]:
 
 
 def _own_split(path: str, wanted: tuple[str, ...]) -> str:
-    """The first of some splits that a folder has; '' where it is all one set."""
+    """The first of some splits that a folder has; '' if it has no splits."""
     has = splits_of(DataConfig(data_dir=path))
     return next((split for split in wanted if split in has), "")
 
@@ -157,7 +157,7 @@ def _store(config: ProbeConfig, path: str, split: str) -> ImageStore:
 
 
 def aligned(stores: list[ImageStore]) -> list[Labelled]:
-    """Stores as sets whose classes have the same numbers: those of the first, by name."""
+    """Stores as sets with the same class numbers, those of the first; classes match by name."""
     names = stores[0].class_names
     used = sorted(set(np.asarray(stores[0].labels).tolist()))
     if len(used) < 2:

@@ -1,4 +1,4 @@
-"""A quick evaluation while a run trains: the probe's, on the run's own labelled images."""
+"""A quick evaluation during training, on the labelled images of the run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy as np
 from mgta_tf.evaluation import features, svm
 from mgta_tf.evaluation.knn import knn_accuracy
 
-ENDPOINT = "res4"  # averaged over its pixels: a curve to compare rounds by, not Table 2's protocol
+ENDPOINT = "res4"  # averaged over pixels; for comparing rounds, not Table 2's protocol
 COSTS = (0.01, 0.1, 1.0)
-IMAGES = 2000  # to evaluate with, at most
+IMAGES = 2000  # maximum number of images
 
 
 def choose(labels: np.ndarray, limit: int) -> np.ndarray:
-    """Up to `limit` images, all classes alike: their indices, sorted, int32."""
+    """Indices of up to `limit` images, equally many of each class: int32, sorted."""
     order = np.argsort(labels, kind="stable")[np.count_nonzero(labels < 0) :]  # -1 is no class
     sizes = np.bincount(labels[order])
     rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -31,7 +31,7 @@ def chance(labels: np.ndarray) -> dict[str, float]:
 
 
 def evaluate(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Trains on every other image of each class, tests on the rest.
+    """Trains on every other image of each class, and tests on the others.
 
     Args:
       values: float32 [n, D], features.

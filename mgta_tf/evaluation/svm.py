@@ -1,13 +1,13 @@
 """Linear SVMs on frozen features (docs/protocols.md §2.5, §2.6), exact and fast.
 
-One problem, for a class, a cost C and a fold:
+For each class, cost C and fold, the problem is
 
     min over w  ½|w|² + C Σ c_i max(0, 1 - y_i w·x_i)²
 
-with y = ±1, class weights c = {+1: 2, -1: 1}, and a constant 1 appended to every x, so that the
-bias is regularized as LIBLINEAR does with intercept_scaling=1. It is strictly convex: there is one
-optimum, whoever finds it. `liblinear` finds it with scikit-learn's LinearSVC, one fit after the
-other; `batched` for all classes × costs × folds at once, by Newton's method on matrix products.
+with y = ±1, class weights c = {+1: 2, -1: 1}, and a constant 1 appended to every x, so the bias is
+regularized as in LIBLINEAR with intercept_scaling=1. The problem is strictly convex and has a
+single optimum. `liblinear` solves one problem after the other with scikit-learn's LinearSVC;
+`batched` solves many classes and folds at once by Newton's method, with matrix products.
 """
 
 from __future__ import annotations
@@ -29,23 +29,25 @@ from mgta_tf.errors import UserError
 from mgta_tf.evaluation.ap import average_precision
 
 COSTS = {
-    # FAIR's benchmark: powers of ten, and parse_cost_list's powers of a half
+    # FAIR's benchmark: powers of ten, and powers of one half (its parse_cost_list)
     "goyal": tuple(sorted([10.0**e for e in range(-7, 3)] + [0.5**e for e in range(4, 20)])),
     "vissl": (0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 50.0, 100.0, 1000.0),
 }
 POSITIVE_WEIGHT = 2.0
 FOLDS = 3
-ERROR = 3e-3  # certified |w - w*| / |w| at which a batched problem counts as solved
-BLOCK_VALUES = 2**24  # of an array [images, problems] that the batched solver holds: 64 MiB
+ERROR = 3e-3  # bound on |w - w*| / |w| below which a batched problem counts as solved
+BLOCK_VALUES = 2**24  # float32 values of an array [images, problems] of the batched solver: 64 MiB
 
 
 @dataclasses.dataclass(frozen=True)
 class SvmResult:
     """One-vs-rest SVMs of C classes, evaluated on M test images.
 
-    ap: [C] percent, NaN without a positive. map: their mean. cost: [C], chosen by cross-validation.
-    cv_ap: [C, costs], mean over the folds, 0 to 1. scores: float32 [M, C]. error: largest
-    certified |w - w*| / |w| of the batched solver, else NaN. unconverged: fits that stopped early.
+    ap: [C] percent, NaN for a class without a positive. map: their mean.
+    cost: [C], chosen by cross-validation. cv_ap: [C, costs], mean over the folds, 0 to 1.
+    scores: float32 [M, C].
+    error: largest bound on |w - w*| / |w| of the batched solver, else NaN.
+    unconverged: number of fits that stopped before convergence.
     """
 
     ap: np.ndarray
@@ -68,13 +70,13 @@ def linear_svm(
     impl: str = "batched",
     ap: str = "area",
 ) -> SvmResult:
-    """Chooses each class's cost by 3-fold cross-validation, fits on all, evaluates on the test set.
+    """Linear SVMs, one per class, with the cost chosen by 3-fold cross-validation.
 
     Args:
-      train: float32 [N, D], as `features.normalize` leaves them. targets: int8 [N, C] in {1, -1},
-        or 0 where the image is ignored for the class.
-      test: float32 [M, D]. test_targets: int8 [M, C], likewise.
-      costs: C's to choose from.
+      train: float32 [N, D], normalized by `features.normalize`.
+        targets: int8 [N, C]: 1 or -1, or 0 where the image is ignored for the class.
+        test, test_targets: float32 [M, D] and int8 [M, C], likewise.
+        costs: Values of C to choose from.
       impl: 'batched' or 'liblinear'.
       ap: method of `average_precision`.
 
@@ -111,13 +113,13 @@ def linear_svm(
 
 
 def folds_of(target: np.ndarray) -> np.ndarray:
-    """The fold of each image of a class in scikit-learn's stratified, unshuffled 3-fold split.
+    """The fold of each image, by scikit-learn's stratified 3-fold split without shuffling.
 
     target: [N] in {1, -1, 0} → int [N], -1 where the image is ignored.
     """
     fold, counted = np.full(len(target), -1), np.flatnonzero(target)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fewer than 3 positives: a fold goes without
+        warnings.simplefilter("ignore")  # with fewer than 3 positives, a fold has none
         splits = StratifiedKFold(FOLDS).split(np.zeros(len(counted)), target[counted])
         for number, (_, held_out) in enumerate(splits):
             fold[counted[held_out]] = number
@@ -125,7 +127,7 @@ def folds_of(target: np.ndarray) -> np.ndarray:
 
 
 def _held_out_ap(target, scores) -> float:
-    """scikit-learn's average precision, as cross_val_score scores a fold; 0 without positives."""
+    """scikit-learn's average precision of a held-out fold; 0 without positives."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return average_precision_score(target > 0, scores)
@@ -135,7 +137,7 @@ def _held_out_ap(target, scores) -> float:
 
 
 def _fit_liblinear(train, targets, test, costs):
-    """LinearSVC for every class, cost and fold; classes in parallel."""
+    """Fits a LinearSVC for every class, cost and fold; classes run in parallel."""
     train, test = train.astype(np.float64), test.astype(np.float64)
 
     def one_class(target):
@@ -161,7 +163,7 @@ def _fit_liblinear(train, targets, test, costs):
 
 
 def fit_linear_svc(x, y, cost):
-    """The reference: (LinearSVC fitted on x [n, D] and y in {1, -1}, whether it stopped early)."""
+    """Fits the reference on x [n, D], y in {1, -1}: (LinearSVC, whether it did not converge)."""
     model = LinearSVC(
         C=cost,
         class_weight={1: POSITIVE_WEIGHT, -1: 1.0},
@@ -183,8 +185,9 @@ def fit_linear_svc(x, y, cost):
 
 
 def _fit_batched(train, targets, test, costs):
-    """All classes × folds by Newton's method in a shared basis, cost after cost, each from the
-    optimum of the one below it; then the chosen costs on all images.
+    """Newton's method for blocks of classes and all folds; then the chosen costs on all images.
+
+    The costs are solved in ascending order, each starting from the optimum of the one before.
     """
     z, projection = _principal_basis(train)
     folds = np.stack([folds_of(t) for t in targets.T], axis=1)  # [N, C]
@@ -217,10 +220,10 @@ def _fit_batched(train, targets, test, costs):
 
 
 def _principal_basis(x):
-    """x with its constant, turned to its own principal axes: (z [N, r], projection [D + 1, r]).
+    """Rotates x, with the constant 1, to its principal axes: (z [N, r], projection [D + 1, r]).
 
-    A rotation changes no dot product, so the problem stays the same; but zᵀz is diagonal, and that
-    makes the diagonal of the Hessian a good preconditioner even at large costs. r ≤ min(N, D + 1).
+    A rotation keeps all dot products, so the problem is the same. But zᵀz is diagonal, which makes
+    the diagonal of the Hessian a good preconditioner even at large costs. r ≤ min(N, D + 1).
     """
     x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1).astype(np.float64)
     wide = x.shape[0] < x.shape[1]
@@ -233,10 +236,10 @@ def _principal_basis(x):
 
 
 def _newton(z, targets, costs, weights, max_steps: int = 60):
-    """Solves P problems on the same points, from the weights given.
+    """Solves P problems on the same points, starting from `weights`.
 
     Args:
-      z: float32 [N, r]. targets: [N, P] in {1, -1, 0}; 0 takes no part. costs: [P].
+      z: float32 [N, r]. targets: [N, P] in {1, -1, 0}; 0 is ignored. costs: [P].
       weights: float32 [r, P].
 
     Returns:
@@ -270,8 +273,8 @@ def _newton_step(z, squares, y, costs, weights, margins):
     gradient = weights - 2.0 * costs * pull
 
     # The objective is strongly convex with constant 1, so |w - w*| ≤ |gradient|, and also
-    # ½|w - w*|² ≤ duality gap, with α = 2C c ξ feasible whatever w is. The first bound is tight at
-    # small costs, the second survives float32 at large ones.
+    # ½|w - w*|² ≤ duality gap, where α = 2C c ξ is feasible for any w. The first bound is tight at
+    # small costs; the second is precise in float32 at large ones.
     norm = tf.reduce_sum(tf.square(weights), 0)
     loss = costs * tf.reduce_sum(importance * tf.square(slack), 0)
     primal = 0.5 * norm + loss
@@ -292,7 +295,7 @@ def _newton_step(z, squares, y, costs, weights, margins):
     direction = _conjugate_gradients(hessian, -gradient, diagonal)
     change = tf.matmul(z, direction)
 
-    # The objective along the direction is convex and piecewise quadratic: try some lengths.
+    # The objective along the direction is convex and piecewise quadratic; try several lengths.
     lengths = tf.constant([1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.01])
     slope = tf.reduce_sum(weights * direction, 0)
     bend = tf.reduce_sum(tf.square(direction), 0)
@@ -311,13 +314,15 @@ def _conjugate_gradients(product, right, diagonal, max_steps: int = 40, toleranc
     """Solves product(v) = right for P columns at once, preconditioned by the diagonal."""
     limit = tolerance * tf.norm(right, axis=0)
 
-    def go_on(step, _, residual, *__):
+    def unsolved(step, _, residual, *__):
         return (step < max_steps) & tf.reduce_any(tf.norm(residual, axis=0) > limit)
 
     def body(step, v, residual, search, energy):
         moved = product(search)
         size = tf.math.divide_no_nan(energy, tf.reduce_sum(search * moved, 0))
-        size *= tf.cast(tf.norm(residual, axis=0) > limit, tf.float32)  # solved columns rest
+        size *= tf.cast(
+            tf.norm(residual, axis=0) > limit, tf.float32
+        )  # solved columns do not change
         v, residual = v + size * search, residual - size * moved
         scaled = residual / diagonal
         new_energy = tf.reduce_sum(residual * scaled, 0)
@@ -326,4 +331,4 @@ def _conjugate_gradients(product, right, diagonal, max_steps: int = 40, toleranc
 
     start = right / diagonal
     energy = tf.reduce_sum(right * start, 0)
-    return tf.while_loop(go_on, body, (0, tf.zeros_like(right), right, start, energy))[1]
+    return tf.while_loop(unsolved, body, (0, tf.zeros_like(right), right, start, energy))[1]

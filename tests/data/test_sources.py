@@ -343,7 +343,7 @@ def test_damaged_tfrecords_are_named(tmp_path, damage):
     elif damage == "flip":
         data[30] ^= 1
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"0.tfrecord: (cut or damaged|record 0)"):
+    with pytest.raises(UserError, match=r"0.tfrecord: (truncated or damaged|record 0)"):
         opened(tmp_path)
 
 
@@ -363,7 +363,7 @@ def test_a_record_that_claims_a_terabyte_is_refused(tmp_path, length):
     """TensorFlow's reader makes room for it first, which ends the process."""
     head = length.to_bytes(8, "little")
     (tmp_path / "0.tfrecord").write_bytes(head + masked_crc(head) + b"x" * 100)
-    with pytest.raises(UserError, match=r"0.tfrecord: cut or damaged after 0 records"):
+    with pytest.raises(UserError, match=r"0.tfrecord: truncated or damaged after 0 records"):
         opened(tmp_path)
 
 

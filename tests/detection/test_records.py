@@ -105,14 +105,14 @@ def test_bad_input_is_named(make_voc, records_dir, tmp_path):
     shutil.copytree(records_dir, copy)
     cut = copy / "2007_test-00002-of-00008.tfrecord"
     cut.write_bytes(cut.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: cut or damaged"):
+    with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: truncated or damaged"):
         records.files_of(str(copy), ("2007_test",))
     with tf.io.TFRecordWriter(str(cut)) as writer:
         writer.write(tf.train.Example().SerializeToString())  # none of ours
-    with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: cut or damaged"):
+    with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: truncated or damaged"):
         list(records.read(records.files_of(str(copy), ("2007_test",))))
     cut.write_bytes((10**12).to_bytes(8, "little") + b"x" * 100)  # a record of a terabyte
-    with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: cut or damaged"):
+    with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: truncated or damaged"):
         records.files_of(str(copy), ("2007_test",))
     cut.unlink()
     with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: missing"):

@@ -96,7 +96,7 @@ def as_text(results: dict[str, dict[str, Any]]) -> str:
     )
     undefined = [c for c, ap in first["per_class"].items() if ap is None]
     if undefined:
-        lines.append(f"no AP, and not in the mean, for want of positives: {', '.join(undefined)}")
+        lines.append(f"classes without positives, not in the mean: {', '.join(undefined)}")
     return "\n".join(lines) + "\n"
 
 

@@ -33,7 +33,7 @@ def test_text_has_the_papers_rows_in_the_papers_order():
     assert lines[2] == ["IAE", "(baseline)", "23.8", "30.2"]
     assert lines[3] == ["mine", "-", "7.0"]
     assert "12 images to fit, 34 to test" in text
-    assert "for want of positives: cow" in text
+    assert "classes without positives, not in the mean: cow" in text
 
 
 def test_accuracies_where_there_are_any():
