@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import os
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -52,20 +56,32 @@ class Run:
 
 def pretrain(data: Any, workdir: str, flags: dict[str, Any]) -> Run:
     """`mgta_tf.pretrain`, whose docstring says it all."""
-    source = None
+    began, source = time.monotonic(), None
     if isinstance(data, (str, os.PathLike)):
         flags = {**flags, "data_dir": os.fspath(data)}
     elif data is not None:
         source = source_of(data)
     leaves = _leaves({**flags, "workdir": os.fspath(workdir)})
     try:
-        with preemption.caught():
+        with preemption.caught(), _quiet_tensorflow():
             config, source = fitting.fit_run(leaves, source)
-            train(config, source=source)
+            train(config, source=source, began=began)
     except preemption.Stopped as stopped:
         print(f"{stopped}; call pretrain again to resume", flush=True)
         raise KeyboardInterrupt from None
     return Run(leaves["workdir"])
+
+
+@contextlib.contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    """Keeps TensorFlow's notes, such as which devices a strategy uses, out of a notebook."""
+    logger = logging.getLogger("tensorflow")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _leaves(flags: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ def run(path: str, folder: str) -> None:
     """Executes a notebook in a folder.
 
     Raises:
-      UserError: it is too large, a cell fails, or a cell has other kinds of output than those that
-        are stored, such as a picture that is no longer drawn.
+      UserError: it is too large, a cell fails, or a cell lacks a kind of output that is stored,
+        such as a picture.
     """
     try:
         import nbformat
@@ -37,10 +37,10 @@ def run(path: str, folder: str) -> None:
     except CellExecutionError as error:
         raise UserError(f"{path}: fails as it stands: {error}") from None
     for number, (cell, before) in enumerate(zip(notebook.cells, stored), 1):
-        if kinds(cell) != before:
+        if missing := before - kinds(cell):
             raise UserError(
-                f"{path}: cell {number} has the outputs {sorted(kinds(cell))}, stored are "
-                f"{sorted(before)}; execute it and store it again"
+                f"{path}: cell {number} no longer has the output {', '.join(sorted(missing))}; "
+                "mend it, or execute the notebook and store it again"
             )
 
 

@@ -34,6 +34,7 @@ SMALL: dict[str, Any] = {
     "color_jitter": 0.2,
     "crop_min_area": 0.4,
     "grayscale": 0.0,
+    "batch_size": 64,
 }
 EPOCHS = {0.01: 300, 0.1: 100, 1.0: 30}  # by the share of the labels
 SEARCH_SHARE = 0.1
