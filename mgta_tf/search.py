@@ -6,7 +6,7 @@
   python -m mgta_tf.search --saved_model=DIR --data_dir=PHOTOS --duplicates --output=copies.html
 
 The distance is 1 − cosine of the embeddings minus their mean over the folder: 0 for the same image,
-about 1 for two that have nothing in common, 2 at most.
+about 1 for two unrelated ones, 2 at most.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mgta_tf.runtime import files
 SHOWN_GROUPS = 20  # on the terminal; the page has PAGE_GROUPS
 PAGE_GROUPS, PAGE_MEMBERS = 100, 24
 THUMBNAIL = 176  # pixels per side
-# Thumbnails of near-duplicates: pixels per side, and largest mean difference.
+# Thumbnails for near-duplicates: pixels per side, and largest mean difference.
 ALIKE_SIZE, ALIKE = 16, 0.05
 
 
@@ -61,7 +61,7 @@ class SearchConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """The photographs that are searched. numbers: int [N], of the rows of `units` in the source."""
+    """The photographs to search. numbers: int [N], numbers in the source of the rows of `units`."""
 
     source: Source
     numbers: np.ndarray
@@ -71,7 +71,7 @@ class Folder:
         return self.source.names[self.numbers[row]]
 
     def pixels(self, row: int, size: int, max_pixels: int) -> np.ndarray | None:
-        """A thumbnail of the image's centre, uint8 [size, size, 3]; None if it has gone since."""
+        """A thumbnail of the image's centre, uint8 [size, size, 3]; None if it no longer exists."""
         try:
             content = self.source.read(int(self.numbers[row]))
             return images.load_square(content, size, "crop", max_pixels)
@@ -102,10 +102,10 @@ def main(config: SearchConfig) -> None:
 
 
 def query_paths(text: str) -> list[str]:
-    """--query: one path, whatever is in it, or several with commas between them.
+    """Parses --query: one path, which may contain commas, or a comma-separated list.
 
     Raises:
-      UserError: one is no file.
+      UserError: a path is not a file.
     """
     paths = [text] if os.path.isfile(inputs.path_of(text)) else [p for p in text.split(",") if p]
     for path in paths:
@@ -115,10 +115,10 @@ def query_paths(text: str) -> list[str]:
 
 
 def open_folder(config: SearchConfig, source: Source, embedder: Embedder) -> Folder:
-    """Encodes the photographs, or takes their embeddings from a table.
+    """Encodes the photographs, or reads their embeddings from --embeddings.
 
     Raises:
-      UserError: the table is of other photographs, or of another encoder.
+      UserError: the table was made from other photographs or another encoder.
     """
     data, batch_size = config.data, config.encode.batch_size
     print(f"{source.format}: {len(source.names):,} images", flush=True)
@@ -142,7 +142,7 @@ def open_folder(config: SearchConfig, source: Source, embedder: Embedder) -> Fol
 def nearest(
     folder: Folder, path: str, vector: np.ndarray, config: SearchConfig
 ) -> list[tuple[float, int]]:
-    """(distance, row) of the nearest photographs, without the query where it is one of them."""
+    """(distance, row) of the nearest photographs, without the query itself."""
     query = folder.directions.of(vector[None])
     distances, rows = similarity.nearest(folder.directions.units, query, config.top + 1)
     hits_ = [
@@ -158,10 +158,10 @@ def _same_file(one: str, other: str) -> bool:
 
 
 def duplicates(folder: Folder, config: SearchConfig) -> list[np.ndarray]:
-    """Groups of near-duplicates: near to the encoder, and alike in a thumbnail.
+    """Groups of near-duplicates, which have close embeddings and similar thumbnails.
 
-    The encoder alone does not tell a copy from another shot of the same thing, and what is near for
-    one encoder is far for another; all thumbnails, without the encoder, are too many to compare.
+    Embeddings alone do not distinguish a copy from another photograph of the same object, and their
+    scale depends on the encoder; comparing all pairs of thumbnails would be too slow.
     """
     pairs = similarity.close_pairs(folder.directions.units, config.duplicate_distance)
     rows = np.unique(pairs)
@@ -195,7 +195,7 @@ def print_groups(folder: Folder, groups: list[np.ndarray], distance: float) -> N
 
 
 def write_page(config: SearchConfig, folder: Folder, found, groups: list[np.ndarray]) -> None:
-    """The page of `--output`: thumbnails show what the encoder sees, the centre of an image."""
+    """Writes the page of `--output`; thumbnails show the centre, as the encoder sees it."""
     limit = config.data.max_image_pixels
 
     def hit(row: int, distance: float | None = None) -> hits.Hit:

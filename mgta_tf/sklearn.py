@@ -23,11 +23,11 @@ from mgta_tf.embed.embedder import Embedder, open_embedder
 
 
 class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Images → features of a frozen encoder. It learns nothing: `fit` only looks at `saved_model`.
+    """Images → features of a frozen encoder. `fit` only loads the SavedModel; nothing is trained.
 
-    saved_model: folder that mgta_tf.export wrote. endpoint: 'embedding', or 'res2' … 'res5',
-    averaged over their pixels. image_size: pixels per side to which images are brought, by their
-    centre; None is what the encoder was trained on. batch_size: images encoded at once.
+    saved_model: folder written by mgta_tf.export. endpoint: 'embedding', or 'res2' … 'res5', which
+    are averaged over pixels. image_size: pixels per side to which images are resized and cropped;
+    None is the size of training. batch_size: images encoded at once.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Loads the SavedModel.
 
         Raises:
-          UserError: it cannot be loaded, or has no such endpoint.
+          UserError: the SavedModel cannot be loaded, or has no such endpoint.
         """
         del X, y
         self._embedder = self._load()
@@ -72,7 +72,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         if not hasattr(self, "size_"):
             raise NotFittedError("call fit first; it loads the SavedModel")
-        if not hasattr(self, "_embedder"):  # a copy that was unpickled
+        if not hasattr(self, "_embedder"):  # an unpickled copy
             self._embedder = self._load()
         if inputs.is_folder(X):
             data = DataConfig(data_dir=inputs.path_of(X), max_bad_fraction=0.0)
@@ -82,7 +82,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return vectors
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the graph, which `transform` loads again."""
+        """The state without the graph, which `transform` loads again."""
         return {name: v for name, v in super().__getstate__().items() if name != "_embedder"}
 
     def __sklearn_tags__(self):

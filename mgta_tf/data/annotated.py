@@ -1,4 +1,4 @@
-"""Photographs with boxes, whatever format they are annotated in."""
+"""Photographs with boxes, independent of the format of their annotations."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class LabelledBox:
 
 @dataclasses.dataclass(frozen=True)
 class Annotated:
-    """A photograph and what its annotation says.
+    """A photograph with its annotation.
 
-    path: of the photograph. source: of the annotation, for messages. size: (width, height) as
-    stated by the annotation, None where it states none.
+    path: of the photograph. source: of the annotation, for messages. size: (width, height) in the
+    annotation, None if it has none.
     """
 
     path: str
@@ -48,16 +48,16 @@ class Annotated:
 
 
 class Unclear(BadImage):
-    """A photograph whose boxes may be meant otherwise than it is decoded."""
+    """It is ambiguous whether boxes lie on the stored or the displayed pixels of a photograph."""
 
 
 def oriented(stored: np.ndarray, orientation: int, size: Size | None, boxes: bool) -> np.ndarray:
-    """The pixels that the boxes were drawn on, uint8 [H, W, 3], as `drawn_as_stored` tells.
+    """The pixels on which the boxes were drawn, uint8 [H, W, 3], by `drawn_as_stored`.
 
     stored: uint8 [h, w, 3], and orientation: 1 to 8, from `images.decode_stored`.
 
     Raises:
-      Unclear: as `drawn_as_stored` says.
+      Unclear: raised by `drawn_as_stored`.
     """
     height, width = stored.shape[:2]
     as_stored = drawn_as_stored((width, height), orientation, size, boxes)
@@ -65,16 +65,16 @@ def oriented(stored: np.ndarray, orientation: int, size: Size | None, boxes: boo
 
 
 def drawn_as_stored(stored: Size, orientation: int, size: Size | None, boxes: bool) -> bool:
-    """Whether the boxes were drawn on the pixels as stored, not as a viewer shows them.
+    """Whether the boxes were drawn on the stored pixels, not on the displayed ones.
 
-    Where a photograph has an EXIF orientation, some tools annotate the one, others the other. The
-    size that the annotation states decides which of the two it is.
+    If a photograph has an EXIF orientation, some tools annotate the stored pixels, others the
+    displayed ones. The image size in the annotation decides.
 
     Args:
       stored: (width, height) of the pixels as stored, and
       orientation: 1 to 8, from `images.decode_stored` or `images.header`.
       size: (width, height) as stated by the annotation, or None.
-      boxes: Whether there are any; without them nothing can be misplaced, and nothing is refused.
+      boxes: Whether there are boxes; without boxes nothing is refused.
 
     Raises:
       Unclear: there is an orientation, and the stated size fits neither way, both ways, or is
@@ -104,18 +104,18 @@ def drawn_as_stored(stored: Size, orientation: int, size: Size | None, boxes: bo
 
 
 def refuse_unclear(paths: Sequence[str], annotation: Callable[[int], tuple[Size | None, bool]]):
-    """Refuses photographs of which it is unclear what their boxes were drawn on.
+    """Refuses photographs for which it is ambiguous on which pixels their boxes were drawn.
 
-    Reads the headers alone, so that a run ends before it has begun. What cannot be read is not
-    refused here; whatever decodes it says why.
+    Reads headers only, so a run fails before it starts. Files that cannot be read are ignored here;
+    decoding them raises the error.
 
     Args:
       paths: Of the photographs.
-      annotation: Number of a photograph → (the size that its annotation states, whether it has
-        boxes); asked where there is an orientation.
+      annotation: Number of a photograph → (size in its annotation, whether it has boxes); called
+          for photographs with an orientation.
 
-    Raises:
-      UserError: naming them.
+      Raises:
+        UserError: some are ambiguous; the message names them.
     """
 
     def reason(number: int) -> str:
@@ -137,7 +137,7 @@ def refuse_unclear(paths: Sequence[str], annotation: Callable[[int], tuple[Size 
 
 
 def refusal(refused: Sequence[tuple[str, str]]) -> UserError:
-    """What is said of photographs, (path, reason), that end a run: the first, and which else."""
+    """The error for photographs (path, reason): the first with its reason, and the others."""
     (path, reason), *others = refused
     names = [os.path.basename(other) for other, _ in others]
     more = f"; {len(names)} more: {listing(names)}" if names else ""

@@ -1,7 +1,7 @@
-"""Photographs with boxes as labelling tools leave them: folders of images and VOC's XML.
+"""Photographs with boxes in VOC's XML, in the folder layouts of labelling tools.
 
-Read are `images/` beside `annotations/`, photographs and XML side by side, either of them once for
-each split, and VOC's own folders; an annotation belongs to the photograph of the same name.
+Supported layouts: `images/` and `annotations/`; photographs and XML in one folder; either of these
+once per split; and VOC's own folders. An annotation belongs to the photograph of the same name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mgta_tf.errors import UserError, listing
 from mgta_tf.runtime import files
 
 LISTS = {"train": "train", "trainval": "train", "val": "val", "test": "test"}  # the last counts
-# Folders that part photographs from annotations, and so are no part of what the two share.
+# Folders that separate photographs from annotations; they are ignored when paths are compared.
 PARTS = frozenset((
     "annotation", "annotations", "xml", "xmls", "label", "labels",
     "image", "images", "img", "jpegimages",
@@ -29,10 +29,10 @@ UNANNOTATED = "image without an annotation"
 
 @dataclasses.dataclass
 class Found:
-    """What lies in a folder.
+    """The content of a folder.
 
-    kind: in words. images: by split, 'train', 'val', 'test', or '' where there is none.
-    left_out: what is not read, by reason. remarks: what should be said besides.
+    kind: the layout, as text. images: by split: 'train', 'val', 'test', or '' without splits.
+    left_out: skipped files by reason. remarks: lines to print.
     """
 
     kind: str
@@ -48,10 +48,10 @@ class Found:
 def listed(root: str, left_out: dict[str, list[str]]) -> tuple[list[str], list[str]]:
     """The images and the other files below a folder, with '/' in their paths.
 
-    Files that training would not read, such as links that lead out, are omitted.
+    Files that training would not read, such as links to the outside, are omitted.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: the folder cannot be read.
     """
     try:
         found = tree.walk(root, links=False)
@@ -124,7 +124,7 @@ def stem(path: str) -> str:
 
 
 def _photograph(annotation: str, candidates: list[str], root: str) -> str:
-    """Which of the photographs of the same name an annotation belongs to; '' if there is none."""
+    """The photograph to which an annotation belongs; '' if there is none."""
     split = split_of(annotation)
     candidates = [path for path in candidates if not split or split_of(path) in ("", split)]
     if len(candidates) > 1:
@@ -170,12 +170,12 @@ class _Lists:
         self._unused = set(self._split)
 
     def split_of(self, path: str) -> str:
-        """The split of an annotation, '' where no list names it."""
+        """The split of an annotation, '' if no list names it."""
         bases = [base for base in self.bases if not base or path.startswith(f"{base}/")]
         key = (max(bases, key=len, default=""), stem(path))
         self._unused.discard(key)
         return self._split.get(key, "")
 
     def unused(self) -> list[str]:
-        """What is listed, and was not asked for."""
+        """Listed names for which no annotation was found."""
         return sorted(f"{base}/{name}".lstrip("/") for base, name in self._unused)

@@ -1,4 +1,4 @@
-"""Photographs with boxes in COCO's JSON, as COCO, Roboflow, CVAT and Label Studio lay it out.
+"""Photographs with boxes in COCO's JSON, in the layouts of COCO, Roboflow, CVAT and Label Studio.
 
 A JSON has `images` (id, file_name, width, height), `categories` (id, name) and `annotations`
 (image_id, category_id, bbox, iscrowd); bbox is [x, y, width, height] in pixels from the corner.
@@ -25,13 +25,13 @@ KEYS = ("images", "annotations", "categories")
 
 
 def read_coco(root: str) -> Found:
-    """The photographs of the JSON files in a folder, or of the one that is named.
+    """Reads the photographs of the JSON files in a folder, or of a single JSON file.
 
     The split is named by the folders and the name of a JSON: train/_annotations.coco.json,
     instances_val2017.json.
 
     Raises:
-      UserError: there is none, or it is damaged.
+      UserError: no JSON was found, or one is damaged.
     """
     alone = os.path.isfile(root)
     folder = os.path.dirname(os.path.abspath(root)) if alone else root
@@ -60,7 +60,7 @@ def read_coco(root: str) -> Found:
 
 
 def _chosen(paths: list[str]) -> list[str]:
-    """The JSON files that hold boxes; where some are named as tools name them, no others."""
+    """The JSON files with boxes; only those with the usual names of tools, if there are any."""
     jsons = [path for path in paths if path.lower().endswith(".json")]
     for pattern in (r"_annotations\.coco\.json$", r"(^|/)instances_[^/]*\.json$"):
         if named := [path for path in jsons if re.search(pattern, path, re.I)]:
@@ -77,10 +77,10 @@ def _split(path: str) -> str:
 
 
 def _load(path: str, named: bool) -> dict[str, Any] | None:
-    """What a JSON holds; None if that is no COCO, and the file was not named.
+    """The content of a JSON file; None if it is not COCO's and was not given by name.
 
     Raises:
-      UserError: it cannot be read, or is no COCO and was named.
+      UserError: the file cannot be read, or was given by name and is not COCO's.
     """
     try:
         content = json.loads(files.read(path, MAX_BYTES).decode("utf-8-sig"))
@@ -133,10 +133,11 @@ def _read_one(
 
 
 def _photograph(file_name: str, json_name: str, split: str, by_name: dict[str, list[str]]) -> str:
-    """The file that a JSON means, '' if there is none.
+    """The photograph for a file name in a JSON, '' if there is none.
 
-    Of the files of this name and of no other split, that which has most of the folders that are
-    named, and then the one that is nearest to the JSON. What lies elsewhere cannot be named.
+    Candidates have this name and belong to no other split. The one that shares the most folders
+    with the given path is chosen, then the one nearest to the JSON. Only files below the folder
+    qualify.
     """
     wanted = [part for part in re.split(r"[/\\]", file_name) if part not in ("", ".")]
     candidates = by_name.get(wanted[-1], []) if wanted else []
@@ -159,7 +160,7 @@ def _photograph(file_name: str, json_name: str, split: str, by_name: dict[str, l
 
 
 def _common(one: Iterable[str], other: Iterable[str]) -> int:
-    """How many parts two paths have in common from where they begin."""
+    """Number of leading parts that two paths have in common."""
     count = 0
     for a, b in zip(one, other):
         if a != b:
@@ -190,7 +191,7 @@ def _size(width: Any, height: Any) -> Size | None:
 
 
 def _id(value: Any) -> str:
-    """An id: tools write whole numbers, now and then as text."""
+    """An id as an integer; some tools write it as text."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise ValueError(f"an id {value!r}")
     return str(value)

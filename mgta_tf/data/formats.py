@@ -1,7 +1,8 @@
-"""What an image file holds, by its first bytes and its headers; nothing is decoded here.
+"""Detects image formats and removes metadata before decoding; nothing is decoded here.
 
-A decoder sees only what decides pixels. Comments, colour profiles, previews and what phones append
-are taken away first, so that none of them, damaged or of any size, can cost a photograph.
+The decoder gets only the data that pixels depend on. Comments, colour profiles, previews and data
+appended by phones are removed first, so none of them, however damaged or large, can make a
+photograph unreadable.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import re
 import struct
 import zlib
 
-# Formats that `images.decode` reads, by Pillow's names; HEIF needs pillow-heif besides.
+# Formats that `images.decode` reads, by Pillow's names; HEIF also needs pillow-heif.
 READ = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM", "HEIF")
 WORDS = "JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF, JPEG 2000, PPM or HEIC"
-HEAD = 512  # bytes from which a format is known
-MAX_TEXT = 2**20  # bytes of a text in which an orientation is looked for
+HEAD = 512  # first bytes of a file, which determine its format
+MAX_TEXT = 2**20  # maximum bytes of a text chunk that is searched for an orientation
 
-# Suffixes of images, read or not; files of other suffixes are looked into.
+# Suffixes of image formats, supported or not; the content of other files is inspected.
 _SUFFIXES = """
     .jpg .jpeg .jpe .jfif .jif .pjpeg .mpo .png .apng .bmp .dib .gif .webp .tif .tiff .avif .jp2
     .j2k .jpx .jpf .j2c .ppm .pgm .pbm .pnm .pfm .heic .heif .hif .jxl .psd .svg .tga .ico
@@ -50,10 +51,10 @@ _OTHERS = (  # pattern, what it is, whether it is an image
 
 
 def of(head: bytes) -> str:
-    """The format, one of READ, by the first bytes of a file; '' for anything else."""
+    """The format given by the first bytes of a file: one of READ, or '' for anything else."""
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
-            return "" if name == "TIFF" and head[8:10] == b"CR" else name  # Canon's raw files
+            return "" if name == "TIFF" and head[8:10] == b"CR" else name  # a raw file of Canon
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
     if head[4:8] == b"ftyp":
@@ -67,7 +68,7 @@ def of(head: bytes) -> str:
 
 
 def named(head: bytes) -> tuple[str, bool]:
-    """What a file of no format in READ is, in words, and whether it is an image; '' if unknown."""
+    """(description, whether an image) of a file without a format of READ; empty if unknown."""
     for pattern, words, is_image in _OTHERS:
         if re.match(pattern, head, re.DOTALL):
             return words, is_image
@@ -77,19 +78,19 @@ def named(head: bytes) -> tuple[str, bool]:
 # ------------------------------------------------------------------------------------------- JPEG
 
 _IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # the marker that ends a scan
-_MARKER = re.compile(rb"\xff+[^\x00\xff]")  # libjpeg skips what lies before the next marker
+_MARKER = re.compile(rb"\xff+[^\x00\xff]")  # libjpeg skips bytes before the next marker
 _ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 
 
 def plain_jpeg(data: bytes) -> tuple[bytes, int, bytes, bytes]:
-    """The JPEG that begins a file, without what does not decide its pixels.
+    """A JPEG without metadata.
 
-    Walks the markers as libjpeg does, to the end of the image; what lies behind it, a video or a
-    second picture, is not looked at.
+    Follows the markers as libjpeg does, to the end of the image. Data after it (a video or a second
+    picture) are ignored.
 
     Returns:
-      (the file with its APP and COM segments taken out, but JFIF's and Adobe's, which decide the
-      colour space; its number of scans; its EXIF; its XMP).
+      (the file without its APP and COM segments except JFIF's and Adobe's, which set the colour
+      space; its number of scans; its EXIF; its XMP).
     """
     kept, exif, xmp, scans, place = [data[:2]], b"", b"", 0, 2
     while match := _MARKER.search(data, place):
@@ -110,7 +111,7 @@ def plain_jpeg(data: bytes) -> tuple[bytes, int, bytes, bytes]:
             xmp = xmp or segment.split(b"\0", 1)[1]
         if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _decides_colours(marker, segment):
             kept.append(data[begin:place])
-    return b"".join(kept), scans, exif, xmp  # cut, which the decoder will say
+    return b"".join(kept), scans, exif, xmp  # truncated; the decoder reports it
 
 
 def _decides_colours(marker: int, segment: bytes) -> bool:
@@ -122,13 +123,13 @@ def _decides_colours(marker: int, segment: bytes) -> bool:
 
 
 def plain_png(data: bytes) -> tuple[bytes, int, bytes, bytes]:
-    """A PNG of the chunks that decide its pixels alone.
+    """A PNG with only the chunks that its pixels depend on.
 
-    Of an animation the image that stands for it is left. Damaged chunks that are not critical are
-    passed over, as libpng does.
+    An animation is reduced to its default image. Damaged chunks that are not critical are skipped,
+    as in libpng.
 
     Returns:
-      (the file; the bits that sBIT names, or 0; its EXIF; its XMP).
+      (the file; the number of bits given by sBIT, or 0; its EXIF; its XMP).
     """
     kept, bits, exif, xmp, place = [data[:8]], 0, b"", b"", 8
     while place + 12 <= len(data):
@@ -149,14 +150,14 @@ def plain_png(data: bytes) -> tuple[bytes, int, bytes, bytes]:
             exif = chunk[8:-4]
         elif name in (b"tEXt", b"zTXt", b"iTXt") and length < MAX_TEXT:
             key, _, text = chunk[8:-4].partition(b"\0")
-            if key == b"Raw profile type exif":  # as ImageMagick writes it, in hexadecimal
+            if key == b"Raw profile type exif":  # hexadecimal, as written by ImageMagick
                 exif = exif or _raw_profile(text[1:] if name == b"zTXt" else text)
             xmp = text if key == b"XML:com.adobe.xmp" else xmp
     return b"".join(kept), bits, exif, xmp
 
 
 def _raw_profile(text: bytes) -> bytes:
-    """The bytes of a profile as text, perhaps compressed; of damaged ones what can be read."""
+    """The bytes of a hexadecimal profile, possibly compressed; as many as can be read."""
     try:
         if not text.startswith(b"\n"):
             text = zlib.decompressobj().decompress(text, MAX_TEXT)
@@ -172,9 +173,9 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
 
 
 def orientation(exif: bytes, xmp: bytes) -> int:
-    """How a photograph was turned, 1 … 8: tag 0x0112 of EXIF, else XMP's; 1 where neither says.
+    """The orientation of a photograph, 1 … 8: tag 0x0112 of EXIF, else of XMP, else 1.
 
-    Nothing else of EXIF is read, so that no other tag can be in the way.
+    No other tag of EXIF is read, so a damaged one does no harm.
     """
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
@@ -188,7 +189,7 @@ def orientation(exif: bytes, xmp: bytes) -> int:
                 if tag == ORIENTATION and kind in (1, 3, 4):
                     (turn,) = struct.unpack_from(order + " B HI"[kind], exif, entry + 8)
                     return turn if 1 <= turn <= 8 else 1
-    except struct.error:  # cut before the tag
+    except struct.error:  # truncated before the tag
         pass
     match = _XMP_ORIENTATION.search(xmp)
     return int(match.group(1)) if match else 1
@@ -198,9 +199,9 @@ def orientation(exif: bytes, xmp: bytes) -> int:
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of a WebP by its header, (0, 0) if it has none.
+    """(width, height) in the header of a WebP, (0, 0) without one.
 
-    Pillow makes room for both when it opens one, before the size can be compared with a limit.
+    Pillow allocates the image on opening, before its size can be checked.
     """
     kind, body = data[12:16], data[20:30]
     if kind == b"VP8X" and len(body) == 10:
@@ -215,7 +216,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def plain_avif(data: bytes) -> bytes:
-    """An AVIF whose EXIF is not found: its orientation stands in a property of the image."""
+    """An AVIF with its EXIF hidden; a property of the image already holds the orientation."""
     begin = int.from_bytes(data[:4], "big")
     if data[begin + 4 : begin + 8] != b"meta":
         return data
@@ -227,9 +228,9 @@ _COMMENT = re.compile(rb"#[^\r\n]*")
 
 
 def plain_ppm(data: bytes) -> bytes:
-    """A PPM without comments, which Pillow reads byte by byte.
+    """A PPM without comments, which Pillow reads slowly, byte by byte.
 
-    In a plain one (of digits) they may stand anywhere; else in the header, within its first 4 kB.
+    In the text format they may occur anywhere; in the binary format, in a header of at most 4 kB.
     """
     if data[1:2] in b"123":
         return _COMMENT.sub(b"", data)

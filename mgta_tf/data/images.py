@@ -1,4 +1,4 @@
-"""One decoder for the whole product: Pillow, for photographs that nobody has vouched for.
+"""Decoding of untrusted images with Pillow, for all commands.
 
 Pillow releases the GIL while it decodes and resizes, so threads are enough, and its draft mode lets
 libjpeg decode a large photograph at a half, a quarter or an eighth of its size.
@@ -23,9 +23,9 @@ from mgta_tf.runtime import files
 
 RESIZE_POLICIES = ("crop", "squash", "pad")
 MAX_PIXELS = 50_000_000
-MAX_BYTES = 512 * 2**20  # of a file: 50 million pixels of 8 bytes, and more
-MAX_SCANS = 100  # of a progressive JPEG, which costs a pass over the image each; cameras use ten
-LARGE = 4_000_000  # pixels; above it images are decoded one after the other, not one a thread
+MAX_BYTES = 512 * 2**20  # maximum size of a file: more than 50 million pixels of 8 bytes
+MAX_SCANS = 100  # scans of a progressive JPEG, each a pass over the image; cameras use ten
+LARGE = 4_000_000  # pixels; larger images are decoded one at a time, not in parallel
 
 # Tags of TIFF.
 BITS, REDUCED, TILE_WIDTH, TILE_LENGTH, MAX_SAMPLE, DNG_VERSION = 258, 254, 322, 323, 281, 50706
@@ -44,7 +44,7 @@ class BadImage(Exception):  # noqa: N818 (it reads as a reason, not as a fault o
 
 
 class NotRead(BadImage):
-    """An image that may be whole, of a kind that is not read here."""
+    """An image of an unsupported kind, which may be undamaged."""
 
 
 def decode(
@@ -54,23 +54,23 @@ def decode(
     draft_size: int = 0,
     remarks: list[str] | None = None,
 ) -> np.ndarray:
-    """Encoded bytes → RGB as a viewer shows it, uint8 [H, W, 3]; EXIF orientation is applied.
+    """Encoded bytes → RGB as displayed by a viewer, uint8 [H, W, 3]; EXIF orientation is applied.
 
-    The format is known by the content: JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF, JPEG 2000, PPM, and
-    HEIC where pillow-heif is installed; of several pictures the first. Greyscale, palettes and CMYK
-    become RGB, 16-bit values their upper 8 bits, or those of the range that the file names;
-    transparent pixels lie on white.
+    The content determines the format: JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF, JPEG 2000, PPM, and
+    HEIC if pillow-heif is installed; the first picture of several. Greyscale, palettes and CMYK are
+    converted to RGB. 16-bit values are reduced to the upper 8 bits of their range, which the file
+    may state. Transparent pixels are blended with white.
 
     Args:
       data: The file.
-      max_pixels: Images of more pixels are refused by their header, before anything is decoded.
+      max_pixels: Images with more pixels in their header are refused before decoding.
       draft_size: If not 0, a JPEG may be decoded at a fraction of its size that still leaves both
         sides at twice this or more.
-      remarks: Receives what should be said of an image that is used nevertheless.
+      remarks: A list to which remarks about usable images are appended.
 
-    Raises:
-      NotRead: of a kind that is not read.
-      BadImage: empty, not an image, truncated, too large, too laborious.
+      Raises:
+        NotRead: the kind of image is not supported.
+        BadImage: the data are empty, not an image, truncated, too large, or too slow to decode.
     """
     found = decode_stored(data, max_pixels=max_pixels, draft_size=draft_size, remarks=remarks)
     return turned(*found)
@@ -102,7 +102,7 @@ def header(data: bytes) -> tuple[tuple[int, int], int]:
     """((width, height) as stored, EXIF orientation), as `decode_stored` finds them; not decoded.
 
     Raises:
-      BadImage: it cannot be used, as its header shows.
+      BadImage: the header shows that the image cannot be used.
     """
     with _named(MAX_PIXELS):
         image = _opened(data, MAX_PIXELS)
@@ -113,7 +113,7 @@ def header(data: bytes) -> tuple[tuple[int, int], int]:
 
 @contextlib.contextmanager
 def _named(max_pixels: int) -> Iterator[None]:
-    """Whatever a decoder raises, as `BadImage` with the reason."""
+    """Converts any exception of a decoder to `BadImage` with the reason."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set; half images would pass")
     try:
@@ -123,7 +123,7 @@ def _named(max_pixels: int) -> Iterator[None]:
     except Image.UnidentifiedImageError:
         raise BadImage("damaged (its header)") from None
     except Image.DecompressionBombError:
-        pillows = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where ours is higher, Pillow's decides
+        pillows = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow's own limit, if ours is higher
         raise BadImage(f"over the limit of {min(max_pixels, pillows)} pixels") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:
         raise BadImage(f"truncated or damaged ({' '.join(str(error).split())})") from None
@@ -132,7 +132,7 @@ def _named(max_pixels: int) -> Iterator[None]:
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels as they are stored [H, W, 3] → as a viewer shows them for an EXIF orientation."""
+    """Applies an EXIF orientation: stored pixels [H, W, 3] → displayed pixels."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     flip_rows, flip_columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
@@ -140,7 +140,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
-    """The image by its header, of a size that is allowed."""
+    """Opens an image, without decoding, and checks its size."""
     if not data:
         raise BadImage("empty file")
     kind, bits, deep, exif, xmp = formats.of(data[: formats.HEAD]), 0, False, b"", b""
@@ -175,9 +175,9 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
 
 @functools.cache
 def _silence_libtiff() -> None:
-    """Keeps Pillow's libtiff from writing to stderr; the reason of `BadImage` says what is wrong.
+    """Keeps Pillow's libtiff from writing to stderr, since `BadImage` has the reason.
 
-    A Pillow whose libtiff cannot be reached goes on writing there.
+    It has no effect if Pillow's libtiff cannot be accessed.
     """
     library = ctypes.CDLL(Image.core.__file__)
     with contextlib.suppress(AttributeError):
@@ -210,11 +210,11 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _check_tiff(image: Any, max_pixels: int) -> tuple[int, bool]:
-    """The bits that a TIFF says its values have, 0 for all of its depth; whether that is 16.
+    """(bits per value stated by a TIFF, 0 for its full depth; whether its depth is 16).
 
     Raises:
       NotRead: its first page is the preview of a camera's raw file.
-      BadImage: a tile of it is larger than an image may be.
+      BadImage: a tile is larger than the limit for images.
     """
     tags = image.tag_v2
     if DNG_VERSION in tags or tags.get(REDUCED, 0) & 1:
@@ -227,7 +227,7 @@ def _check_tiff(image: Any, max_pixels: int) -> tuple[int, bool]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 … 8, of an image that is not loaded: of a TIFF it is gone then.
+    """The orientation, 1 … 8; to be called before loading, which removes that of a TIFF.
 
     libheif applies a HEIC's itself, and nothing sees the pixels before.
     """
@@ -264,16 +264,16 @@ def _to_rgb(image: Image.Image, remarks: list[str]) -> Image.Image:
 def _eight_bits(values: np.ndarray, image: Image.Image, remarks: list[str]) -> np.ndarray:
     """Grey values of more than 8 bits, [H, W] → uint8 [H, W].
 
-    Of a range that the file names its upper 8 bits; else of 16 bits. Of floats 0 … 1 is the range,
-    or where values are larger that of 8 or of 16 bits.
+    The upper 8 bits of the range stated by the file, else of 16 bits. The range of floats is 0 … 1,
+    or 8 or 16 bits if values are larger.
 
     Raises:
-      BadImage: values above 16 bits of which nothing says where they end.
+      BadImage: values exceed 16 bits, and the file does not state their range.
     """
     values = np.nan_to_num(values) if image.mode == "F" else values
     largest, bits = values.max(initial=0), image.info.get("bits", 0)
     if image.mode.startswith("I;16") or image.format == "PPM":
-        # PNG wants values of fewer bits shifted up; those that are have their lowest bits empty.
+        # PNG requires values with fewer bits to be shifted up; then their lowest bits are 0.
         shifted = image.format == "PNG" and not (values & ((1 << max(16 - bits, 0)) - 1)).any()
         if not 8 <= bits < 16 or largest >= 2**bits or shifted:
             bits = 16
@@ -333,7 +333,7 @@ def load_square(
 
 
 def shorter_side(source: bytes | np.ndarray, max_pixels: int) -> int:
-    """The shorter side of an image of a source in pixels, by its header where it is encoded.
+    """The shorter side of an image of a source in pixels, from its header if it is encoded.
 
     Raises:
       BadImage: it cannot be used.
@@ -349,6 +349,6 @@ def shorter_side(source: bytes | np.ndarray, max_pixels: int) -> int:
 
 
 def save(path: str, image: np.ndarray) -> None:
-    """Writes uint8 [H, W, 3] as PNG, whole or not at all."""
+    """Writes uint8 [H, W, 3] as PNG, atomically."""
     with files.replacing(path) as file:
         Image.fromarray(image).save(file, "PNG")

@@ -1,4 +1,4 @@
-"""What a folder holds, found out from its files: a data set's own layout, or images in folders."""
+"""Detects the layout of a folder: that of a known data set, or images in folders."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 
 MINI_TABLES = ("train.csv", "val.csv", "test.csv")
-ALL = "train"  # the split that data without splits have: all of it
+ALL = "train"  # name of the split of data without splits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
     """Images that can be read by number.
 
-    format: what it is, in words. names: [N], what messages call an image.
-    labels: int32 [N] into class_names, -1 where an image has no class, for monitoring only; or
+    format: description of the layout. names: [N], for messages.
+    labels: int32 [N] into class_names, -1 for an image without a class, for monitoring only; or
     None. read: number → encoded bytes, or uint8 [H, W, 3]; raises OSError or `images.BadImage`.
-    unread: the files beside them. notes: what should be said of the data.
+    unread: other files in the folder. notes: lines to print.
     """
 
     format: str
@@ -44,7 +44,7 @@ def open_folder(folder: str, split: str, links: bool) -> Source:
     """The images of a split of a folder.
 
     Raises:
-      UserError: it has no such split, or a file of its layout is damaged.
+      UserError: the folder has no such split, or a file of its layout is damaged.
     """
     listing = _listed(folder, links)
     found = _special(listing, split)
@@ -55,7 +55,7 @@ def open_folder(folder: str, split: str, links: bool) -> Source:
 
 
 def splits(folder: str, links: bool) -> tuple[str, ...]:
-    """The splits that a folder has: some of train, val, test; none where it is all one set."""
+    """The splits of a folder: some of train, val and test; empty if it has no splits."""
     listing = _listed(folder, links)
     special = _special(listing, ALL)
     if special:
@@ -105,7 +105,7 @@ def from_files(
 
 
 def refuse_split(folder: str, split: str, has: Sequence[str]) -> UserError:
-    """What is said of a split that the data does not have."""
+    """The error for a split that the data do not have."""
     known = f"it has {', '.join(has)}" if has else "it has no splits"
     return UserError(
         f"--data_dir={folder}: no split {split!r}; {known} (--data_split, or the probe's "
@@ -117,7 +117,7 @@ def refuse_split(folder: str, split: str, has: Sequence[str]) -> UserError:
 
 
 def _image_folders(listing: Listing, split: str, links: bool) -> Source:
-    """Images at any depth; the class is the first folder, below the split where there is one."""
+    """Images at any depth; the class is the first folder, or the first below that of the split."""
     found, left = tree.photographs(listing.images)
     splits_, unread = tree.splits_of(found), [*listing.others, *left]
     present = {name for name, _ in splits_}
@@ -130,7 +130,7 @@ def _image_folders(listing: Listing, split: str, links: bool) -> Source:
         if split != ALL or "" not in present:
             has = present - {""} | ({ALL} if "" in present else set())
             raise refuse_split(listing.root, split, sorted(has))
-        wanted = ""  # what is in no split, where there is no train
+        wanted = ""  # images outside of the splits, if there is no train
     chosen = [i for i, (name, _) in enumerate(splits_) if name == wanted]
     for path, (name, _) in zip(found, splits_):
         if name != wanted:
@@ -152,7 +152,7 @@ def numbered(classes: Sequence[str]) -> tuple[list[str], list[int] | None]:
 
 
 def in_words(classes: int) -> str:
-    """How many classes there are."""
+    """The number of classes, as text."""
     return {0: "no classes", 1: "1 class"}.get(classes, f"{classes} classes")
 
 
@@ -169,9 +169,9 @@ Opener = Callable[[Listing, str, str, bool], Source]
 
 
 def _special(listing: Listing, split: str) -> tuple[str, Opener, tuple[str, ...]] | None:
-    """Where a data set's own layout begins, what reads it, and the splits that its folders are.
+    """The folder of a known layout, its reader, and its splits.
 
-    It begins in the folder itself or in one below it.
+    It is the folder itself or one below it.
     """
     order = [_tiny_imagenet, _mini_imagenet_pickles, _mini_imagenet_csv, _tfrecords]
     places: dict[str, Any] = {}
@@ -208,7 +208,7 @@ def _depth(place: str) -> int:
 
 
 def _opener(listing: Listing, place: str, base: str) -> Opener | None:
-    """What reads the layout of which a file is the sign; None if it is none's."""
+    """The reader of the layout that a file identifies; None if it identifies none."""
     if base == "wnids.txt":
         below = os.path.join(place, "train", "")
         return _tiny_imagenet if any(n.startswith(below) for n in listing.images) else None
@@ -223,7 +223,7 @@ def _opener(listing: Listing, place: str, base: str) -> Opener | None:
 
 
 def _beside(listing: Listing, used: Sequence[str], what: str) -> tuple[Unread, ...]:
-    """All other files, which `what` does not hold; those that are images should be read."""
+    """All files that are not part of the layout `what`; images among them count as lost."""
     taken = set(used)
     left = [Unread(name, what, lost=True) for name in listing.images if name not in taken]
     return (*(other for other in listing.others if other.name not in taken), *left)
@@ -290,7 +290,7 @@ def _tiny_val(listing: Listing, place: str, table: str, number_of: dict[str, int
 
 
 def _columns(table: str) -> tuple[int, int, int] | None:
-    """Where filename and label stand in miniImageNet's CSV, and its width; None for another CSV."""
+    """The columns of filename and label in miniImageNet's CSV, and its width; None for others."""
     try:
         with files.opened(table, files.MAX_LIST_BYTES) as file:
             first = file.readline(4096).decode("utf-8-sig", "replace")
@@ -305,9 +305,9 @@ def _columns(table: str) -> tuple[int, int, int] | None:
 def _mini_imagenet_csv(listing: Listing, place: str, split: str, links: bool) -> Source:
     """Ravi & Larochelle's split: train.csv, val.csv, test.csv of filename,label, beside images/.
 
-    All that are there count as one set, the paper's 60,000 images: the split is one of classes for
-    few-shot learning, and pre-training uses no classes. Capitals, blanks, a byte order mark and
-    columns besides do no harm.
+    All files together are one set, the paper's 60,000 images: the splits separate classes for
+    few-shot learning, and pre-training uses no classes. Upper case, blanks, a byte order mark and
+    further columns are accepted.
     """
     root = os.path.join(listing.root, place)
     if split != ALL:
@@ -389,7 +389,7 @@ def _tfrecords(listing: Listing, place: str, split: str, links: bool) -> Source:
 
 
 def _shards(listing: Listing, place: str, begin: str, end: str, links: bool) -> list[str]:
-    """The files of a data set that consists of a few large ones."""
+    """The files of a data set that consists of a few large files."""
     found = []
     for name, reason, _ in listing.others:
         base = os.path.basename(name)

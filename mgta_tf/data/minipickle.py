@@ -1,10 +1,10 @@
-"""miniImageNet's cache files, which are pickles, and pickles run code.
+"""A safe reader for miniImageNet's cache files, which are pickles and could run code.
 
-The unpickler here admits what those files hold and nothing else: dicts with plain keys, lists,
-tuples, strings, small integers, and NumPy arrays of plain numbers. It knows the opcodes that write
-these, never looks a name up outside of the table below, and never gives NumPy a state to restore:
-arrays are made from their bytes. It is Python's own unpickler in Python, whose memory grows with
-what a file holds, where the one in C believes any number that a file names.
+This unpickler accepts only the content of those files: dicts with plain keys, lists, tuples,
+strings, small integers, and NumPy arrays of plain numbers. It supports only the opcodes for these,
+resolves only the names in the table below, and builds arrays from their bytes without NumPy's
+unpickling. It extends Python's pure-Python unpickler, whose memory grows with the content of the
+file; the C version allocates any size that a file states.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 
 SIDE = 84  # pixels, of every image in the cache
-MAX_BYTES = 4 * 2**30  # of a file; the largest of the three has 0.8 GB
-MAX_OPCODES = 3_000_000  # an image takes about three, in the class that lists it
+MAX_BYTES = 4 * 2**30  # maximum size of a file; the largest of the three has 0.8 GB
+MAX_OPCODES = 3_000_000  # an image takes about three, in the list of its class
 
 OPCODES = (
     *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "GLOBAL", "STACK_GLOBAL", "REDUCE"),
@@ -37,7 +37,7 @@ _PythonUnpickler: Any = pickle._Unpickler
 
 
 class _Dtype:
-    """A NumPy dtype of plain numbers, by its code and then its byte order."""
+    """A NumPy dtype of plain numbers, built from its code and its byte order."""
 
     def __init__(self, code: str, *_: Any):
         if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?[biuf][1248]", code):
@@ -52,7 +52,7 @@ class _Dtype:
 
 
 class _Array:
-    """A NumPy array, empty until its state comes."""
+    """A NumPy array, empty until its state is set."""
 
     numpy = np.empty(0, np.uint8)
 
@@ -62,14 +62,14 @@ class _Array:
 
 
 def _latin1_encode(text: str, encoding: str = "latin1") -> bytes:
-    """`_codecs.encode` as Python 3 writes bytes in protocols 0 to 2, for this encoding only."""
+    """`_codecs.encode`, with which Python 3 writes bytes in protocols 0 to 2; latin-1 only."""
     if encoding != "latin1":
         raise pickle.UnpicklingError("another encoding than Latin-1")
     return text.encode("latin1")
 
 
 def _frombuffer(content: Any, dtype: _Dtype, shape: tuple, order: Any) -> _Array:
-    """`numpy.core.numeric._frombuffer`: how protocol 5 holds an array."""
+    """`numpy.core.numeric._frombuffer`, which holds an array in protocol 5."""
     content = content.encode("latin1") if isinstance(content, str) else content
     array = _Array()
     array.numpy = np.frombuffer(content, dtype.numpy).reshape(shape, order=order)
@@ -77,7 +77,7 @@ def _frombuffer(content: Any, dtype: _Dtype, shape: tuple, order: Any) -> _Array
 
 
 def _reconstruct(*_: Any) -> _Array:
-    """`numpy.core.multiarray._reconstruct`: an empty array whose state comes next."""
+    """`numpy.core.multiarray._reconstruct`: an empty array, whose state follows."""
     return _Array()
 
 
@@ -108,7 +108,7 @@ _ADMITTED: dict[tuple[str, str], Callable | str] = {
 
 
 class _Counted(dict):
-    """The opcodes; it stops after MAX_OPCODES of them."""
+    """A dispatch table that stops after MAX_OPCODES opcodes."""
 
     left = MAX_OPCODES
 
@@ -145,7 +145,7 @@ class _Unpickler(_PythonUnpickler):
 
 
 def _with_plain_keys(store: Callable) -> Callable:
-    """An opcode that fills a dict, for keys that cannot be made to collide or to hash for ever."""
+    """An opcode that fills a dict, restricted to keys that are safe to hash."""
 
     def checked(self: Any) -> None:
         keys = self.stack[-2:-1] if store is _PythonUnpickler.load_setitem else self.stack[::2]
@@ -158,13 +158,13 @@ def _with_plain_keys(store: Callable) -> Callable:
 
 
 def read_cache(path: str) -> tuple[np.ndarray, list[str]]:
-    """A mini-imagenet-cache-*.pkl, written by Python 2 or 3.
+    """Reads a mini-imagenet-cache-*.pkl, written by Python 2 or 3.
 
     Returns:
       (uint8 [n, 84, 84, 3], the class of each image by name).
 
     Raises:
-      UserError: damaged, of another content, or a pickle that would run code.
+      UserError: the file is damaged, has other content, or is a pickle that would run code.
     """
     try:
         with files.opened(path, MAX_BYTES) as file:
@@ -183,7 +183,7 @@ def read_cache(path: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _classes(members: dict[str, Any], count: int) -> list[str]:
-    """The class of each of `count` images, from the numbers of the images of each class."""
+    """The class of each of `count` images, from the image numbers of each class."""
     classes, left = [""] * count, count
     for name, numbers in members.items():
         numbers = numbers.numpy.tolist() if isinstance(numbers, _Array) else numbers

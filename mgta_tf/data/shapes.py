@@ -1,11 +1,11 @@
 """Generated images, so that the whole system runs without a download.
 
-They exercise the whole system and do not evaluate the method: a class is an outline, which is easy
-to learn. Single objects on crops of the two photographs that scikit-learn ships (colour, size,
-rotation, place and texture vary independently of the class), and scenes of several objects with
-boxes, written in VOC's layout for the probe and the detector.
+They test the system, not the method: a class is an outline, which is easy to learn. There are
+images of single objects on crops of the two photographs in scikit-learn (colour, size, rotation,
+position and texture do not depend on the class), and scenes of several objects with boxes in VOC's
+layout.
 
-Image `number` of `seed` is a pure function of the two.
+An image is a pure function of its `number` and `seed`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIZE = 64  # pixels per side of a single object's image
 _SUPERSAMPLING = 4
 _TEXTURES = ("plain", "stripes", "checks", "dots")
 
-# Outline → the VOC class that stands for it in scenes, so that every VOC tool can read them.
+# Outline → the VOC class that it represents in scenes, so that all VOC tools can read them.
 VOC_NAME = {
     "disc": "aeroplane",
     "square": "bicycle",
@@ -160,7 +160,7 @@ def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray
 
 
 def _mask(shape: str, width: int, height: int, centre, radius: float, rng) -> np.ndarray:
-    """How much of each pixel a shape covers, turned at random: float32 [height, width] in 0..1."""
+    """Coverage of each pixel by a randomly rotated shape: float32 [height, width] in 0..1."""
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     large = Image.new("L", (width * _SUPERSAMPLING, height * _SUPERSAMPLING))
@@ -172,7 +172,7 @@ def _mask(shape: str, width: int, height: int, centre, radius: float, rng) -> np
 
 
 def _paint(canvas: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The canvas with an object of random colours and texture where the mask is: uint8."""
+    """The canvas with an object of random colours and texture drawn through the mask: uint8."""
     height, width = mask.shape
     first, second = rng.uniform(0, 255, (2, 3))
     y, x = np.mgrid[:height, :width]
@@ -195,7 +195,7 @@ def scene(number: int, seed: int, size: int) -> tuple[np.ndarray, list[dict]]:
 
     Returns:
       (uint8 [size, size, 3], objects): each object a dict of `name` (VOC's), `box` (xmin, ymin,
-      xmax, ymax in VOC's pixels, from 1, inclusive), `truncated` (reaches over the border) and
+      xmax, ymax in VOC's pixels, from 1, inclusive), `truncated` (extends beyond the image) and
       `difficult` (less than half of it is visible).
     """
     rng = _random(number, seed + 1000)
@@ -251,7 +251,7 @@ def write_voc_scenes(
 
 
 def _write_split(root: str, split: str, present: dict[str, dict[str, int]]) -> None:
-    """ImageSets/Main: the names, and for each class 1, 0 (difficult only) or -1 (absent)."""
+    """Writes ImageSets/Main: the names, and for each class 1, 0 (difficult only) or -1 (absent)."""
     main = os.path.join(root, "ImageSets", "Main")
     with open(os.path.join(main, f"{split}.txt"), "w") as file:
         file.writelines(f"{name}\n" for name in present)

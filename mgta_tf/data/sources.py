@@ -1,7 +1,7 @@
 """Sources of images. `open_source` detects the format of a folder.
 
-A `Source` is a list of images that can be read one by one, in any order, from any thread. Nothing
-is decoded here: `mgta_tf.data.store` does that, once, for all formats alike.
+A `Source` is a list of images that can be read in any order and from any thread. Nothing is decoded
+here; `mgta_tf.data.store` decodes all formats.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ class DataConfig:
 
 
 def open_source(config: DataConfig, split: str = "") -> Source:
-    """The source that the flags name; `split` stands in for `--data_split`.
+    """Opens the source given by the flags; `split` replaces `--data_split`.
 
     Raises:
-      UserError: nothing there, nothing that is known, or no such split.
+      UserError: there are no images, the format is unknown, or the split does not exist.
     """
     split, folder = split or config.data_split, config.data_dir
     if config.data_source in GENERATED:
@@ -114,7 +114,7 @@ def open_source(config: DataConfig, split: str = "") -> Source:
 
 
 def splits_of(config: DataConfig) -> tuple[str, ...]:
-    """The splits that every folder of --data_dir has: some of train, val, test."""
+    """The splits that all folders of --data_dir have: some of train, val and test."""
     found = [
         () if part.startswith("@") else layouts.splits(part, config.follow_links)
         for part in _parts(config.data_dir)
@@ -123,10 +123,10 @@ def splits_of(config: DataConfig) -> tuple[str, ...]:
 
 
 def _parts(data_dir: str) -> list[str]:
-    """The folders and lists that --data_dir names.
+    """The folders and lists in --data_dir.
 
     Raises:
-      UserError: there is none, or one is missing.
+      UserError: the flag is empty, or one of them does not exist.
     """
     parts = [data_dir]
     if not os.path.isdir(data_dir):
@@ -143,7 +143,7 @@ def _parts(data_dir: str) -> list[str]:
 
 
 def _open_part(part: str, split: str, links: bool) -> tuple[str, Source]:
-    """A folder or a list: (where its names begin, its images)."""
+    """Opens a folder or a list: (the folder that names are relative to, its images)."""
     if os.path.isdir(part):
         return part, layouts.open_folder(part, split, links)
     if split != layouts.ALL:
@@ -152,9 +152,9 @@ def _open_part(part: str, split: str, links: bool) -> tuple[str, Source]:
 
 
 def _listed_files(path: str) -> tuple[str, Source]:
-    """The files that a list names, one a line; names are relative to the list's folder.
+    """The files of a list, one per line; names are relative to the folder of the list.
 
-    Whoever gives the list names what is to be read, so absolute paths and links are followed.
+    The list is trusted, because the user gives it: absolute paths and links are followed.
     """
     folder, lines = os.path.dirname(os.path.abspath(path)), files.lines(path)
     if damaged := next((line for line in lines if "\0" in line), ""):
@@ -182,10 +182,10 @@ def _listed_files(path: str) -> tuple[str, Source]:
 
 
 def _joined(parts: list[tuple[str, Source]]) -> Source:
-    """Several sources as one, named from the folder that holds them all; classes join by name.
+    """Joins several sources; names are relative to their common folder, classes match by name.
 
     Raises:
-      UserError: one lies within another.
+      UserError: a folder lies inside another.
     """
     roots = [os.path.abspath(root) for root, _ in parts]
     for i, root in enumerate(roots):
@@ -241,7 +241,7 @@ def _generated(name: str, count: int, split: str) -> Source:
 
 
 def _tfds(name: str, split: str, folder: str) -> Source:
-    """A TensorFlow Dataset that is prepared on disk, read once as encoded images."""
+    """A TensorFlow Dataset prepared on disk, read once as encoded images."""
     extras.require(
         "tensorflow_datasets", "TensorFlow Datasets", "detection", f"--data_source=tfds:{name}"
     )

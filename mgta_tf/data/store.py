@@ -1,4 +1,4 @@
-"""The images of a run: checked once, square, uint8; in memory when they fit the budget."""
+"""The images of a run: checked once, resized to squares, in memory if they fit the budget."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from mgta_tf.errors import UserError, printable
 from mgta_tf.runtime import files
 from mgta_tf.runtime.progress import counting
 
-DIGEST = 16  # bytes that stand for what an image holds
-ALIGNMENT = 64  # bytes, of the memory that TensorFlow takes as its own
-CHECKED_AT_ONCE = 1024  # images in flight while all are checked
+DIGEST = 16  # bytes of the digest of an image's content
+ALIGNMENT = 64  # bytes; TensorFlow uses memory with this alignment without a copy
+CHECKED_AT_ONCE = 1024  # images in the queue while all are checked
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageStore:
     """Images by index, 0 … len - 1.
 
-    size: pixels per side. format: what the source is, in words.
+    size: pixels per side. format: description of the source.
     names: [N], for messages. labels: int32 [N] or None. class_names: of the labels.
-    skipped: (name, reason) of every image that is damaged. unread: of every other file.
-    notes: what should be said of the images.
-    pixels: uint8 [N, size, size, 3] when they are held in memory, else None.
+    skipped: (name, reason) of every damaged image. unread: of every other file.
+    notes: lines to print about the images.
+    pixels: uint8 [N, size, size, 3] if they are in memory, else None.
     """
 
     size: int
@@ -46,7 +46,7 @@ class ImageStore:
     notes: tuple[str, ...]
     pixels: np.ndarray | None
     _source: Source
-    _digests: np.ndarray  # uint8 [N, 16] of what the source gives
+    _digests: np.ndarray  # uint8 [N, 16], digests of the images in the source
     _index: np.ndarray  # [N] numbers of the kept images in the source
     _policy: str
     _max_pixels: int
@@ -59,19 +59,19 @@ class ImageStore:
         """Images by index, [n] → uint8 [n, size, size, 3]; decoded by threads if not in memory.
 
         Raises:
-          UserError: an image that was good when the run began cannot be read any more.
+          UserError: an image that was usable at the start can no longer be read.
         """
         if self.pixels is not None:
             return self.pixels[indices]
         return np.stack(list(self._pool.map(self._load, indices)))
 
     def fingerprint(self, labels: bool = False) -> str:
-        """SHA-256 of the images, by which a run knows those that it began with.
+        """SHA-256 of the names, in order, and the contents of the images, wherever they lie.
 
-        Of their names in order and of what the files hold; not of where they lie.
+        A resumed run compares it with that of the images it began with.
 
         Args:
-          labels: Whether their classes count, too.
+          labels: Whether to include their classes.
         """
         digest = hashlib.sha256(str(len(self)).encode())
         for name, content in zip(self.names, self._digests):
@@ -81,7 +81,7 @@ class ImageStore:
         return digest.hexdigest()
 
     def fingerprint_of_names(self) -> str:
-        """How earlier versions knew the images: SHA-256 of the names alone."""
+        """SHA-256 of the names only, the fingerprint of earlier versions."""
         return hashlib.sha256("\n".join(self.names).encode(errors="replace")).hexdigest()
 
     def _load(self, index: int) -> np.ndarray:
@@ -107,19 +107,20 @@ def open_images(
     check: Callable[[int, np.ndarray | None], None] | None = None,
     source: Source | None = None,
 ) -> ImageStore:
-    """Finds the images, checks each of them once, says what was found.
+    """Finds the images, checks each of them once, and prints a summary.
 
     Args:
-      data: Where they are; `--load_size`, where given, is the size to store.
-      size: Pixels per side to store otherwise.
+      data: Flags of the images; `--load_size`, if given, replaces `size`.
+      size: Pixels per side to store.
       skipped_file: Written with a line "name<TAB>reason" for every file that is not used.
       labelled: Whether images without a class are skipped.
-      check: Raises `UserError` where so many images, with these labels, do not fit the flags. It is
-        asked as soon as they are found, and again where some could not be read.
-      source: The images, where they have been found already.
+      check: Called with the number of images and their labels; raises `UserError` if they do not
+      fit
+        the flags. It is called before decoding, and again if some images cannot be used.
+      source: The images, if they have been found already.
 
-    Raises:
-      UserError: there are none, too many are bad, or more than half cannot be read.
+      Raises:
+        UserError: there are no images, too many are damaged, or more than half are not supported.
     """
     source = source or open_source(data)
     if check:
@@ -141,7 +142,7 @@ def open_images(
 
 
 def describe(store: ImageStore) -> list[str]:
-    """What was found, in a line that counts every file, and what should be said of it."""
+    """The lines to print: one that counts every file, and notes about the images."""
     where = "in memory" if store.pixels is not None else "read as they are needed"
     line = f"{store.format}: {len(store)} images of {store.size} px, {where}"
     line += counts(store.skipped, store.unread)
@@ -149,7 +150,7 @@ def describe(store: ImageStore) -> list[str]:
 
 
 def counts(skipped: Sequence[tuple[str, str]], unread: Sequence[tuple[str, str]]) -> str:
-    """How many files are not used, by reason; what a line that counts the images ends in."""
+    """The number of unused files by reason, as the end of the line that counts the images."""
     line = ""
     for what, found in (("skipped", skipped), ("not read", unread)):
         reasons = f" ({tree.by_reason(reason for _, reason in found)})" if found else ""
@@ -168,20 +169,20 @@ def load_store(
     skipped_file: str = "",
     labelled: bool = False,
 ) -> ImageStore:
-    """Decodes every image once: to check it, and to keep it where all fit the budget.
+    """Decodes every image once, to check it and, if all fit the budget, to keep it in memory.
 
     Args:
-      source: Where the images come from.
+      source: Source of the images.
       size: Pixels per side to store.
       policy: How an image becomes square: `images.resize`.
-      cache_budget_mb: Decoded images are kept in memory up to this many MiB in all.
-      max_bad_fraction: Largest share of images that may be unusable.
-      max_pixels: Larger images are refused.
+      cache_budget_mb: Memory budget in MiB for the decoded images of the run.
+      max_bad_fraction: Largest fraction of images that may be damaged.
+      max_pixels: Larger images count as damaged.
       skipped_file: Written with a line "name<TAB>reason" for every file that is not used.
       labelled: Whether images without a class are skipped.
 
     Raises:
-      UserError: no image is left, more are bad than allowed, or more than half cannot be read.
+      UserError: no image is usable, too many are damaged, or more than half are not supported.
     """
     total = len(source.names)
     fits = total * size * size * 3 <= cache_budget_mb * 2**20
@@ -218,10 +219,10 @@ def _decode_all(
     labelled: bool,
     pool: ThreadPoolExecutor,
 ) -> tuple[dict[int, BadImage | OSError], np.ndarray, list[str]]:
-    """Decodes every image by `square`, into `pixels` if there are any.
+    """Decodes every image by `square`, into `pixels` if given.
 
     Returns:
-      Why some cannot be used, by number; digests uint8 [N, DIGEST]; and remarks on the others.
+      (errors of unusable images by number, digests uint8 [N, DIGEST], remarks on the others).
     """
     digests = np.empty((len(source.names), DIGEST), np.uint8)
     remarks: list[str] = []
@@ -251,12 +252,12 @@ def _decode_all(
 def left_out(
     source: Source, bad: dict[int, BadImage | OSError], skipped_file: str, max_bad_fraction: float
 ):
-    """(skipped, unread) of an `ImageStore`, both listed in the file.
+    """(skipped, unread) of an `ImageStore`, which are also written to `skipped_file`.
 
-    bad: the images that cannot be used, by number; `NotRead` where that is no damage.
+    bad: errors of the unusable images by number; `NotRead` for those that are not damaged.
 
     Raises:
-      UserError: they are too many.
+      UserError: there are too many.
     """
     unknown = {n: error for n, error in bad.items() if isinstance(error, NotRead)}
     skipped = tuple((source.names[n], reason_of(e)) for n, e in bad.items() if n not in unknown)
@@ -291,14 +292,14 @@ def reason_of(error: BadImage | OSError) -> str:
 
 
 def digest_of(content: bytes | np.ndarray) -> bytes:
-    """16 bytes that stand for what an image holds."""
+    """A digest of 16 bytes of the content of an image."""
     if isinstance(content, np.ndarray):
         content = repr((content.shape, content.dtype.str)).encode() + content.tobytes()
     return hashlib.blake2b(content, digest_size=DIGEST).digest()
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """uint8 that begins where TensorFlow wants memory to begin, so that it need not copy it."""
+    """Uninitialized uint8 with the alignment that TensorFlow needs to use it without a copy."""
     length = int(np.prod(shape))
     memory = np.empty(length + ALIGNMENT, np.uint8)
     first = -memory.ctypes.data % ALIGNMENT
@@ -306,13 +307,13 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _map_in_blocks(pool: ThreadPoolExecutor, function, total: int) -> Iterator[Any]:
-    """`pool.map`, which would queue a future for every image of a large set at once."""
+    """`pool.map` in blocks, because it would queue a future for every image at once."""
     for start in range(0, total, CHECKED_AT_ONCE):
         yield from pool.map(function, range(start, min(start + CHECKED_AT_ONCE, total)))
 
 
 def _without(pixels: np.ndarray | None, bad: dict, good: np.ndarray):
-    """The good images moved together in place: a copy would double the memory."""
+    """Moves the good images together in place, because a copy would double the memory."""
     if pixels is None or not bad:
         return pixels
     for place, number in enumerate(good):

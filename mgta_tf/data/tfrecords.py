@@ -1,7 +1,7 @@
-"""TFRecord shards of encoded images, written by mgta_tf.make_tfrecord and read by number.
+"""TFRecord shards of encoded images, as written by mgta_tf.make_tfrecord, with random access.
 
-A record is a tf.train.Example with `image/encoded` (bytes), `image/filename`, and, where the images
-have classes, `image/class/label` and `image/class/text`.
+A record is a tf.train.Example with `image/encoded` (bytes), `image/filename` and, for images with
+classes, `image/class/label` and `image/class/text`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from mgta_tf.data.images import BadImage
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 
-HEADER, FOOTER = 12, 4  # bytes around a record: its length and CRCs
+HEADER, FOOTER = 12, 4  # bytes of a record's length and CRCs
 MAX_CLASSES = 1_000_000
 MAX_BYTES = 2**40  # of a file
 
 
 class Shards:
-    """The records of some files as one list.
+    """The records of several files as one list.
 
-    Opening reads every file once with TensorFlow's own reader, which checks all CRCs.
+    Opening reads every file once with TensorFlow's reader, which checks all CRCs.
     names, labels (int32 [N], or None), class_names: as in `mgta_tf.data.layouts.Source`.
     """
 
@@ -90,12 +90,13 @@ def _scan(path: str):
 
 
 def check_lengths(path: str) -> None:
-    """Follows the lengths of the records through the file.
+    """Checks that the lengths of the records add up to the size of the file.
 
-    TensorFlow's reader makes room for whatever a length says; one of a terabyte ends the process.
+    TensorFlow's reader allocates any length that a record states, so a wrong one could end the
+    process.
 
     Raises:
-      UserError: they do not end where the file does.
+      UserError: they do not add up.
     """
     try:
         with files.opened(path, MAX_BYTES) as file:
@@ -115,7 +116,7 @@ def check_lengths(path: str) -> None:
 
 
 def _describe(example: tf.train.Example) -> tuple[str, int, str]:
-    """(file name, label or -1, class in words) of a record, '' where it does not say."""
+    """(file name, label or -1, class name) of a record; '' for a missing name."""
     features = example.features.feature
 
     def text(key: str) -> str:
@@ -127,7 +128,7 @@ def _describe(example: tf.train.Example) -> tuple[str, int, str]:
 
 
 def make_example(encoded: bytes, name: str, label: int, text: str) -> tf.train.Example:
-    """The record of an image; a label below 0 is omitted."""
+    """Builds the record of an image; a label below 0 is omitted."""
 
     def bytes_feature(value: bytes) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

@@ -1,7 +1,7 @@
-"""A folder as a list of files: which are images, of which split, of which class.
+"""Lists the files of a folder: images with split and class, and other files with a reason.
 
-Only names are looked at here, and the first bytes of files whose suffix says nothing. Every file
-is either among the images or among the others, with the reason, so that counts add up.
+Only names are inspected and, for files with other suffixes, the first bytes. Every file is counted
+once, as an image or as another file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from mgta_tf.data import formats
 from mgta_tf.runtime import files
 
-# Folders that systems and programs keep for themselves; so are those whose name begins with a dot.
+# Service folders of operating systems and programs, besides those whose names begin with a dot.
 SERVICE = frozenset(
     ("__macosx", "@eadir", "$recycle.bin", "lost+found", "system volume information", "#recycle")
 )
@@ -26,7 +26,7 @@ _SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _SPLIT = re.compile(rf"({'|'.join(_SPLITS)})(?:[ _-]?set)?(?:[ _-]?\d{{4}})?", re.IGNORECASE)
-# Folders of images that are no class, and what lies beside them without being photographs.
+# Names of folders of images, which are not classes, and names of folders of annotations.
 HOLDERS = frozenset(("images", "image", "imgs", "img", "jpegimages", "leftimg8bit"))
 ANNOTATIONS = frozenset(
     (
@@ -37,12 +37,12 @@ ANNOTATIONS = frozenset(
 )
 
 SHOWN = 8  # reasons that are counted one by one
-NO_IMAGE = "no image"  # how the reason begins of a file that is none
+NO_IMAGE = "no image"  # prefix of the reason for files that are not images
 OUT = "a link that leads out of --data_dir; see --follow_links"
 
 
 class Unread(NamedTuple):
-    """A file that is not among the images. lost: it is, or may be, one that should be."""
+    """A file that is not used. lost: whether it is, or may be, an image."""
 
     name: str
     reason: str
@@ -51,7 +51,7 @@ class Unread(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Every file below `root`, by its path below it; in a folder first files, then folders."""
+    """All files below `root`, by relative path; in a folder, files come before sub-folders."""
 
     root: str
     images: list[str]
@@ -99,7 +99,7 @@ def walk(root: str, links: bool) -> Listing:
 
 
 def _enter(found: Listing, entry: os.DirEntry, path: str, links: bool, seen: set) -> bool:
-    """Whether a folder is listed; if not, what is said of it joins the others."""
+    """Whether a folder is listed; if not, the reason is added to the other files."""
     if entry.is_symlink() and not files.is_inside(found.root, entry.path, links):
         found.others.append(Unread(path, OUT, lost=True))
         return False
@@ -137,7 +137,7 @@ def _looks_like_one(path: str) -> bool:
 
 
 def by_reason(reasons: Iterable[str]) -> str:
-    """'60 no image: .txt, 2 empty file': how often each is there, the most frequent first."""
+    """Counts reasons, the most frequent first, as '60 no image: .txt, 2 empty file'."""
     counts = collections.Counter(re.sub(r"^\d+×\d+ is | \(.*", "", reason) for reason in reasons)
     shown = [f"{count} {reason}" for reason, count in counts.most_common(SHOWN)]
     rest = sum(counts.values()) - sum(count for _, count in counts.most_common(SHOWN))
@@ -148,7 +148,7 @@ def by_reason(reasons: Iterable[str]) -> str:
 
 
 def photographs(images: Sequence[str]) -> tuple[list[str], list[Unread]]:
-    """The images less those that are annotations: masks/ beside images/, and the like."""
+    """The images without those that are annotations, such as masks/ next to images/."""
     holders = {parent for path in images for parent in _parents_of_holders(path)}
     kept, left = [], []
     for path in images:

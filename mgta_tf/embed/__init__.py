@@ -1,7 +1,7 @@
-"""Photographs to a table of names and vectors: `mgta_tf.embed(encoder, data)`.
+"""Encodes photographs to a table of names and vectors: `mgta_tf.embed(encoder, data)`.
 
-The command of the same name, `python -m mgta_tf.embed`, is `mgta_tf/embed/__main__.py`. This file
-imports neither NumPy nor TensorFlow before it is called, for `import mgta_tf` imports it.
+The command `python -m mgta_tf.embed` is in `mgta_tf/embed/__main__.py`. This file imports NumPy and
+TensorFlow only when called, because `import mgta_tf` imports it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Encodes every image of a folder: a table of names and vectors, in the order of the data.
+"""Encodes all images of a folder to a table of names and vectors, in the order of the data.
 
   python -m mgta_tf.embed --saved_model=DIR --data_dir=PHOTOS --output=photos.npz
   python -m mgta_tf.embed --saved_model=DIR --data_dir=PHOTOS --output=photos.parquet
 
-Rerun the same command to resume: what is done lies in a folder beside the output until the table is
-whole. Images that cannot be read are skipped, counted, and listed in a .skipped.txt beside it.
+An interrupted command resumes: rerun the same command. Partial results are kept in a folder next to
+the output. Images that cannot be read are skipped, counted, and listed in a .skipped.txt next to
+it.
 """
 
 from __future__ import annotations

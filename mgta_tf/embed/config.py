@@ -1,4 +1,4 @@
-"""What commands that encode images have in common."""
+"""Flags shared by the commands that encode images."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ class EncodeConfig:
     batch_size: int = flag(64, "Images encoded at once.", minimum=1)
 
     def require(self) -> None:
-        """Raises UserError where no encoder is named."""
+        """Checks that --saved_model is given.
+
+        Raises:
+          UserError: it is not.
+        """
         if not self.saved_model:
             raise UserError("--saved_model is required: the folder that mgta_tf.export wrote")

@@ -1,4 +1,4 @@
-"""A frozen encoder as a function from images to vectors, whatever it was loaded from."""
+"""A frozen encoder as a function from images to vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mgta_tf.models import artifact
 class Embedder:
     """encode: uint8 [n, H, W, 3] → float32 [n, D]. dimensions: D. size: pixels a side in training.
 
-    identity: what decides the vectors of an image, as text: weights and endpoint.
+    identity: text that identifies weights and endpoint.
     """
 
     encode: Callable[[np.ndarray], np.ndarray]
@@ -29,10 +29,10 @@ class Embedder:
 
 
 def open_embedder(encoder: Any, endpoint: str = "embedding") -> Embedder:
-    """The embedder of a SavedModel's folder, or of a model from `mgta_tf.load_encoder`.
+    """The embedder for the folder of a SavedModel, or for a model from `mgta_tf.load_encoder`.
 
     Raises:
-      UserError: it cannot be loaded, or has no such endpoint.
+      UserError: the encoder cannot be loaded, or has no such endpoint.
     """
     if endpoint not in features.ENDPOINTS:
         raise UserError(f"endpoint {endpoint!r}: must be one of {', '.join(features.ENDPOINTS)}")

@@ -9,17 +9,17 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
-EXACT = 100_000  # images; above it near-duplicates are searched by faiss, where it is installed
-NEIGHBOURS = 20  # of an image, that may be its near-duplicates
-FLAT = 1e-5  # length of a vector − the mean, relative to the mean: rounding, not direction
+EXACT = 100_000  # images; above it near-duplicates are searched with faiss, if it is installed
+NEIGHBOURS = 20  # nearest neighbours of an image that are checked as near-duplicates
+FLAT = 1e-5  # |vector − mean| / |mean| below which the direction is only rounding error
 
 
 @dataclasses.dataclass(frozen=True)
 class Directions:
-    """Vectors as directions from their mean, in which cosines are compared.
+    """Unit vectors of the differences from the mean vector, for cosine distances.
 
-    What all images have in common (features after a ReLU are positive) would make all cosines
-    large; without it, neighbours are better, and a distance means the same for every encoder.
+    Features after a ReLU are positive, so all their cosines are large. Subtracting the mean gives
+    better neighbours, and distances that are comparable between encoders.
 
     mean: float32 [D]. units: float32 [N, D], of length 1; of length 0 where a vector is the mean.
     """
@@ -28,7 +28,7 @@ class Directions:
     units: np.ndarray
 
     def of(self, vectors: np.ndarray) -> np.ndarray:
-        """Other vectors as directions from the same mean: [n, D] → [n, D]."""
+        """Directions of other vectors from the same mean: [n, D] → [n, D]."""
         return _units(vectors, self.mean)
 
 
@@ -51,7 +51,7 @@ def nearest(base: np.ndarray, queries: np.ndarray, top: int) -> tuple[np.ndarray
     Args:
       base: Directions [N, D].
       queries: Directions [n, D].
-      top: How many; fewer where there are fewer.
+      top: Number of neighbours, at most N.
 
     Returns:
       (distances float [n, top], 1 − cosine, from 0 to 2; numbers int [n, top]), nearest first.
@@ -62,7 +62,7 @@ def nearest(base: np.ndarray, queries: np.ndarray, top: int) -> tuple[np.ndarray
 
 
 def close_pairs(base: np.ndarray, distance: float) -> np.ndarray:
-    """Pairs of images within `distance`, of each image and its NEIGHBOURS nearest.
+    """Pairs of images within `distance`, among each image and its NEIGHBOURS nearest.
 
     Args:
       base: Directions [N, D].
@@ -78,7 +78,7 @@ def close_pairs(base: np.ndarray, distance: float) -> np.ndarray:
 
 
 def groups_of(pairs: np.ndarray, count: int) -> list[np.ndarray]:
-    """Groups of images that pairs connect, directly or by way of others.
+    """Connected components of the graph of pairs.
 
     Args:
       pairs: int [n, 2], numbers below `count`.
@@ -95,7 +95,7 @@ def groups_of(pairs: np.ndarray, count: int) -> list[np.ndarray]:
 
 
 def _neighbours(base: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest` of all to all; approximately, by faiss, where there are many and it is there."""
+    """`nearest` among all; approximate, with faiss, for many images if it is installed."""
     if len(base) > EXACT:
         try:
             import faiss

@@ -1,8 +1,8 @@
-"""Every image of a source through an encoder, block by block; on disk, so that a kill costs one.
+"""Encodes all images of a source in blocks, saving each block so that the command can resume.
 
-Memory holds two blocks of decoded images, one being read while the other is encoded, and the list
-of names; vectors go to a file. An image is read once: what makes it an image is found out on the
-way, and what is none is skipped with its reason, as in training.
+Memory holds the names and two blocks of decoded images: one is read while the other is encoded.
+Vectors are written to a file. Each image is read once; unusable images are skipped with a reason,
+as in training.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from mgta_tf.evaluation.features import in_batches
 from mgta_tf.runtime import files
 from mgta_tf.runtime.progress import counting
 
-BLOCK = 512  # images that are read ahead, and saved together
+BLOCK = 512  # images per block
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
     """Images `first` … `last` - 1 of a source.
 
-    vectors: float32 [n, D], of the images that could be read, in their order. bad: why the others
-    could not, by number. digest: of the contents of all, whether they could be decoded or not.
+    vectors: float32 [n, D] of the usable images, in order. bad: errors of the others, by number.
+    digest: of the contents of all images, usable or not.
     """
 
     first: int
@@ -53,8 +53,8 @@ def blocks(
 ) -> Iterator[Block]:
     """The images from number `first` on, which is a multiple of BLOCK, encoded.
 
-    Batches never cross a block, so that a run that resumes from one makes the same batches, and the
-    same bits, as one that was not interrupted.
+    No batch spans two blocks, so a resumed command makes the same batches as an uninterrupted one,
+    and bitwise equal vectors.
     """
 
     def read(number: int) -> tuple[bytes, np.ndarray | BadImage | OSError]:
@@ -98,7 +98,7 @@ def _digest_of_block(contents: Iterable[bytes]) -> bytes:
 
 
 def content_digest(source: Source, last: int) -> str:
-    """What `State.digest` is after images 0 … `last` - 1, from their contents; decodes nothing."""
+    """`State.digest` after images 0 … `last` - 1, computed from their contents without decoding."""
 
     def content(number: int) -> bytes:
         try:
@@ -121,10 +121,10 @@ def chained(before: str, block: bytes) -> str:
 
 @dataclasses.dataclass
 class State:
-    """How far a table is. images: that are done. rows: of them, those that have a vector.
+    """Progress of a table. images: number of finished images. rows: number of those with a vector.
 
-    digest: of the contents of the images that are done. bad: [number, reason, whether it is no
-    damage] of those that have none.
+    digest: of the contents of the finished images. bad: [number, reason, whether only unsupported]
+    of those without a vector.
     """
 
     key: str
@@ -134,14 +134,14 @@ class State:
     bad: list[tuple[int, str, bool]] = dataclasses.field(default_factory=list)
 
     def errors(self) -> dict[int, BadImage | OSError]:
-        """Why images have no vector, by number, as reading them says it."""
+        """The errors of images without a vector, by number."""
         return {n: (NotRead if no_damage else BadImage)(why) for n, why, no_damage in self.bad}
 
 
 class Partial:
-    """The vectors of an unfinished table: FOLDER/vectors.f32, and FOLDER/state.json how far.
+    """An unfinished table: vectors in FOLDER/vectors.f32, progress in FOLDER/state.json.
 
-    The file of vectors may be ahead of the state, by a block that was interrupted.
+    After an interruption the vectors may be one block ahead of the progress.
     """
 
     def __init__(self, folder: str, dimensions: int):
@@ -149,7 +149,7 @@ class Partial:
         self._path, self._state = (os.path.join(folder, n) for n in ("vectors.f32", "state.json"))
 
     def open(self, key: str, source: Source) -> State:
-        """The state to resume from: a saved one of this key, if its images are still the same.
+        """The state to resume from: a saved one with this key, if its images have not changed.
 
         Raises:
           UserError: another process writes here.
@@ -181,7 +181,7 @@ class Partial:
             return State(key)
 
     def add(self, state: State, block: Block) -> None:
-        """Appends a block and moves the state on."""
+        """Appends a block and saves the new state."""
         self._file.write(np.ascontiguousarray(block.vectors).data)
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -126,8 +126,8 @@ def folder_sets(config: ProbeConfig) -> list[Labelled]:
     if config.train_dir:
         if config.data_dir or config.train_split or config.test_split:
             raise UserError(
-                "--train_dir and --val_dir are whole sets; remove --data_dir, --train_split and "
-                "--test_split"
+                "--train_dir and --val_dir replace --data_dir; remove --data_dir, --train_split "
+                "and --test_split"
             )
         places = [(config.train_dir, ("train",)), (config.val_dir, ("val", "test", "train"))]
         return aligned([_store(config, path, _own_split(path, s)) for path, s in places])
