@@ -318,7 +318,8 @@ def test_without_labels_it_says_nothing_of_classes_and_has_no_empty_panel(driver
         assert "class" not in text_of(driver).lower()
         assert "How good is the encoder?" not in headings(driver)
         empty = """return [...document.querySelectorAll('section, figure, table, ul, .plot')]
-            .filter(e => e.checkVisibility() && !e.innerText.trim() && !e.querySelector('img, svg, .thumb'))
+            .filter(e => e.checkVisibility() && !e.innerText.trim())
+            .filter(e => !e.querySelector('img, svg, .thumb'))
             .map(e => e.outerHTML.slice(0, 200))"""
         assert driver.execute_script(empty) == []
         for link in driver.find_elements("css selector", "nav a"):

@@ -75,3 +75,27 @@ def test_where_nothing_is_to_be_saved_it_leaves(number, status, name, said):
 
 def test_a_second_interrupt_leaves_at_once():
     assert run("busy", signal.SIGINT, signal.SIGINT)[:2] == (130, "")
+
+
+COMMAND = """
+import dataclasses, signal
+from mgta_tf import cli
+from mgta_tf.runtime import preemption
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    pass
+
+def main(config):
+    raise preemption.Stopped(signal.SIGINT)
+
+cli.run(main, Config)
+"""
+
+
+def test_ctrl_c_is_no_error_of_a_command():
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "mgta_tf: stopped; rerun the same command to resume\n"
+    assert done.returncode == 130
