@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 HALF_LIFE = 300.0  # seconds after which a measurement counts half: machines are shared
-SETTLED = 0.05  # of a unit that built graphs: what the next one costs, until one was seen
+SETTLED = 0.05  # of a graph's cost: pictures or a checkpoint, until their own cost was seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Cost:
 
     units, seconds: of those that built no graphs, the newest counting most. weight: of such a unit
     by the model. built_units, built_seconds: of the newest that also built graphs, whose cost by
-    the model is `builds`.
+    the model is `builds`; whole: whether these are all units of their piece.
     """
 
     units: float = 0.0
@@ -42,6 +42,7 @@ class Cost:
     built_units: float = 0.0
     built_seconds: float = 0.0
     builds: float = 0.0
+    whole: bool = False
 
 
 Costs = Mapping[tuple[str, str], Cost]  # by kind and stage
@@ -56,7 +57,11 @@ def measured(costs: Costs, work: Work, units: float, seconds: float, first: bool
     cost = dataclasses.replace(costs.get(key, Cost()), weight=work.weight)
     if first and work.builds:
         cost = dataclasses.replace(
-            cost, built_units=units, built_seconds=seconds, builds=work.builds
+            cost,
+            built_units=units,
+            built_seconds=seconds,
+            builds=work.builds,
+            whole=units >= work.units,
         )
     else:
         keep = 0.5 ** (seconds / HALF_LIFE)
@@ -70,8 +75,9 @@ def seconds_left(costs: Costs, pending: Sequence[Work]) -> float:
     """Seconds that the work takes; NaN where nothing is known of any piece.
 
     A piece costs what its kind has cost in its stage; before that was seen, what the kind has cost
-    in other stages; before that, what the model says, scaled by all that was seen; and nothing
-    where the model is silent. Graphs cost what the model says, scaled by those that were built.
+    in other stages; before that, what the model says, scaled by all that was seen; where the model
+    is silent, a share of a graph if it is a single unit, else nothing. Graphs cost what the model
+    says, scaled by those that were built.
     """
     pieces = [(work, seconds_per_unit(costs, work)) for work in pending]
     known = [(work, pace) for work, pace in pieces if not math.isnan(pace)]
@@ -90,11 +96,15 @@ def seconds_per_unit(costs: Costs, work: Work) -> float:
         if units:
             return sum(cost.seconds for cost in alike) / units
     for cost in of_kind:
-        if cost.built_units and work.units == 1:  # the piece is one unit, and was timed as a whole
-            return SETTLED * cost.built_seconds / cost.built_units
+        if cost.whole:  # a piece that was timed with its graphs
+            beyond = max(0.0, cost.built_seconds - cost.builds * seconds_per_graph(costs))
+            settled = SETTLED * cost.built_seconds if work.units == 1 else beyond
+            return settled / cost.built_units
     modelled = [c for c in costs.values() if c.units and not math.isnan(c.weight)]
     weight = sum(cost.units * cost.weight for cost in modelled)
-    return work.weight * sum(c.seconds for c in modelled) / weight if weight else math.nan
+    if weight and not math.isnan(work.weight):
+        return work.weight * sum(c.seconds for c in modelled) / weight
+    return (SETTLED * seconds_per_graph(costs) or math.nan) if work.units == 1 else math.nan
 
 
 def seconds_per_graph(costs: Costs) -> float:

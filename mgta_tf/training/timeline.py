@@ -22,12 +22,13 @@ BACKWARD = 3  # forward passes that a step costs: the gradient takes two
 # Seconds that graphs take to build, in units of the first net's training step: of the first net
 # that needs them, and of the other, which finds TensorFlow warm. Medians of small runs on CPUs.
 GRAPHS = {
-    "train": (1.0, 0.4),
-    "probe": (0.2, 0.04),
-    "show": (0.2, 0.07),
+    "train": (1.0, 0.5),
+    "probe": (0.2, 0.05),
+    "show": (0.16, 0.08),
     "save": (0.6, 0.0),
     "encode": (0.04, 0.0),
-    "compare": (0.07, 0.0),
+    "compare": (0.05, 0.0),
+    "cluster": (0.06, 0.0),
 }
 
 
@@ -123,7 +124,11 @@ def work_of(
             pieces = [
                 Work("encode", images, weight=1.0, builds=graphs("encode")),
                 Work("compare", min(SAMPLE, images), weight=1.0, builds=graphs("compare")),
-                Work("cluster", _clusterings(config.cluster, again) * images),
+                Work(
+                    "cluster",
+                    _clusterings(config.cluster, again) * images,
+                    builds=graphs("cluster"),
+                ),
                 Work("gallery", 1),
             ]
         else:

@@ -52,7 +52,22 @@ def test_graphs_of_a_kind_that_was_not_seen_are_counted():
     costs = costs_of(
         (Work("train", 1, "", 6.0, 1.0), 1, 22.0, True), (Work("train", 1), 10, 20.0, False)
     )
-    assert eta.seconds_left(costs, [Work("save", 1, builds=0.6)]) == pytest.approx(0.6 * 20)
+    settled = eta.SETTLED * 20  # what it costs without its graphs
+    save = Work("save", 1, builds=0.6)
+    assert eta.seconds_left(costs, [save]) == pytest.approx(0.6 * 20 + settled)
+    assert eta.seconds_left(costs, [Work("gallery", 1)]) == pytest.approx(settled)
+    assert math.isnan(eta.seconds_left(costs, [Work("cluster", 300)]))
+
+
+def test_a_piece_that_was_timed_with_its_graphs_tells_what_the_next_costs_without():
+    """20 s a graph; a clustering of 100 units took 32 s, of which 0.1 graphs are 2."""
+    train, cluster = Work("train", 20, "", 6.0, 1.0), Work("cluster", 100, builds=0.1)
+    costs = costs_of((train, 1, 22.0, True), (train, 10, 20.0, False), (cluster, 100, 32.0, True))
+    graph = eta.seconds_per_graph(costs)
+    found = eta.seconds_left(costs, [Work("cluster", 50)])
+    assert found == pytest.approx((32 - 0.1 * graph) / 100 * 50)
+    saved = costs_of((Work("save", 1, builds=0.6), 1, 10.0, True))
+    assert eta.seconds_per_unit(saved, Work("save", 1)) == pytest.approx(eta.SETTLED * 10)
 
 
 def test_newer_measurements_count_more():
