@@ -86,6 +86,20 @@ def test_diagnostics():
     assert [alone[k] for k in ("nmi_truth", "ari_truth", "purity", "nmi_previous")] == [None] * 4
 
 
+@pytest.mark.parametrize(("clusters", "low", "high"), [(2, 0.0, 0.02), (200, 0.4, 0.8)])
+def test_agreement_with_classes_is_beside_that_of_chance(clusters, low, high):
+    """Clusters of two images agree with any classes; clusters of 200 with none but their own."""
+    rng = np.random.default_rng(2)
+    truth = rng.integers(0, 10, 400)
+    said = describe_clusters(found_of(np.arange(400) % clusters), truth)
+    assert low <= said["nmi_chance"] <= high
+    assert said["nmi_chance"] == pytest.approx(said["nmi_truth"], abs=0.03)  # these say nothing
+    told = describe_clusters(found_of(truth), truth)
+    assert told["nmi_truth"] == pytest.approx(1)
+    assert told["nmi_chance"] < 0.1
+    assert describe_clusters(found_of(truth))["nmi_chance"] is None
+
+
 def test_noise_counts_for_nothing():
     said = describe_clusters(found_of([0, 0, 1, 1, -1, -1]), np.array([3, 3, 4, 4, 3, 4]))
     assert (said["noise"], said["num_clusters"], said["smallest"]) == (2, 2, 2)
