@@ -1,7 +1,7 @@
-"""Tools of this repository, by purpose: bench/, study/, faults/, docs/; the package installs none.
+"""Tools for this repository, which the package does not install: bench/, study/, faults/, docs/.
 
-The scripts beside this file are entry points. The other tools run as modules, from the repository's
-folder: `python -m tools.docs.check`.
+The scripts next to this file are entry points. The other tools are run as modules in the folder of
+the repository: `python -m tools.docs.check`.
 """
 
 import mgta_tf  # noqa: F401  sets how TensorFlow starts, before a tool imports it

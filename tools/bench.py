@@ -1,4 +1,4 @@
-"""Times this package beside its peers; --help says what there is."""
+"""Measures the speed of this package and of its peers; see --help."""
 
 from entry import run
 

@@ -1,4 +1,4 @@
-"""Times k-means and the choice of K beside scikit-learn and faiss."""
+"""Compares k-means and the choice of K with scikit-learn and faiss."""
 
 from entry import run
 

@@ -1,4 +1,4 @@
-"""Times the probe's SVMs beside LinearSVC."""
+"""Compares the SVMs of the probe with LinearSVC."""
 
 from entry import run
 

@@ -1,4 +1,4 @@
-"""As python -m mgta_tf.choose_k."""
+"""Same as python -m mgta_tf.choose_k."""
 
 from entry import run
 

@@ -1,7 +1,7 @@
-"""Entry points: `python tools/NAME.py` runs a module as `python -m` does in the repository.
+"""Entry points: `python tools/NAME.py` runs a module like `python -m` does in the repository.
 
-A script and a folder of tools may share a name (bench.py, bench/). No import mistakes one for the
-other: this folder leaves the search path, and the packages are only known as `tools.NAME`.
+Scripts and folders here may have the same name (bench.py, bench/). To keep imports unambiguous,
+this folder is removed from the search path, and the packages are imported as `tools.NAME` only.
 """
 
 import pathlib

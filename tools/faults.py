@@ -1,4 +1,4 @@
-"""Breaks runs on purpose, and counts what survives."""
+"""Runs the fault-injection tests."""
 
 from entry import run
 

@@ -2,7 +2,7 @@
 
   python tools/make_scenes.py --output=runs/scenes
 
-They exist to see the whole system run, not to evaluate the method.
+They are for testing the whole system, not for evaluating the method.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""As python -m mgta_tf.make_tfrecord."""
+"""Same as python -m mgta_tf.make_tfrecord."""
 
 from entry import run
 

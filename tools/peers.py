@@ -1,4 +1,4 @@
-"""Trains and evaluates the peers in PyTorch, and writes docs/results/peers.md."""
+"""Trains and evaluates peer methods in PyTorch, and writes docs/results/peers.md."""
 
 from entry import run
 

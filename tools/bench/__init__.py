@@ -1,1 +1,1 @@
-"""What measures: speed, memory and sizes, beside the peers."""
+"""Benchmarks of speed and memory, against peers."""

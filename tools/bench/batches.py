@@ -1,4 +1,4 @@
-"""P×K batches of images in memory, beside NumPy, tensorflow-similarity and PyTorch."""
+"""P×K batches of images in memory, against NumPy, tensorflow-similarity and PyTorch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tools.bench.torch_peer import Torch, without_torch
 
 
 def sample(config: BenchConfig) -> list[dict]:
-    """P×K batches of images in memory, nothing else: 84 px, 300 clusters, P = 32, K = 4."""
+    """Only P×K batches of images in memory: 84 px, 300 clusters, P = 32, K = 4."""
     P, K, clusters, size, batches = 32, 4, min(300, config.sampled // 50), 84, 100
     rng = np.random.default_rng(0)
     pixels = random_images(config.sampled, size)
@@ -67,9 +67,10 @@ def sample(config: BenchConfig) -> list[dict]:
 
 
 def similarity_sampler(pixels, labels, P: int, K: int) -> Callable[[int], Any] | None:
-    """tensorflow-similarity's batch number b, or None where it is not installed.
+    """tensorflow-similarity's batch number b, or None if it is not installed.
 
-    Its package imports search and plots, which want libraries of their own; its samplers need none.
+    Only its sampler module is imported, because the package needs further libraries for search and
+    plots.
     """
     found = importlib.util.find_spec("tensorflow_similarity")
     if not found or not found.submodule_search_locations:

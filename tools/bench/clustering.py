@@ -1,11 +1,11 @@
-"""Times k-means and the table CH(k) against scikit-learn and faiss, and measures their memory.
+"""Compares k-means and the choice of K with scikit-learn and faiss, in time and memory.
 
   pip install -r requirements-bench.txt
   python tools/bench_clustering.py --json=bench_clustering.json
 
-Points are drawn from 100 wide Gaussians in 2048 dimensions. Ours and faiss run alternately; both
-stop when a step lowers the inertia by less than 1e-4 of it: faiss has no such rule, so it is given
-the number of steps after which it would have stopped; ours knows before a step what it would gain.
+Points are drawn from 100 wide Gaussians in 2048 dimensions. Ours and faiss run in turns; both stop
+when a step lowers the inertia by less than 1e-4 of it. faiss has no such rule, so it gets the
+number of steps after which it would have stopped; ours knows the decrease before a step.
 scikit-learn runs once.
 """
 
@@ -153,7 +153,7 @@ def table(config: BenchConfig) -> list[dict]:
 
 
 def memory(config: BenchConfig) -> list[dict]:
-    """Features of a round that do not fit the budget: written, clustered, in a process alone."""
+    """Features above the memory budget: written to disk and clustered, in a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         context = multiprocessing.get_context("spawn")
         with context.Pool(1) as pool:
@@ -170,7 +170,7 @@ def memory(config: BenchConfig) -> list[dict]:
 
 def clustered_from_disk(config: BenchConfig, folder: str) -> tuple[float, float, float, str]:
     """GiB before and at the peak, seconds, and how the features were kept."""
-    kmeans(draw(600, config.dimensions), 2, 0)  # TensorFlow is up
+    kmeans(draw(600, config.dimensions), 2, 0)  # TensorFlow is initialized
     base = peak_memory_mb() / 1024
     batches = (
         draw(min(1000, config.large - first), config.dimensions, seed=0)
@@ -184,7 +184,7 @@ def clustered_from_disk(config: BenchConfig, folder: str) -> tuple[float, float,
 
 
 def law(config: BenchConfig) -> list[dict]:
-    """Seconds of a step and of a start at three sizes each of N, D and K; a law is fitted."""
+    """Seconds of a step and of k-means++ at three values each of N, D and K, with a fitted law."""
     full = (config.points, config.dimensions, config.clusters)
     sizes = [full] + [
         tuple(size // divisor if axis == place else size for axis, size in enumerate(full))

@@ -1,4 +1,4 @@
-"""Settings of `tools/bench.py`."""
+"""Flags of `tools/bench.py`."""
 
 from __future__ import annotations
 

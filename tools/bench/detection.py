@@ -1,11 +1,10 @@
-"""Times a training step of the detector with and without the frozen body's features kept on disk.
+"""Measures a training step of the detector with and without cached features of the frozen body.
 
   python -m tools.bench.detection --flagfile=flags/scenes_c4.flagfile --saved_model=DIR \\
       --records=RECORDS --json=bench_detection.json
 
-Both train the same detector, in turns, so that whatever else the machine does meets both alike; the
-figure is the median of the turns. Making the features is timed by itself: they pay for themselves
-when the steps saved make up for it.
+Both train the same detector, in turns, so that other load affects both; the result is the median.
+Computing the features is measured separately.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class TimingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BenchConfig:
-    """Everything; of the detector's flags, those of the run and of the cache have no effect."""
+    """All flags; those of the detector's run and cache have no effect."""
 
     timing: TimingConfig = group(TimingConfig)
     detect: DetectConfig = group(DetectConfig)
@@ -65,7 +64,7 @@ def main(config: BenchConfig) -> None:
 
 
 def step_of(config: DetectConfig, folder: str) -> Callable[[], float]:
-    """A training step; with the body's features kept in `folder`, if it is named."""
+    """A training step, with cached features in `folder` if given."""
     import tensorflow as tf
 
     from mgta_tf.detection import cache, records

@@ -1,4 +1,4 @@
-"""Training and encoding from files: an epoch beside its bare steps, an encoding beside its peer."""
+"""Training and encoding from files: epochs against bare steps, encoding against PyTorch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tools.bench.torch_peer import Torch, without_torch
 
 
 def epoch(config: BenchConfig) -> list[dict]:
-    """P×K epochs; the full-size net's decodes its files as it goes, the twin's keeps them."""
+    """P×K epochs; images are decoded on the fly (full size) or kept in memory (small model)."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         write_images(folder, config.images, 84)
@@ -66,7 +66,7 @@ def epoch_of(config: BenchConfig, name: str, shape: dict[str, Any], store, count
 
 
 def encode(config: BenchConfig) -> list[dict]:
-    """A folder of JPEG files to features, with the full-size net at 64 px."""
+    """Encodes a folder of JPEG files with the full-size net at 64 px."""
     if without_torch(config, "encode"):
         return []
     found = []

@@ -1,4 +1,4 @@
-"""What several benchmarks time: nets, images, files, a bare step, an encoding."""
+"""Nets, images, files and jobs shared by several benchmarks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_learner(
 
 
 def bare_step(net, size: int, batch: int, **_: Any) -> Callable[[], None]:
-    """A training step, its augmentation included, on one batch that lies in memory."""
+    """A training step with augmentation, on one batch in memory."""
 
     rng = np.random.default_rng(0)
     images = tf.constant(rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8))
@@ -68,14 +68,14 @@ def open_folder(folder: str, size: int, cache_mb: int):
 
 
 class InMemory:
-    """What a Feed needs of an ImageStore."""
+    """The part of an ImageStore that a Feed needs."""
 
     def __init__(self, pixels: np.ndarray):
         self.size, self.pixels = pixels.shape[1], pixels
 
 
 def random_images(count: int, size: int) -> np.ndarray:
-    """uint8 [count, size, size, 3], in memory as an ImageStore has it."""
+    """uint8 [count, size, size, 3], aligned as in an ImageStore."""
     pixels, rng = aligned((count, size, size, 3)), np.random.default_rng(0)
     for first in range(0, count, 1000):
         part = pixels[first : first + 1000]

@@ -1,12 +1,12 @@
-"""Times the batched SVMs against scikit-learn's LinearSVC at VOC2007's size.
+"""Compares the batched SVMs with scikit-learn's LinearSVC on data of VOC2007's size.
 
   python tools/bench_probe.py --json=bench_probe.json
 
-Features are drawn with a spectrum that decays as a trained net's does (λ_i ∝ 1/i, cut at 1,500
-directions, plus noise), labels with VOC2007's class frequencies. LinearSVC would take an hour and
-more for all 26 × 20 × 3 + 20 fits, so it fits a stated sample: `--sampled_classes` classes at every
-cost, one fold each, on one core; its time for all is that sample's, scaled by the number of fits.
-On a smaller problem (`--check_scale`) both run in full, and their mAP and costs are compared.
+Features are random with the spectrum of a trained net (λ_i ∝ 1/i, cut at 1,500 directions, plus
+noise), labels have VOC2007's class frequencies. LinearSVC would take more than an hour for all
+26 × 20 × 3 + 20 fits, so it fits a sample: `--sampled_classes` classes at every cost, one fold
+each, on one core. Its total time is that of the sample, scaled by the number of fits. On a smaller
+problem (`--check_scale`) both run completely, and their mAP and costs are compared.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main(config: BenchConfig) -> None:
 
 
 def draw(scale: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Features float32 and targets {1, -1} of train and test, as `linear_svm` takes them."""
+    """Features float32 and targets {1, -1} of train and test, for `linear_svm`."""
     rng = np.random.default_rng(seed)
     train, test = (round(n * scale) for n in IMAGES)
     dimensions, rank = round(FEATURES * scale), round(1500 * scale) + 20
@@ -105,7 +105,7 @@ def draw(scale: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
 
 
 def time_linear_svc(problem, costs, classes: int) -> list[float]:
-    """Seconds of one fit of LinearSVC at each cost, the mean over some classes of middling size."""
+    """Seconds of one fit of LinearSVC at each cost: mean over some classes of medium size."""
     train, targets, _, _ = problem
     train = train.astype(np.float64)
     middling = np.argsort(np.abs((targets > 0).sum(0) - np.median((targets > 0).sum(0))))
@@ -120,7 +120,7 @@ def time_linear_svc(problem, costs, classes: int) -> list[float]:
 
 
 def compare(config: BenchConfig) -> tuple[float, float]:
-    """Both solvers in full on a smaller problem: gap of mAP, largest CV-AP lost by our cost."""
+    """Runs both solvers on a smaller problem: difference of mAP, largest CV-AP lost by our cost."""
     problem = draw(config.check_scale, config.seed + 1)
     ours, peer = (svm.linear_svm(*problem, impl=impl) for impl in ("batched", "liblinear"))
     costs = list(svm.COSTS["goyal"])

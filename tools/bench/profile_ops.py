@@ -1,11 +1,11 @@
-"""Where the time of a training step, or of an encoding, goes: shares of TensorFlow's operations.
+"""Profiles a training step or an encoding: fraction of the time by TensorFlow operation.
 
   python -m tools.bench.profile_ops --net=full --job=step
   python -m tools.bench.profile_ops --net=small --job=encode --endpoint=res4
 
-TensorFlow's profiler traces a few runs on one thread, so that times add up. The last lines say what
-a matrix product reaches on that thread, what the convolutions and products of the net reach, and
-how much faster the job would be if all the rest cost nothing: what is to be won around them.
+TensorFlow's profiler traces a few runs on one thread, so that times add up. The last lines show the
+GFLOP/s of a matrix product on that thread and of the net's convolutions and matrix products, and
+the possible speed-up if all other operations took no time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tools.bench import nets
 from tools.bench.model_table import gigaflops
 from tools.bench.timing import timed
 
-GROUPS = {  # how a type of operation begins, without oneDNN's prefix → what it is counted as
+GROUPS = {  # prefix of an operation type, without that of oneDNN → group
     "Conv2D": "convolutions",
     "FusedConv2D": "convolutions",
     "MatMul": "products (1×1 transposed convolutions)",
@@ -121,12 +121,12 @@ def group_of(name: str) -> str:
 
 
 def is_slow(name: str) -> bool:
-    """Whether it is a convolution that oneDNN does not do."""
+    """Whether an operation is a convolution without oneDNN."""
     return group_of(name) == "convolutions" and "_Mkl" not in name
 
 
 def shares(seconds: dict[str, float]) -> dict[str, float]:
-    """Of each group, largest first."""
+    """The fraction of the time of each group, largest first."""
     found: dict[str, float] = collections.defaultdict(float)
     for name, spent in seconds.items():
         found[group_of(name)] += spent

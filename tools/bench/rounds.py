@@ -1,4 +1,4 @@
-"""A whole round: the share of labelling, the peak of memory, the seconds to the first step."""
+"""A round: fraction of time for labelling, peak memory, and seconds to the first step."""
 
 from __future__ import annotations
 
@@ -33,11 +33,10 @@ from tools.bench.timing import by_turns, measured, timed
 
 
 def labels(config: BenchConfig) -> list[dict]:
-    """Encode and k-means of N images as a share of a turn at the paper's settings.
+    """Encoding and k-means as a fraction of the training time at the paper's settings.
 
-    A turn: 30,000 images are labelled with K = 300, then trained on for 10 epochs. Images a second
-    of both are measured on a few batches; k-means on all N, of points drawn as in
-    bench_clustering.py.
+    30,000 images are labelled with K = 300, then trained on for 10 epochs. Encoding and training
+    are measured on a few batches; k-means on all N random points, drawn as in bench_clustering.py.
     """
     total, epochs, batches = 30_000, 10, 4
     strategy, net = make_learner(**FULL)
@@ -63,7 +62,7 @@ def labels(config: BenchConfig) -> list[dict]:
 
 
 def memory(config: BenchConfig) -> list[dict]:
-    """Peaks at miniImageNet's size, with images read as needed and in memory: a process each."""
+    """Peak memory at miniImageNet's size, with images on disk and in memory, in a process each."""
     found = []
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for images, held in (("read as needed", FULL["batch"]), ("in memory", config.sampled)):
@@ -75,8 +74,9 @@ def memory(config: BenchConfig) -> list[dict]:
 
 
 def peak_of_run(held: int, count: int) -> float:
-    """MiB of a process that holds `held` images of 84 px, trains and encodes with both nets, and
-    clusters the features of half of `count` images.
+    """Peak memory in MiB of a process that trains, encodes and clusters.
+
+    It holds `held` images of 84 px, uses both nets, and clusters the features of count / 2 images.
     """
     pixels, images = random_images(held, 84), np.arange(8 * FULL["batch"], dtype=np.int32) % held
     plan, labels = images.reshape(8, -1)[:3], np.zeros(held, np.int32)

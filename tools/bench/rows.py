@@ -1,4 +1,4 @@
-"""What the benchmarks share: a row, and how rows are shown and kept."""
+"""Rows of results, shared by the benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def row(
     bench: str, ours: float, peer: float | None, unit: str, ratio: float, target: float,
     below: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """A measurement; it passes if its ratio is `target` or more, or, with `below`, or less."""
+    """A row. It passes if its ratio is at least `target`, or at most `target` with `below`."""
     met = ratio <= target if below else ratio >= target
     return dict(
         bench=bench, ours=ours, peer=peer, unit=unit, ratio=ratio, target=target, **{"pass": met}

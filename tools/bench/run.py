@@ -1,17 +1,16 @@
-"""Times this package beside its peers, by turns in one run.
+"""Measures the speed of this package and of its peers, in turns.
 
   python tools/bench.py all --torch_python=TORCH_VENV/bin/python --json=bench.json
   python tools/bench.py step --torch_python=TORCH_VENV/bin/python
 
-Benchmarks: step (a training step; its share of the machine's matrix product), epoch (P×K epochs
-from files against the bare step), encode, sampler, labels (their share of a round), memory, start
-(from the shell to the first step), scaling (laws over image size and number of images). Each prints
-a line of JSON for every row: medians and spreads of seconds, versions, threads, ratio, target.
+Benchmarks: step (a training step, also relative to a matrix product), epoch (P×K epochs from files
+against the bare step), encode, sampler, labels (fraction of a round), memory, start (from the shell
+to the first step), scaling (laws over image size and number of images). Each prints a line of JSON
+per row: medians and spreads of seconds, versions, threads, ratio, target.
 
-The peers: requirements-bench-torch.txt says how to make PyTorch's environment, whose interpreter
---torch_python names, and requirements-bench.txt where tensorflow-similarity comes from. Without a
-peer its rows are skipped, with a message. `python -m tools.docs.performance` writes the table of
-docs/performance.md.
+Peers: --torch_python is the interpreter of an environment made by requirements-bench-torch.txt;
+requirements-bench.txt describes tensorflow-similarity. Rows of a missing peer are skipped, with a
+message. `python -m tools.docs.performance` writes the table of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ RUNS = {  # name: module of this folder, function
     "start": ("rounds", "start"),
     "scaling": ("scaling", "scaling"),
 }
-NAME = ""  # of the benchmark, from the command line
+NAME = ""  # name of the benchmark, from the command line
 ENTRY = str(pathlib.Path(__file__).resolve().parents[1] / "bench.py")
 
 
@@ -56,7 +55,7 @@ def main(config: BenchConfig) -> None:
 
 
 def run_all() -> list[dict]:
-    """Every benchmark in a process of its own: none inherits another's memory."""
+    """Runs every benchmark in a separate process, because memory is measured."""
     found = []
     for name in RUNS:
         with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from tools.bench.timing import measured, timed
 
 
 def scaling(config: BenchConfig) -> list[dict]:
-    """Seconds of a step over pixels, and of a round over N: straight lines, and how far off."""
+    """Fits lines to seconds of a step over pixels and of a round over N, with their errors."""
     sizes, steps = (32, 64, 96, 128), []
     for size in sizes:
         shape: dict[str, Any] = {**FULL, "size": size, "batch": 16}
@@ -50,7 +50,7 @@ def scaling(config: BenchConfig) -> list[dict]:
 
 
 def seconds_of_round(count: int) -> float:
-    """One round of the small model at 32 px, an epoch on each half, in a run of its own."""
+    """Seconds of one round of the small model at 32 px, with an epoch on each half."""
     flags = dict(
         data_source="shapes", shapes_count=count, image_size=32, width=0.25, blocks=(2, 2, 2, 2),
         labels="clusters", decoder="mirror", iae_epochs=0, rounds=1, epochs_per_round=1,

@@ -1,13 +1,12 @@
-"""Do the nearest photographs show the same thing? Precision of mgta_tf.search on labelled ones.
+"""Precision of mgta_tf.search on labelled photographs.
 
   python -m tools.bench.search --saved_model=DIR --untrained=RANDOM --data_split=val \\
       --data_dir=tiny-imagenet-100
 
-Every photograph is a query among the others. The precision is the share of its 12 nearest that have
-its class: mean over the photographs, in percent. Beside it: chance; the distance of thumbnails of
-4×4 pixels, which see colours and their places only; and the same network with random weights
-(mgta_tf.export --untrained). The untrained network and the thumbnails bound what the photographs
-give away without learning.
+Every photograph is a query among the others. The precision is the fraction of its 12 nearest that
+have its class: mean over the photographs, in percent. It is compared with chance, with thumbnails
+of 4×4 pixels (colours and their positions only), and with the same network with random weights
+(mgta_tf.export --untrained).
 """
 
 from __future__ import annotations
@@ -78,19 +77,19 @@ def thumbnails(data: DataConfig) -> np.ndarray:
 
 
 def chance(labels: np.ndarray) -> float:
-    """The share of the other photographs that have a photograph's class: mean, in percent."""
+    """Precision of random neighbours: mean over the photographs, in percent."""
     counts = np.bincount(labels)
     return 100 * float((counts * (counts - 1)).sum() / (len(labels) * (len(labels) - 1)))
 
 
 def precision(points: np.ndarray, labels: np.ndarray, top: int) -> float:
-    """The share of the `top` nearest others that have a point's class: mean, in percent.
+    """Fraction of the `top` nearest others that have the class of a point: mean, in percent.
 
     points: float32 [N, D], compared by Euclidean distance. labels: int [N].
     """
     _, numbers = similarity.nearest(points, points, top + 1)
     others = numbers != np.arange(len(points))[:, None]
-    others[others.all(1), -1] = False  # a query that equal points have crowded out
+    others[others.all(1), -1] = False  # the query itself may be missing among many equal points
     same = labels[numbers] == labels[:, None]
     return 100 * float((same & others).sum(1).mean() / others[0].sum())
 

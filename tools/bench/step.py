@@ -1,4 +1,4 @@
-"""A training step, beside PyTorch's and the machine's matrix product."""
+"""A training step, against PyTorch's and against a matrix product."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.bench.nets import FULL, TWIN, bare_step, make_learner
 from tools.bench.timing import by_turns, measured, timed
 from tools.bench.torch_peer import Torch, without_torch
 
-PRODUCT = 4000  # side of the matrices whose product is the machine's measure
+PRODUCT = 4000  # side of the matrices whose product measures the machine
 
 
 def step(config: BenchConfig) -> list[dict]:

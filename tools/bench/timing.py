@@ -1,4 +1,4 @@
-"""Seconds, measured by turns, and the rows that keep them."""
+"""Measures seconds of several jobs in turns."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def timed(once: Callable[[], Any]) -> float:
 
 
 def by_turns(repeats: int, **jobs: Callable[[], float]) -> dict[str, list[float]]:
-    """Seconds of every job, each `repeats` times, by turns. A job returns its seconds.
+    """Seconds of every job, each run `repeats` times, in turns. A job returns its seconds.
 
-    A turn before them does not count: after another job's graph was built, the first is slow.
+    A first turn is not counted, because building graphs makes it slow.
     """
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(repeats + 1):
@@ -32,7 +32,7 @@ def by_turns(repeats: int, **jobs: Callable[[], float]) -> dict[str, list[float]
 
 
 def spread(values: list[float]) -> float:
-    """Half of the range between the quartiles."""
+    """Half of the interquartile range."""
     if len(values) < 2:
         return 0.0
     low, _, high = statistics.quantiles(values, n=4)
@@ -40,7 +40,7 @@ def spread(values: list[float]) -> float:
 
 
 def measured(row: dict, seconds: dict[str, list[float]], peer_versions: Any = None) -> dict:
-    """A row with how it was found: medians, spreads, versions, threads."""
+    """A row with medians, spreads, versions and number of threads."""
     return {
         **row,
         "median": {name: statistics.median(values) for name, values in seconds.items()},

@@ -1,9 +1,9 @@
-"""The peer of tools/bench.py in PyTorch: what a user would write there. It needs PyTorch alone.
+"""The PyTorch jobs of tools/bench.py, as a user would write them. Needs PyTorch only.
 
   PYTHON_OF_PYTORCH tools/bench/torch_jobs.py JOB '{"size": 64, …}'
 
 It prepares the job and prints a line of JSON with its versions. Then, for each line on stdin, it
-does the job once and prints the seconds it took. So tools/bench.py can run both by turns.
+runs the job once and prints the seconds, so tools/bench.py can run both in turns.
 """
 
 from __future__ import annotations

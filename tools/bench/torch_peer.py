@@ -1,4 +1,4 @@
-"""PyTorch in a process of its own, with which ours is timed by turns."""
+"""PyTorch in a separate process, for benchmarks in turns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JOBS = pathlib.Path(__file__).with_name("torch_jobs.py")
 
 
 class Torch:
-    """A job of tools/bench/torch_jobs.py, ready to be done once more at each call."""
+    """A job of tools/bench/torch_jobs.py, which each call runs once."""
 
     def __init__(self, python: str, job: str, **arguments: Any):
         command = [python, str(JOBS), job, json.dumps(arguments)]

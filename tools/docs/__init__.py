@@ -1,1 +1,1 @@
-"""Checks the documents, and writes their tables and pictures."""
+"""Checks documents, and generates their tables and pictures."""

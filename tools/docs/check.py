@@ -1,10 +1,10 @@
-"""Checks the commands in the documents, so that none of them has grown old.
+"""Checks that the commands in the documents still work.
 
 python -m tools.docs.check          # every command: do its files and flags exist?
 python -m tools.docs.check --run    # and runs the blocks that are marked for it
 
-A block that stands below `<!-- run -->` is run, in the order of the document, in a scratch folder
-with `photos/` (generated images), `saved_model/` (an untrained encoder), `flags/` and `tools/`.
+A block below `<!-- run -->` is run, in the order of the document, in a temporary folder with
+`photos/` (generated images), `saved_model/` (an untrained encoder), `flags/` and `tools/`.
 Below `<!-- run with: --rounds=1 … -->` its mgta_tf.train gets these flags as well: the command of
 the document on a smaller scale; below `<!-- run if: PROGRAM -->` it is run where the program is
 installed, which is said. A block below `<!-- from: FILE -->` must stand in that file, and
@@ -45,7 +45,7 @@ ENVIRONMENT = "import sys; sys.path.insert(0, '.'); import mgta_tf\n"
 
 @dataclasses.dataclass(frozen=True)
 class DocsConfig:
-    """What is checked."""
+    """Checks."""
 
     run: bool = flag(False, "Execution of the marked code blocks, in addition to the checks.")
     only: str = flag("", "Path of a single document, such as docs/tutorial.md; empty checks all.")
@@ -114,7 +114,7 @@ def commands_of(block: Block) -> list[tuple[Block, list[str]]]:
 
 
 def faults_of(block: Block, words: list[str]) -> list[str]:
-    """What is wrong with a command: a module, file, target or flag that is not there."""
+    """Problems of a command: a module, file, target or flag that does not exist."""
     flags = [word for word in words if word.startswith("--")]
     if words[:2] == ["python", "-m"] and words[2].startswith(("mgta_tf.", "tools.")):
         path = words[2].replace(".", "/")
@@ -139,7 +139,7 @@ def faults_of(block: Block, words: list[str]) -> list[str]:
 
 
 def not_quoted(block: Block) -> list[str]:
-    """A block that says it is from a file, and is not."""
+    """Problems of a block that is marked as part of a file but differs from it."""
     kind, _, path = block.mark.partition(": ")
     if kind != "from":
         return []
@@ -150,7 +150,7 @@ def not_quoted(block: Block) -> list[str]:
 
 
 def missing_names(document: str) -> list[str]:
-    """`FILE.py: name, name` and `FILE.py` in a document that are not there."""
+    """Files and names (`FILE.py: name, name`) in a document that do not exist."""
     with open(os.path.join(ROOT, document), encoding="utf-8") as file:
         found = re.findall(r"`((?:mgta_tf|tools)/[\w/]+\.py)(?:: ([\w., ]+))?`", file.read())
     faults = []
@@ -167,9 +167,9 @@ def missing_names(document: str) -> list[str]:
 
 
 def flags_of(path: str) -> set[str]:
-    """The flags of a command, from the config class that it gives to `cli.run`.
+    """The flags of a command, from the config class that it passes to `cli.run`.
 
-    Those of an entry point (tools/entry.py) are the flags of the module that it runs.
+    An entry point (tools/entry.py) has the flags of the module that it runs.
     """
     with open(os.path.join(ROOT, path), encoding="utf-8") as file:
         text = file.read()
@@ -226,7 +226,7 @@ def run_document(name: str) -> None:
 
 
 def prepare(folder: str) -> None:
-    """Puts what documents start from into a folder."""
+    """Creates the files that documents assume in a folder."""
     for name in ("flags", "tools"):
         os.symlink(os.path.join(ROOT, name), os.path.join(folder, name))
     os.mkdir(os.path.join(folder, "photos"))

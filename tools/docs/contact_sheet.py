@@ -1,4 +1,4 @@
-"""Draws images of a run above their reconstructions by its exported encoder and decoder.
+"""Draws images of a run and below them their reconstructions by its exported auto-encoder.
 
 python -m tools.docs.contact_sheet --workdir=runs/mine --output=sheet.png
 """
@@ -20,7 +20,7 @@ from mgta_tf.models.artifact import load_reconstruct
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.training.config import TrainConfig
 
-SCALE = 2  # pixels of the sheet for a pixel of an image
+SCALE = 2  # pixels of the sheet per pixel of an image
 
 
 @dataclasses.dataclass(frozen=True)

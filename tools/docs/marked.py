@@ -1,4 +1,4 @@
-"""Pages of which a tool writes a part: what lies between two marks."""
+"""Pages with a generated part between two marks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ END = "<!-- end -->"
 
 
 def replace(path: str, tool: str, text: str) -> None:
-    """Puts `text` between the page's `<!-- TOOL writes what follows -->` and `<!-- end -->`.
+    """Replaces the text between `<!-- TOOL writes what follows -->` and `<!-- end -->` in a page.
 
     Raises:
       UserError: the page cannot be read, or has no such marks.

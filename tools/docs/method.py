@@ -1,4 +1,4 @@
-"""Draws the method for the README, as SVG: two auto-encoders whose pseudo labels cross over.
+"""Draws the figure of the method for the README as SVG.
 
 python -m tools.docs.method --output=docs/pictures/method.svg
 """
@@ -61,7 +61,7 @@ def drawing() -> str:
 
 
 def _net(top: int, colour: str, name: str, half: str, other: str) -> list[str]:
-    """A net's row: its auto-encoder, trained on a half; then features of the other, and k-means."""
+    """The row of one net: its auto-encoder, the features of the other half, and k-means."""
     middle = top + 22
     return [
         _box(218, top, 165, 45, colour, f"{name} trains on {half}"),

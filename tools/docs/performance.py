@@ -1,10 +1,10 @@
-"""Writes the table of docs/performance.md from what tools/bench.py measured.
+"""Writes the table of docs/performance.md from the results of tools/bench.py.
 
   python tools/bench.py all --torch_python=TORCH_VENV/bin/python --json=bench.json \
       --plot=docs/performance.png
   python -m tools.docs.performance --json=bench.json
 
-The table lies between two marks in the page; the rest of the page is written by hand.
+The table is between two marks in the page; the rest of the page is written by hand.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(config: PerformanceConfig) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: when and where, then a line for every row."""
+    """Markdown: date and machine, then a line per row."""
     versions: dict[str, str] = {}
     for row in rows:
         versions.update(row["versions"])
@@ -69,7 +69,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def uncertainty(row: dict[str, Any]) -> float:
-    """Of the ratio, from the spreads of the seconds, as relative errors that add up."""
+    """Uncertainty of the ratio: the sum of the relative errors of both times."""
     relative = [row["spread"][name] / row["median"][name] for name in row["median"]]
     return row["ratio"] * sum(sorted(relative, reverse=True)[:2])
 
@@ -79,7 +79,7 @@ def number(value: float) -> str:
 
 
 def processor() -> str:
-    """What the processor calls itself."""
+    """The model name of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.split(":", 1)[1].strip() for line in file if "model name" in line]

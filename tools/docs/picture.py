@@ -1,9 +1,9 @@
-"""Draws a run in one picture: images, their reconstructions, and telling clusters.
+"""Draws a run as one picture: images, their reconstructions, and representative clusters.
 
 python -m tools.docs.picture --workdir=runs/mine --output=docs/pictures/run.jpg
 
-It is made of the run's pictures/ alone. Do not commit one of images that are not yours to publish;
-README's is of generated images.
+It uses only the pictures/ of the run. Do not commit pictures of images that you may not publish;
+the README shows generated images.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def opened(path: str) -> np.ndarray:
     """A picture of the run, uint8 [H, W, 3].
 
     Raises:
-      UserError: it is not there.
+      UserError: the picture does not exist.
     """
     if not os.path.exists(path):
         raise UserError(f"{path}: no such picture; the run must be one that keeps pictures")

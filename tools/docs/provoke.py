@@ -1,9 +1,9 @@
-"""Provokes what can go wrong, on generated images, and draws it beside a healthy run.
+"""Provokes typical failures on generated images, and plots them with a healthy run.
 
 python -m tools.docs.provoke --workdir=runs/provoked --output=docs/pictures
 
-The pictures of docs/reading_the_curves.md. All runs start from the IAE of the healthy one; those
-that are done are not run again.
+These are the pictures of docs/reading_the_curves.md. All runs start from the IAE of the healthy
+run; finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ PANELS: dict[str, tuple[tuple[str, str], ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class ProvokeConfig:
-    """What can go wrong."""
+    """Failures."""
 
     workdir: str = flag("", "Folder for the runs, one folder each.")
     output: str = flag("", "Folder for the pictures.")
@@ -93,7 +93,7 @@ def main(config: ProvokeConfig) -> None:
 
 
 def draw(name: str, workdir: str, path: str) -> None:
-    """The panels of one fault, the healthy run in grey behind it; both nets in one colour."""
+    """Draws the curves of one failure over those of the healthy run in grey."""
     runs = {one: os.path.join(workdir, one) for one in ("healthy", name)}
     panels = PANELS[name]
     figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels) + 0.4, 3), squeeze=False)

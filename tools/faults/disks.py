@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, images that vanish, checkpoints that are damaged."""
+"""Full and read-only disks, images that disappear, damaged checkpoints."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _mounted(suite: Suite, name: str, options: str) -> str:
 
 
 def disk_full(suite: Suite) -> Row:
-    """A disk that fills up at some file: one line, status 1; with more room the run goes on."""
+    """A disk fills up at some file: one line, status 1; with more space the run resumes."""
     expected = suite.undisturbed("quiet_run", RUN)
     survived, lost, tries, lines = 0, 0, suite.tries(8), []
     for number in range(tries):
@@ -66,7 +66,7 @@ def disk_full(suite: Suite) -> Row:
 
 
 def read_only(suite: Suite) -> Row:
-    """A disk that becomes read-only between two lives of a run."""
+    """The disk is read-only when a run is resumed."""
     expected = suite.undisturbed("quiet_run", RUN)
     disk = _mounted(suite, "read_only", "size=64m")
     try:
@@ -87,7 +87,7 @@ def read_only(suite: Suite) -> Row:
 
 
 def vanished_data(suite: Suite) -> Row:
-    """The folder of the images goes away in the middle of a run, and comes back."""
+    """The folder of the images disappears in the middle of a run, and is restored."""
     data = suite.folder("photos")
     os.makedirs(data)
     for number in range(96):
@@ -109,7 +109,7 @@ def vanished_data(suite: Suite) -> Row:
 
 
 def _damages(suite: Suite, workdir: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Ways to damage what a killed run has left: what is damaged, and what does it."""
+    """Ways to damage the files of a killed run: (file, function)."""
     newest = max(positions(workdir))[0]
     files = [
         f"checkpoints/ckpt-{newest}.{part}" for part in ("index", "data-00000-of-00001", "json")
@@ -131,7 +131,7 @@ def _damages(suite: Suite, workdir: str) -> Iterator[tuple[str, Callable[[], Non
 
 
 def damaged_checkpoints(suite: Suite) -> Row:
-    """Any file of a killed run cut, emptied or altered: it goes on from the one before."""
+    """Any file of a killed run truncated, emptied or altered: it resumes from an older one."""
     expected = suite.undisturbed("quiet_run", RUN)
     killed = suite.folder("killed")
     process = begin(killed, RUN)
@@ -149,7 +149,7 @@ def damaged_checkpoints(suite: Suite) -> Row:
         shutil.copytree(killed, workdir)
         dict(_damages(suite, workdir))[ways[number][0]]()
         finish(workdir, RUN)
-        if what.startswith("labels"):  # which are for the user; a run does not make them twice
+        if what.startswith("labels"):  # for the user only; a run does not write them again
             shutil.copytree(f"{killed}/labels", f"{workdir}/labels", dirs_exist_ok=True)
         difference = bytes_lost(expected, ending(workdir))
         survived, lost = survived + (not difference), lost + difference

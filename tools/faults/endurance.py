@@ -1,4 +1,4 @@
-"""What takes long: the memory of a long run, and damaged files by the thousand."""
+"""Long tests: memory over many rounds, and fuzzing of the readers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tools.faults.suite import (
 
 
 def memory(suite: Suite) -> Row:
-    """Resident memory over 40 alternations, or 10: how much it grows after the second."""
+    """Growth of the resident memory over 40 (or 10) alternations, after the second."""
     rounds = suite.tries(40, 10)
     flags = {**RUN, "iae_epochs": 1, "rounds": rounds, "epochs_per_round": 1, "final_epochs": 0}
     flags["checkpoint_every_steps"] = 0

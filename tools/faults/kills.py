@@ -29,10 +29,10 @@ PER_RUN = 10  # kills in each stage of a run
 
 
 def kills(suite: Suite, stages: tuple[str, ...]) -> Iterator[Rows]:
-    """SIGKILL at random moments of each stage: starting, tracing, in a step, in a GLP, saving.
+    """SIGKILL at random moments of each stage: at the start, tracing, saving, in a step or a GLP.
 
-    A run is killed up to PER_RUN times in each stage, then ends and is compared. Gives the rows
-    after every run, and goes on from the rows of an earlier call.
+    A run is killed up to PER_RUN times in each stage, then finished and compared. Yields the rows
+    after every run, and continues the rows of an earlier call.
     """
     supervised_only = stages == ("supervised",)
     flags = SUPERVISED if supervised_only else RUN
@@ -58,7 +58,7 @@ def kills(suite: Suite, stages: tuple[str, ...]) -> Iterator[Rows]:
 def _killed_run(
     suite: Suite, workdir: str, flags: dict[str, Any], left: dict[str, int]
 ) -> dict[str, int]:
-    """A run that is killed up to so many times in each stage, and then ends: the kills."""
+    """Runs to the end with up to `times` kills in each stage; returns the kills."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mgta_tf.train", "mgta_tf.supervised", "tools.faults.kills"])
     counts = dict.fromkeys(left, 0)
@@ -83,7 +83,7 @@ def _killed_run(
 
 
 def _in_fork(workdir: str, flags: dict[str, Any]) -> None:
-    """The same in a process that has imported everything already, which saves most of its time."""
+    """Runs in a fork of a process with all imports done, which saves most of the time."""
     silence = os.open(f"{workdir}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
@@ -95,7 +95,7 @@ def _in_fork(workdir: str, flags: dict[str, Any]) -> None:
 
 
 def _random_moment(suite: Suite, workdir: str, process: Any) -> None:
-    """Waits for up to three checkpoints and a little more; or not even for the first step."""
+    """Waits for a random moment: before the first step, or after up to three checkpoints."""
     newest = max([0, *(number for number, _, _ in positions(workdir))])
     more = suite.random.choice((0, 1, 1, 2, 3))
     while more and process.is_alive():

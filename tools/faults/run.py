@@ -1,13 +1,13 @@
-"""Breaks runs in every way that is known, and says what that cost.
+"""Runs the fault-injection tests and reports what was lost.
 
   make faults               30 kills in each stage, and an hour of damaged files: about two hours
   make faults FORM=short    two kills in each stage, and two minutes of damaged files
   python tools/faults.py --only=kills,disk_full --output=faults.json
 
-A run that was disturbed is resumed and ends; its weights, optimizers, labels and losses are then
-compared with those of a run that was not. `survived` counts the tries after which all of them are
-equal to the bit, `bytes lost` those that are not. `--output` is written after every case, and what
-it holds already is not run again.
+A disturbed run is resumed to its end. Its weights, optimizers, labels and losses are then compared
+with those of an undisturbed run. `survived` counts tries after which all are bitwise equal; `bytes
+lost` counts bytes that differ. `--output` is written after every case; cases in it are not
+repeated.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Case = Callable[[Suite], Iterator[Rows]]
 
 
 def cases() -> dict[str, Case]:
-    """By name; a case gives its rows, perhaps several times, each time with more in them."""
+    """The cases by name. A case yields its rows, possibly several times with more each time."""
 
     def once(name: str, case: Callable[[Suite], Row]) -> Case:
         return lambda suite: iter([{name: case(suite)}])

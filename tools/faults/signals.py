@@ -1,4 +1,4 @@
-"""Signals that a run answers, and a second run in the same folder."""
+"""Signals, and a second run in the same folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tools.faults.suite import (
 
 
 def signals(suite: Suite) -> Row:
-    """SIGTERM and SIGINT in a step: status 143 and 130, saved, and the end is the same."""
+    """SIGTERM and SIGINT in a step: status 143 and 130, a checkpoint, and the same result."""
     expected = suite.undisturbed("quiet_run", RUN)
     flags = {**RUN, "checkpoint_every_steps": 0}  # what is saved, the signal has saved
     survived, lost, tries = 0, 0, suite.tries(6, 2)
@@ -44,7 +44,7 @@ def signals(suite: Suite) -> Row:
 
 
 def signal_to_one_host(suite: Suite) -> Row:
-    """Of two hosts one gets SIGTERM or SIGINT: both leave; started again, they end the same."""
+    """One of two hosts gets SIGTERM or SIGINT: both stop, and resume to the same result."""
     flags = {**HOSTS, "checkpoint_every_steps": 0}  # what is saved, the signal has saved
     quiet = suite.folder("quiet_hosts")
     _end_hosts(begin_hosts(command(quiet, flags)))
@@ -65,16 +65,16 @@ def signal_to_one_host(suite: Suite) -> Row:
 
 
 def _end_hosts(processes: list[subprocess.Popen[str]]) -> list[int]:
-    """Their exit statuses."""
+    """The exit statuses of the hosts."""
     with concurrent.futures.ThreadPoolExecutor() as pool:  # neither waits for the other's pipe
         return [status for status, _ in pool.map(end, processes)]
 
 
 def second_interrupt(suite: Suite) -> Row:
-    """Two SIGINT, at once, while TensorFlow builds a graph: gone within two seconds.
+    """Two SIGINT while TensorFlow builds a graph: the process ends within two seconds.
 
-    With status 130, or of the signal itself, which to a shell is 130, too: the second may come when
-    Python, already leaving, has put its own handlers away.
+    Its status is 130, or that of the signal itself if Python had already removed its handlers; a
+    shell reports both as 130.
     """
     survived, tries = 0, suite.tries(3)
     for _ in range(tries):
@@ -93,7 +93,7 @@ def second_interrupt(suite: Suite) -> Row:
 
 
 def two_owners(suite: Suite) -> Row:
-    """A second run is refused while the first lives, and takes over when it has been killed."""
+    """A second run is refused while the first is running, and resumes when the first was killed."""
     expected = suite.undisturbed("quiet_run", RUN)
     workdir = suite.folder("owners")
     first = begin(workdir, RUN)

@@ -1,4 +1,4 @@
-"""Runs that are disturbed: how they are started, waited for, ended and compared."""
+"""Starts runs, waits for them, stops them and compares their results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NET = {
     "image_size": 32,
     "width": 0.0625,
     "blocks": (1, 1, 1, 1),
-    "optimizer": "sgd",  # its graph is built in half of the time of Adam's
+    "optimizer": "sgd",  # builds its graph in half the time of Adam
     "clip_norm": 10.0,
     "deterministic": True,
 }
@@ -57,13 +57,13 @@ SUPERVISED = {
 HOSTS = {**RUN, "rounds": 1, "clusters_per_batch": 4, "images_per_cluster": 4}  # of two devices
 LIFE = 900.0  # seconds after which a process that should have ended counts as hung
 
-Row = dict[str, Any]  # tries, survived, bytes_lost, and what else there is to say
+Row = dict[str, Any]  # tries, survived, bytes_lost, and further values
 Rows = dict[str, Row]  # by name
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """Where the runs lie, how much is done, what chance is left to, and the rows there are."""
+    """Folder of the runs, extent of the tests, random generator, and the rows so far."""
 
     scratch: str
     short: bool
@@ -80,7 +80,7 @@ class Suite:
         return path
 
     def undisturbed(self, name: str, flags: dict[str, Any]) -> dict[str, bytes]:
-        """What a run of these flags ends with; it is run once."""
+        """The result of an undisturbed run with these flags, which is run once."""
         path = os.path.join(self.scratch, name)
         if not os.path.exists(f"{path}.done"):
             finish(path, flags)
@@ -115,7 +115,7 @@ def _start(words: list[str], **environment: str) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Waits for a run: its exit status, and the last line that it said."""
+    """Waits for a run: (exit status, last line of its output)."""
     try:
         said = process.communicate(timeout=LIFE)[0]
     except subprocess.TimeoutExpired:
@@ -157,7 +157,7 @@ def wait_for_checkpoints(workdir: str, count: int, process: subprocess.Popen[str
 
 
 def stage_of(workdir: str, flags: dict[str, Any]) -> str:
-    """In which stage a run is, by its newest checkpoint."""
+    """The current stage of a run, by its newest checkpoint."""
     if "epochs" in flags:
         return "supervised"
     config = config_lib.from_dict(guidance.GuidanceConfig, flags)
@@ -167,7 +167,7 @@ def stage_of(workdir: str, flags: dict[str, Any]) -> str:
 
 
 def ending(workdir: str) -> dict[str, bytes]:
-    """Everything that a run ends with, by name: tensors, labels, and the rows of its summary."""
+    """The result of a run, by name: tensors, labels, and the rows of its summary."""
     found: dict[str, bytes] = {}
     paths = [tf.train.latest_checkpoint(os.path.join(workdir, "checkpoints"))]
     paths += [os.path.join(workdir, "checkpoints", name) for name in ("iae", "supervised")]
@@ -197,7 +197,7 @@ def _without_clocks(value: Any) -> Any:
 
 
 def bytes_lost(one: dict[str, bytes], other: dict[str, bytes]) -> int:
-    """Bytes of values in which two endings differ."""
+    """Number of bytes in which two results differ."""
     names = one.keys() | other.keys()
     pairs = ((one.get(name, b""), other.get(name, b"")) for name in names)
     return sum(max(len(a), len(b)) for a, b in pairs if a != b)

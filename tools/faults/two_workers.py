@@ -2,11 +2,11 @@
 
   python -m tools.faults.two_workers --workdir=runs/two_workers
 
-Stage 1 of two workers must have the losses of one worker, to a tolerance. From there on rounding
-decides, for in nets this small an image's pseudo label hangs by a hair. The optimizer is SGD: Adam
-makes steps of one size even of gradients that differ in their rounding alone. Only the chief writes
-the workdir, which holds what one worker leaves. When one worker is killed, the other stops with one
-line; and both, started again, end with the losses and labels of two undisturbed workers.
+In stage 1, two workers must have the losses of one worker up to a tolerance. Later stages are not
+compared with one worker, because pseudo labels of such small nets depend on rounding. The optimizer
+is SGD, because Adam amplifies rounding of small gradients. Only the chief writes the workdir, with
+the same files as one worker. When one worker is killed, the other stops with one line. Restarted,
+both end with the losses and labels of two undisturbed workers.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait(processes: list[subprocess.Popen], timeout: float) -> None:
-    """Waits for all; none is left when one of them fails."""
+    """Waits for all processes; stops all when one of them fails."""
     try:
         for process in processes:
             check(process.wait(timeout) == 0, "a run failed; its message is above")
@@ -124,10 +124,10 @@ def wait_for_checkpoint(workdir: str, processes: list[subprocess.Popen], timeout
 
 
 def difference(one: str, other: str, stages: int) -> float:
-    """The largest relative difference of the losses of the first `stages` stages; it is said.
+    """The largest relative difference of the losses of the first `stages` stages, also printed.
 
     Raises:
-      UserError: the runs have not the same stages.
+      UserError: the runs do not have the same stages.
     """
     first, second = (losses_of(workdir) for workdir in (one, other))
     check(first.shape == second.shape, f"{other}: other stages than {one}")
@@ -148,7 +148,7 @@ def losses_of(workdir: str) -> np.ndarray:
 
 
 def relabelled(one: str, other: str) -> int:
-    """How many pseudo labels of all GLPs differ."""
+    """Number of pseudo labels of all GLPs that differ."""
     names = os.listdir(os.path.join(one, "labels"))
     pairs = [
         [files.arrays(os.path.join(run, "labels", name))["label"] for run in (one, other)]
