@@ -7,6 +7,7 @@ import pathlib
 import re
 
 import pytest
+from absl import flags as absl_flags
 
 from mgta_tf import cli, flagfiles
 from mgta_tf import config as config_lib
@@ -134,6 +135,30 @@ def test_every_flagfile_says_what_it_is_and_resolves_for_its_command(path):
     module = importlib.import_module(re.search(run, command)[1])
     config_class = re.search(r"cli\.run\(main, (\w+)", inspect.getsource(module))[1]
     load_config(str(path), getattr(module, config_class))
+
+
+def test_flagfiles_leave_nothing_to_be_fitted():
+    """A run by a flagfile is the same on every machine and on any number of images."""
+    for path in sorted((ROOT / "flags").glob("*.flagfile")):
+        text = re.sub(r"[#\\\s]+", " ", path.read_text())
+        command = re.search(rf"mgta_tf\.(train|supervised) --flagfile=flags/{path.name}", text)
+        if not command or path.stem == "paper_net":  # the settings that others share
+            continue
+        config_class = TrainConfig if command[1] == "train" else SupervisedConfig
+        values = absl_flags.FlagValues()
+        config_lib.define(config_class, values)
+        values(flagfiles.expand(["program", f"--flagfile={path}"]))
+        leaves = config_lib.leaves(config_class, values)
+        fitted = leaves.keys() - config_lib.given(config_class, leaves).keys()
+        if leaves.get("global_batch"):
+            fitted -= {"clusters_per_batch"}  # it is the batch / K
+        if leaves.get("rounds") == 0:
+            fitted -= {"epochs_per_round"}
+        if leaves.get("labels") == "none":  # a single stage, and no clusters
+            fitted -= {"iae_epochs", "rounds", "epochs_per_round", "num_clusters"}
+        if (leaves.get("rounds"), leaves.get("final_epochs")) == (0, 0):  # stage 1 alone
+            fitted -= {"num_clusters"}
+        assert not fitted, path
 
 
 def test_help_has_what_a_user_needs_and_help_all_the_rest():
