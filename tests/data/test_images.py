@@ -117,6 +117,21 @@ def test_the_pixel_limit_counts_before_decoding():
         images.decode(data, max_pixels=599)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_the_shorter_side_is_read_from_the_header(kind, monkeypatch):
+    monkeypatch.setattr(images, "_to_rgb", None)  # nothing is decoded
+    for size in ((30, 20), (20, 30)):
+        data = encode(Image.fromarray(PIXELS).resize(size), kind)
+        assert images.shorter_side(data, images.MAX_PIXELS) == 20
+
+
+def test_the_shorter_side_of_what_is_no_image():
+    assert images.shorter_side(PIXELS, images.MAX_PIXELS) == 20  # pixels
+    for data in (b"", b"a letter", encode(Image.fromarray(PIXELS), "PNG")[:20], bomb(60000, 60000)):
+        with pytest.raises(BadImage):
+            images.shorter_side(data, images.MAX_PIXELS)
+
+
 def test_no_damage_goes_unnamed():
     """Every byte of a small JPEG and PNG turned over: decoded or BadImage, nothing else."""
     small = Image.fromarray(PIXELS[:8, :8])

@@ -37,6 +37,7 @@ TWO = ["127.0.0.1:1", "127.0.0.1:2"]
 def test_the_chief_is_the_first(monkeypatch, said, several, chief):
     monkeypatch.setenv("TF_CONFIG", said)
     assert (hosts.resolver() is not None, hosts.is_chief()) == (several, chief)
+    assert hosts.count() == (2 if several else 1)
 
 
 @pytest.mark.parametrize("said", ["{", config({}, worker=TWO)])
