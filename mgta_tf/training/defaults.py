@@ -19,7 +19,6 @@ from mgta_tf import config as config_lib
 from mgta_tf.clustering.choose import parse_candidates
 from mgta_tf.clustering.clusterers import SMALLEST_CLUSTER
 from mgta_tf.config import format_value
-from mgta_tf.data import sampler
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.runtime.progress import duration
 from mgta_tf.training import guidance
@@ -89,9 +88,9 @@ def of_run(given: dict[str, Any], facts: Facts, seconds: float = 0.0) -> list[Ch
     """
     schedule = of_schedule(given, epochs_by_size(facts), reason_by_size(facts))
     planned = config_lib.from_dict(GuidanceConfig, leaves_with(given, schedule))
-    passes = seconds_of_turns(planned, facts.images, batch=1, step=1.0)
     halves = 1 if given["decoder"] == "none" else 2
-    found = [*_image_and_encoder(given, facts, passes * halves, seconds), *_batch(given, facts)]
+    cost = passes(planned, facts.images) * halves
+    found = [*_image_and_encoder(given, facts, cost, seconds), *_batch(given, facts)]
     return [*_fitted(given, found), *([] if seconds else schedule)]
 
 
@@ -289,15 +288,10 @@ def epochs_within(seconds_of: Callable[[int], float], seconds: float) -> int:
     return fewest
 
 
-def seconds_of_turns(config: GuidanceConfig, images: int, batch: int, step: float) -> float:
-    """How long the turns of a run take, at `step` seconds for a batch.
-
-    To label an image costs a third of training on it, for that is the forward pass.
-    """
+def passes(config: GuidanceConfig, images: int) -> float:
+    """How many images the turns of a run train on in all; to label one counts a third of that."""
     total = 0.0
     for turn in guidance.turns(config):
         count = guidance.count_images(turn, images)
-        training = turn.process == "TMP"
-        steps = sampler.steps_of(count, turn.epochs, batch) if training else count / batch / 3
-        total += steps * step
+        total += count * turn.epochs if turn.process == "TMP" else count / 3
     return total

@@ -6,8 +6,10 @@ A run that has saved something keeps the values that it began with.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from mgta_tf.runtime.workdir import flags_of
 from mgta_tf.training import defaults, preflight, speed
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 from mgta_tf.training.defaults import Choice, Facts
+from mgta_tf.training.timeline import Timeline, step_weight, work_of
 
 LOOKED_AT = 50  # images whose size is read
 RESERVE = 0.1  # of --minutes, for start, checkpoints and pictures
@@ -126,23 +129,22 @@ def _plan(given: dict[str, Any], source: Source, seconds: float) -> list[Choice]
     config = config_lib.from_dict(TrainConfig, given)
     print("--minutes: measuring the speed", flush=True)
     measured = speed.measure(config, source)
-    count, batch = len(source.names), config.batch.size
-    size = config.data.load_size or config.augment.image_size
-    step = measured.step
+    count, size = len(source.names), config.data.load_size or config.augment.image_size
     if count * size**2 * 3 > config.data.cache_budget_mb * 2**20:  # decoded in every epoch
-        step += batch * measured.image
-    nets = 1 if given["labels"] == "none" else 2  # of which each builds a graph
-    fixed = count * measured.image + nets * measured.first_step
-    left = seconds - (time.monotonic() - began) - fixed
+        step = measured.step + config.batch.size * measured.image
+        measured = dataclasses.replace(measured, step=step)
+    left = seconds - (time.monotonic() - began)
 
     def planned(epochs: int, reason: str = "") -> tuple[list[Choice], float]:
         choices = defaults.of_schedule(given, epochs, reason)
-        schedule = config_lib.from_dict(TrainConfig, defaults.leaves_with(given, choices)).guidance
-        return choices, defaults.seconds_of_turns(schedule, count, batch, step)
+        run = config_lib.from_dict(TrainConfig, defaults.leaves_with(given, choices))
+        work = work_of(Timeline.of(run, count), run, 0, source.labels is not None)
+        of_step = step_weight(run)
+        return choices, count * measured.image + measured.seconds_of(chain(*work), of_step)
 
     epochs = defaults.epochs_within(lambda epochs: planned(epochs)[1], left)
     _, needed = planned(epochs)
-    reason = f"{1 / step:.3g} steps a second: about {duration(fixed + needed)} in all"
+    reason = f"{1 / measured.step:.3g} steps a second: about {duration(needed)} in all"
     if needed > left:
         reason += ", more than --minutes allows"
     return planned(epochs, reason)[0]

@@ -101,7 +101,7 @@ def work_of(
       first: The turn at which the process starts: graphs are built once a process.
       labelled: Whether the images have classes, without which nothing is probed.
     """
-    step = BACKWARD * needs.halves(config.model) * config.batch.size
+    step = step_weight(config)
     found: list[list[Work]] = []
     seen: set[tuple[str, int]] = set()
     if labelled and first == 0 and config.run.probe_every_rounds:
@@ -138,6 +138,11 @@ def work_of(
             pieces.append(Work("show", 1, builds=graphs("show", turn.net)))
         found.append([*pieces, Work("save", 1, builds=graphs("save"))])
     return tuple(found)
+
+
+def step_weight(config: TrainConfig) -> float:
+    """The weight of a training step in `work_of`: passes of an image through an encoder."""
+    return BACKWARD * needs.halves(config.model) * config.batch.size
 
 
 def _clusterings(config: ClusterConfig, again: bool) -> float:

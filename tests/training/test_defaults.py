@@ -6,7 +6,6 @@ import pytest
 from absl import flags as absl_flags
 
 from mgta_tf import config as config_lib
-from mgta_tf.data.sampler import steps_of
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.training import defaults
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
@@ -179,16 +178,12 @@ def test_the_most_epochs_within_a_budget():
     assert defaults.epochs_within(lambda epochs: 1e-9, 1) >= 2**20
 
 
-def test_seconds_of_turns_count_every_step_and_a_third_for_labels():
+def test_passes_count_every_image_and_a_third_for_labels():
     config = GuidanceConfig(
         labels="clusters", iae_epochs=4, rounds=1, epochs_per_round=2, final_epochs=3
     )
-    # Stage 1: 400 images; two halves of 50 for 2 epochs, labelled once; 300, and 100 labelled.
-    steps = steps_of(100, 4, 10) + 2 * steps_of(50, 2, 10) + steps_of(100, 3, 10)
-    labelled = (50 + 50 + 100) / 10 / 3
-    assert steps == 40 + 20 + 30
-    seconds = defaults.seconds_of_turns(config, images=100, batch=10, step=0.5)
-    assert seconds == pytest.approx(0.5 * (steps + labelled))
+    # Stage 1: 400 images; two halves of 50 for 2 epochs; 300. All are labelled twice.
+    assert defaults.passes(config, images=100) == pytest.approx(400 + 200 + 300 + 200 / 3)
 
 
 # ------------------------------------------------------------------------------------- Supervised
