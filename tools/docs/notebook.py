@@ -33,7 +33,9 @@ def run(path: str, folder: str) -> None:
     stored = [kinds(cell) for cell in notebook.cells]
     resources = {"metadata": {"path": folder}}
     try:
-        NotebookClient(notebook, TIMEOUT, kernel_name="python3", resources=resources).execute()
+        NotebookClient(
+            notebook, timeout=TIMEOUT, kernel_name="python3", resources=resources
+        ).execute()
     except CellExecutionError as error:
         raise UserError(f"{path}: fails as it stands: {error}") from None
     for number, (cell, before) in enumerate(zip(notebook.cells, stored), 1):
