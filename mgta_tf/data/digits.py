@@ -3,7 +3,7 @@
 scikit-learn ships 1,797 digits of 8×8 pixels, written by 13 people (the test set of UCI's "Optical
 Recognition of Handwritten Digits"). Each is enlarged and drawn on a soft, noisy ground. Colors,
 which of digit and ground is the brighter, size, place and noise do not depend on the class, so a
-linear classifier of pixels is near chance, while the outline still says which digit it is.
+linear classifier of pixels is not far above chance, while the outline still says which digit it is.
 
 Image `number` of a split is a pure function of the two.
 """

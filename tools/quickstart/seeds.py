@@ -1,9 +1,9 @@
-"""Repeats the quickstart with other seeds: docs/results/quickstart.json, a row for each.
+"""Repeats the quickstart with other seeds: docs/results/quickstart.json, and docs/quickstart.md.
 
   python -m tools.quickstart.seeds --folder=runs/quickstart_seeds
 
-A row has the figures of `quickstart.json`, with `ordered` and `separated`, and the seconds that it
-took. Rows that are there are not made again.
+A row for each seed has the figures of `quickstart.json`, with `ordered` and `separated`, and the
+seconds that it took. Rows that are there are not made again. The page gets the table of all rows.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from typing import Any
+
+import numpy as np
 
 from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json
-from tools.quickstart.run import QuickstartConfig, Runs, measure
+from tools.docs import marked
+from tools.quickstart import evaluation
+from tools.quickstart.run import TITLES, QuickstartConfig, Runs, measure
 from tools.study.experiment import load_rows
 
 
@@ -27,6 +32,7 @@ class SeedsConfig:
     folder: str = flag("", "Output folder of the runs.")
     seeds: tuple[int, ...] = flag((1, 2, 3, 4, 5, 6, 7, 8, 9, 10), "Random seeds, a row each.")
     output: str = flag("docs/results/quickstart.json", "JSON file of the rows.")
+    page: str = flag("docs/quickstart.md", "Page that the table of the rows is written to.")
 
 
 def main(config: SeedsConfig) -> None:
@@ -45,10 +51,24 @@ def main(config: SeedsConfig) -> None:
         }
         rows = sorted([*rows, {**found, **times}], key=lambda row: row["seed"])
         write_json(config.output, rows)
-    print(
-        f"{config.output}: of {len(rows)} seeds, {sum(row['ordered'] for row in rows)} have the "
-        f"order, {sum(row['separated'] for row in rows)} with gaps between the intervals"
-    )
+    text = table(rows)
+    marked.replace(config.page, "tools/quickstart/seeds.py", text)
+    print(text, end="")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: each encoder's top-1 over the seeds, and in how many of them the order holds."""
+    lines = ["| encoder | mean | lowest | highest |", "|---|---|---|---|"]
+    for name, title in TITLES.items():
+        values = [row[name]["value"] for row in rows]
+        lines.append(f"| {title} | {np.mean(values):.1f} | {min(values):.1f} | {max(values):.1f} |")
+    ordered, separated = (sum(row[key] for row in rows) for key in ("ordered", "separated"))
+    order = " < ".join(evaluation.ORDER)
+    lines += [
+        "",
+        f"{order} in {ordered} of {len(rows)} seeds; in {separated} no intervals overlap.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from mgta_tf.data import digits
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 from tools.quickstart import evaluation, pictures, run, seeds
 
+ROOT = pathlib.Path(__file__).parents[3]
 SMALL = {"shapes_count": 64, "width": 0.0625, "clusters_per_batch": 8, "batch_size": 16}
 
 
@@ -62,14 +64,28 @@ def test_seeds_are_rows_and_are_made_once(tmp_path, monkeypatch):
 
     def measure(runs):
         made.append(runs.default.run.seed)
-        found = {"seed": made[-1], "ordered": True, "separated": made[-1] != 2}
+        values = {name: {"value": 10.0 * made[-1]} for name in run.TITLES}
+        found = {**values, "seed": made[-1], "ordered": True, "separated": made[-1] != 2}
         return run.Measured(found, [], [])
 
     monkeypatch.setattr(seeds, "measure", measure)
     output = tmp_path / "rows.json"
-    config = seeds.SeedsConfig(folder=str(tmp_path), seeds=(1, 2), output=str(output))
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- tools/quickstart/seeds.py writes what follows -->\n<!-- end -->\n")
+    config = seeds.SeedsConfig(str(tmp_path), (1, 2), str(output), str(page))
     seeds.main(config)
     seeds.main(dataclasses.replace(config, seeds=(2, 3)))
     assert made == [1, 2, 3]
     rows = json.loads(output.read_text())
     assert [row["separated"] for row in rows] == [True, False, True]
+    assert "| labels and softmax | 20.0 | 10.0 | 30.0 |" in page.read_text()
+    assert "in 3 of 3 seeds; in 2 no intervals overlap." in page.read_text()
+
+
+def test_the_page_has_the_table_of_the_committed_rows():
+    rows = json.loads((ROOT / "docs" / "results" / "quickstart.json").read_text())
+    assert sum(row["separated"] for row in rows) >= 0.9 * len(rows)
+    for row in rows:
+        assert row["ordered"] == evaluation.ordered(row)
+        assert row["separated"] == evaluation.separated(row)
+    assert seeds.table(rows) in (ROOT / "docs" / "quickstart.md").read_text()
