@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-HALF_LIFE = 300.0  # seconds after which a measurement counts half: machines are shared
+HALF_LIFE = 60.0  # seconds after which a measurement counts half: machines are shared
 SETTLED = 0.05  # of a graph's cost: pictures or a checkpoint, until their own cost was seen
 
 
