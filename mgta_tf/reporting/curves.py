@@ -74,7 +74,7 @@ def losses(records: Sequence[Record]) -> go.Figure | None:
             figure.update_yaxes(type="log", **shown, row=row, col=1)
     _mark(figure, places)
     steps = "training steps of the net"
-    aligned = f"{steps}, stages and rounds aligned" if len(records) > 1 else steps
+    aligned = "steps of the net, stages aligned" if len(records) > 1 else steps
     figure.update_xaxes(title_text=aligned, row=len(panels), col=1)
     figure.update_layout(
         height=110 + 220 * len(panels),
@@ -251,21 +251,29 @@ class Places:
         return np.array(x[:-1]), np.array(y[:-1])
 
     def marks(self) -> list[tuple[int, str]]:
-        """(position, label) of every stage and round; '' where the one before is too near for it.
+        """(position, label) of every stage and round; '' where there is no room for it.
 
-        Rounds after the first are said by number alone.
+        Rounds after the first are said by number alone. Room is as on a phone, for stages first.
         """
-        found: list[tuple[int, str]] = []
-        ends = [span.last for nets in self.spans for own in nets.values() for span in own]
-        width = max([*ends, *self.begins.values()], default=0)
-        free = -1.0
-        for label, position in self.begins.items():
-            short = label if label in ("IAE", "round 1", "final") else label.split()[1]
-            shown = short if position >= free or label == "final" else ""
-            if shown:
-                free = position + width * LETTER * (len(shown) + 1)
-            found.append((position, shown))
-        return found
+        width = max((begin + self._width(label) for label, begin in self.begins.items()), default=0)
+        words = {
+            label: label if label in ("IAE", "round 1", "final") else label.split()[1]
+            for label in self.begins
+        }
+        taken: list[tuple[float, float]] = []
+        shown = set()
+        for label in sorted(self.begins, key=lambda label: label.startswith("round")):
+            first = self.begins[label]
+            last = first + width * LETTER * (len(words[label]) + 1)
+            if all(last <= left or right <= first for left, right in taken):
+                taken.append((first, last))
+                shown.add(label)
+        return [(at, words[label] if label in shown else "") for label, at in self.begins.items()]
+
+    def _width(self, label: str) -> int:
+        """Steps of the longest stage or round of this name."""
+        every = (span for nets in self.spans for own in nets.values() for span in own)
+        return max(span.last - span.first for span in every if span.label == label)
 
 
 def _order(label: str) -> tuple[int, int]:

@@ -69,7 +69,9 @@ def test_of_one_run_stages_begin_where_they_did():
     one = run(
         "a", ("iae", 0, 1, 100), ("mutual", 1, 2, 30), ("mutual", 1, 1, 30), ("final", 2, 2, 60)
     )
-    assert curves.Places.of([one]).marks() == [(0, "IAE"), (100, "round 1"), (130, "final")]
+    places = curves.Places.of([one])
+    assert places.begins == {"IAE": 0, "round 1": 100, "final": 130}
+    assert places.marks() == [(0, "IAE"), (100, ""), (130, "final")]  # too near to be named
 
 
 def test_stages_of_several_runs_begin_at_the_same_place():
@@ -102,7 +104,7 @@ def test_marks_that_are_too_near_for_their_names_have_none():
     one = run("a", ("iae", 0, 1, 500), *rounds, ("final", 11, 2, 100))
     marks = curves.Places.of([one]).marks()
     assert len(marks) == 12
-    assert [label for _, label in marks if label] == ["IAE", "round 1", "final"]
+    assert [label for _, label in marks if label] == ["IAE", "final"]  # which lie 10 steps apart
 
 
 def test_the_steps_of_an_open_stage_follow_the_last_one_that_is_done():
