@@ -30,10 +30,11 @@ from mgta_tf.data.sources import GENERATED, Source, splits_of
 from mgta_tf.data.store import ImageStore, open_images
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation.features import in_batches
-from mgta_tf.models.artifact import load_encoder
+from mgta_tf.models.artifact import load_encoder, read_facts
 from mgta_tf.models.encoder import build_encoder
 from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import Cadence, Checkpoints, Position, save_net
+from mgta_tf.runtime.checkpoints import exist as has_checkpoint
 from mgta_tf.runtime.eta import Work
 from mgta_tf.runtime.files import write_json
 from mgta_tf.runtime.progress import Progress
@@ -67,23 +68,12 @@ class Classifier:
         self._predict_step = tf.function(self._predict_on_device)
 
     def start_from(self, saved_model: str) -> None:
-        """Loads the weights of an exported encoder.
+        """Loads the weights of an exported encoder that has passed `check_init`.
 
         Raises:
-          UserError: the export is damaged, or its shape or normalization differ from the flags.
+          UserError: the export is damaged.
         """
-        encoder, facts = load_encoder(saved_model)
-        config = self._config
-        for name, theirs, ours in (
-            ("width", facts.model.width, config.model.width),
-            ("blocks", facts.model.blocks, config.model.blocks),
-            ("normalization", facts.normalization, config.augment.normalization),
-        ):
-            if theirs != ours:
-                raise UserError(
-                    f"--init={saved_model}: its encoder has --{name}={format_value(theirs)}, but "
-                    f"--{name}={format_value(ours)}; set --{name}={format_value(theirs)}"
-                )
+        encoder, _ = load_encoder(saved_model)
         self.encoder.set_weights(encoder.get_weights())
 
     def fit(
@@ -150,6 +140,9 @@ def train(config: SupervisedConfig, source: Source | None = None) -> dict[str, A
     """
     run = config.run
     workdir = open_workdir(run.workdir, config)
+    starts = bool(run.init) and not has_checkpoint(workdir.checkpoints)
+    if starts:
+        check_init(config)
     store = open_images(
         config.data,
         config.augment.image_size,
@@ -166,7 +159,7 @@ def train(config: SupervisedConfig, source: Source | None = None) -> dict[str, A
     net = Classifier(strategy, config, len(store.class_names))
     feed = Feed(store, run.batch_size, strategy)
     checkpoints = Checkpoints(workdir.checkpoints, [net], run.keep, workdir.own_checkpoints)
-    if run.init:
+    if starts:
         net.start_from(run.init)
     position = checkpoints.restore(store.fingerprint(labels=True), store.fingerprint_of_names())
     images = 0 if store.pixels is None else store.pixels.nbytes
@@ -196,6 +189,26 @@ def choose_labelled(labels: np.ndarray, fraction: float, seed: int) -> np.ndarra
         for number, used in zip(numbers, preflight.images_used(sizes, fraction))
     ]
     return np.sort(np.concatenate(chosen)).astype(np.int32)
+
+
+def check_init(config: SupervisedConfig) -> None:
+    """Compares the flags with the encoder that --init names.
+
+    Raises:
+      UserError: there is none, or its shape or normalization differ from the flags.
+    """
+    saved_model = config.run.init
+    facts = read_facts(saved_model)
+    for name, theirs, ours in (
+        ("width", facts.model.width, config.model.width),
+        ("blocks", facts.model.blocks, config.model.blocks),
+        ("normalization", facts.normalization, config.augment.normalization),
+    ):
+        if theirs != ours:
+            raise UserError(
+                f"--init={saved_model}: its encoder has --{name}={format_value(theirs)}, but "
+                f"--{name}={format_value(ours)}; set --{name}={format_value(theirs)}"
+            )
 
 
 def _validation_images(

@@ -114,6 +114,19 @@ def plain_jpeg(data: bytes) -> tuple[bytes, int, bytes, bytes]:
     return b"".join(kept), scans, exif, xmp  # truncated; the decoder reports it
 
 
+def jpeg_head(data: bytes) -> bytes:
+    """A JPEG up to its first scan, which is all that tells its size and its orientation."""
+    place = 2
+    while match := _MARKER.search(data, place):
+        place, marker = match.end(), data[match.end() - 1]
+        if marker in _ALONE:
+            continue
+        place += max(int.from_bytes(data[place : place + 2], "big"), 2)
+        if marker == 0xDA:
+            return data[:place]
+    return data
+
+
 def _decides_colours(marker: int, segment: bytes) -> bool:
     jfif = marker == 0xE0 and segment.startswith(b"JFIF\0") and len(segment) >= 14
     return jfif or (marker == 0xEE and segment.startswith(b"Adobe") and len(segment) >= 12)

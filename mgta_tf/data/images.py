@@ -104,6 +104,8 @@ def header(data: bytes) -> tuple[tuple[int, int], int]:
     Raises:
       BadImage: the header shows that the image cannot be used.
     """
+    if formats.of(data[: formats.HEAD]) == "JPEG":
+        data = formats.jpeg_head(data)
     with _named(MAX_PIXELS):
         image = _opened(data, MAX_PIXELS)
         orientation = _orientation(image)

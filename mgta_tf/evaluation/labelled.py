@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from mgta_tf.data import images, voc
 from mgta_tf.data.annotated import Size, oriented, refuse_unclear
-from mgta_tf.data.sources import DataConfig, open_source, splits_of
+from mgta_tf.data.sources import DataConfig, Source, open_source, splits_of
 from mgta_tf.data.store import ImageStore, describe, load_store
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features
@@ -130,13 +130,13 @@ def folder_sets(config: ProbeConfig) -> list[Labelled]:
                 "and --test_split"
             )
         places = [(config.train_dir, ("train",)), (config.val_dir, ("val", "test", "train"))]
-        return aligned([_store(config, path, _own_split(path, s)) for path, s in places])
+        return aligned(_stores(config, [(path, _own_split(path, s)) for path, s in places]))
     has = splits_of(DataConfig(data_dir=config.data_dir))
     train = config.train_split or ("train" if "train" in has else "")
     test = config.test_split or next((split for split in ("val", "test") if split in has), train)
     if train != test:
-        return aligned([_store(config, config.data_dir, split) for split in (train, test)])
-    (whole,) = aligned([_store(config, config.data_dir, train)])
+        return aligned(_stores(config, [(config.data_dir, split) for split in (train, test)]))
+    (whole,) = aligned(_stores(config, [(config.data_dir, train)]))
     order = np.argsort(np.asarray(whole.labels), kind="stable")
     return [_half_of(whole, number, np.sort(order[number::2])) for number in (0, 1)]
 
@@ -147,31 +147,43 @@ def _own_split(path: str, wanted: tuple[str, ...]) -> str:
     return next((split for split in wanted if split in has), "")
 
 
-def _store(config: ProbeConfig, path: str, split: str) -> ImageStore:
-    source = open_source(DataConfig(data_dir=path), split)
-    if source.labels is None:
-        raise UserError(f"{path}: no class labels found; use one sub-folder per class")
-    store = load_store(source, size=config.image_size, labelled=True)
-    print("\n".join(describe(store)), flush=True)
-    return store
+def _stores(config: ProbeConfig, places: list[tuple[str, str]]) -> list[ImageStore]:
+    """The images of (folder, split) pairs; all are found and compared before any is decoded."""
+    sources = [open_source(DataConfig(data_dir=path), split) for path, split in places]
+    for (path, _), source in zip(places, sources):
+        if source.labels is None:
+            raise UserError(f"{path}: no class labels found; use one sub-folder per class")
+    _check_classes(sources)
+    stores = []
+    for source in sources:
+        stores.append(load_store(source, size=config.image_size, labelled=True))
+        print("\n".join(describe(stores[-1])), flush=True)
+    return stores
+
+
+def _check_classes(parts: Sequence[Source | ImageStore]) -> None:
+    """Refuses a single class, and classes of which the first part has no images to train on."""
+    shown = [
+        {part.class_names[label] for label in np.unique(np.asarray(part.labels)) if label >= 0}
+        for part in parts
+    ]
+    if len(shown[0]) < 2:
+        raise UserError(f"{parts[0].format}: a single class, so there is nothing to tell apart")
+    for part, classes in zip(parts, shown):
+        if unknown := sorted(classes - shown[0]):
+            names = ", ".join(unknown[:5])
+            raise UserError(f"{part.format}: no training images of its classes {names}")
 
 
 def aligned(stores: list[ImageStore]) -> list[Labelled]:
     """Stores as sets with the same class numbers, those of the first; classes match by name."""
+    _check_classes(stores)  # again: images that could not be read may have been all of a class
     names = stores[0].class_names
-    used = sorted(set(np.asarray(stores[0].labels).tolist()))
-    if len(used) < 2:
-        raise UserError(f"{stores[0].format}: a single class, so there is nothing to tell apart")
     number_of = {name: number for number, name in enumerate(names)}
     sets = []
     for store in stores:
         own = [number_of.get(name, -1) for name in store.class_names]
         labels = np.asarray([own[label] for label in np.asarray(store.labels)])
-        unknown = {n for n, k in zip(store.class_names, own) if k not in used}
-        unknown &= {store.class_names[label] for label in np.asarray(store.labels)}
-        if unknown:
-            shown = ", ".join(sorted(unknown)[:5])
-            raise UserError(f"{store.format}: no training images of its classes {shown}")
         targets = np.where(labels[:, None] == np.arange(len(names)), 1, -1).astype(np.int8)
         name = f"{store.format}: {len(store)} images of {store.size} px"
         digest = f"{store.fingerprint()} {store.size} px"

@@ -5,6 +5,8 @@ Anything known at the start that would end a run later is refused here, with a v
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from mgta_tf.clustering.choose import parse_candidates
@@ -12,6 +14,8 @@ from mgta_tf.clustering.clusterers import SMALLEST_CLUSTER
 from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.data.sampler import BatchConfig
 from mgta_tf.errors import UserError
+from mgta_tf.runtime import checkpoints
+from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training import guidance
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
@@ -25,6 +29,7 @@ def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> No
     Raises:
       UserError: a flag does not fit; the message suggests a value.
     """
+    _check_iaes(config)
     labelled = []
     for turn in guidance.turns(config.guidance):
         images = guidance.count_images(turn, num_images)
@@ -39,6 +44,26 @@ def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> No
         _check_clusters(config.cluster, config.batch, min(labelled))
     if config.run.probe_every_rounds:
         _check_probe(labels)
+
+
+def _check_iaes(config: TrainConfig) -> None:
+    """Checks that a new run, which loads --iae_checkpoint, finds what it names."""
+    value = config.run.iae_checkpoint
+    if not value or checkpoints.exist(Workdir(config.run.workdir).checkpoints):
+        return
+    folders = value.split(",")
+    nets = guidance.count_nets(list(guidance.turns(config.guidance)))
+    if len(folders) > nets:
+        raise UserError(
+            f"--iae_checkpoint={value}: {len(folders)} folders, but {nets} net(s); name one "
+            "folder, or one for each net"
+        )
+    for path in (Workdir(folder).iae for folder in folders):
+        if not os.path.exists(f"{path}.index"):
+            raise UserError(
+                f"--iae_checkpoint={value}: no checkpoint {path}; stage 1 of that run must have "
+                "finished"
+            )
 
 
 def check_supervised(config: SupervisedConfig, _: int, labels: np.ndarray | None) -> None:

@@ -264,12 +264,6 @@ def make_devices(config: TrainConfig) -> tuple[tf.distribute.Strategy, str]:
 
 def _load_iaes(nets: list[Learner], folder: str, workdir: Workdir) -> None:
     """Loads the IAEs of other runs into both nets: one folder, or one for each net."""
-    folders = folder.split(",")
-    if len(folders) > len(set(nets)):
-        raise UserError(
-            f"--iae_checkpoint={folder}: {len(folders)} folders, but {len(set(nets))} net(s); name "
-            "one folder, or one for each net"
-        )
-    for net, source in zip(nets, itertools.cycle(folders)):
+    for net, source in zip(nets, itertools.cycle(folder.split(","))):
         load_net(net.model, Workdir(source).iae)
     save_net(nets[0].model, workdir.iae)

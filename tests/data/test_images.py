@@ -267,6 +267,13 @@ def test_a_png_of_imagemagick_has_its_exif_as_text():
 METADATA = cases.metadata_files()
 
 
+@pytest.mark.parametrize("name", [*TURNED, *METADATA])
+def test_the_header_alone_tells_size_and_orientation(name):
+    data = TURNED[name][0] if name in TURNED else METADATA[name]
+    pixels, turn = images.decode_stored(data)
+    assert images.header(data) == (pixels.shape[1::-1], turn)
+
+
 @pytest.mark.parametrize("name", METADATA)
 def test_metadata_never_costs_the_pixels(name):
     found = images.decode(METADATA[name])

@@ -18,7 +18,7 @@ LABELS = np.arange(400) % 4
 
 
 def check(images, truth=LABELS, **flags):
-    preflight.check(config_of("w", **{**BASE, **flags}), images, truth)
+    preflight.check(config_of(**{"workdir": "w", **BASE, **flags}), images, truth)
 
 
 REFUSED = {
@@ -82,14 +82,20 @@ def test_the_online_probe_needs_classes_and_images(labels, message):
         check(400, labels, probe_every_rounds=1)
 
 
-def test_views_alone_need_p_images_and_a_loaded_iae_none():
+def test_views_alone_need_p_images_and_a_loaded_iae_none(tmp_path):
     views = dict(labels="none", rounds=0, iae_epochs=0, num_clusters=300)
     check(8, **views)
     with pytest.raises(UserError, match="--clusters_per_batch=8: larger than the data"):
         check(7, **views)
     with pytest.raises(UserError, match="larger than the data"):
         check(8, **{**views, "iae_epochs": 1})
-    check(8, **{**views, "iae_epochs": 1}, iae_checkpoint="elsewhere")
+    loaded = {**views, "iae_epochs": 1, "iae_checkpoint": str(tmp_path / "run")}
+    with pytest.raises(UserError, match=r"no checkpoint .*run/checkpoints/iae; stage 1"):
+        check(8, **loaded)
+    cases.text(f"{tmp_path}/run/checkpoints/iae.index", "")
+    check(8, **loaded)
+    cases.text(f"{tmp_path}/w/checkpoints/checkpoint", "")  # a run that has it already
+    check(8, **{**loaded, "iae_checkpoint": "gone", "workdir": str(tmp_path / "w")})
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from tools.faults.endurance import damaged_files, memory
 from tools.faults.kills import kills
 from tools.faults.mixed import mixed_folder
 from tools.faults.readers import READERS
+from tools.faults.refusals import refusals
 from tools.faults.signals import second_interrupt, signal_to_one_host, signals, two_owners
 from tools.faults.suite import (
     Row,
@@ -70,7 +71,9 @@ def cases() -> dict[str, Case]:
     }
     for case in (signals, signal_to_one_host, second_interrupt, two_owners):
         found[case.__name__] = once(case.__name__, case)
-    for case in (disk_full, read_only, vanished_data, damaged_checkpoints, memory, mixed_folder):
+    for case in (disk_full, read_only, vanished_data, damaged_checkpoints, memory):
+        found[case.__name__] = once(case.__name__, case)
+    for case in (mixed_folder, refusals):
         found[case.__name__] = once(case.__name__, case)
     for reader in READERS:
         name = f"fuzz_{reader}"
