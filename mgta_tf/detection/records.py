@@ -243,12 +243,14 @@ def manifest(folder: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-        version, _ = content["version"], content["sets"]
+        version = content["version"]
+        if version == VERSION:
+            _check_manifest(content)
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror}; make the folder with mgta_tf.make_voc_tfrecord"
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: damaged; make the folder again") from None
     if version != VERSION:
         raise UserError(
@@ -256,6 +258,21 @@ def manifest(folder: str) -> dict[str, Any]:
             "mgta_tf.make_voc_tfrecord"
         )
     return content
+
+
+def _check_manifest(content: dict[str, Any]) -> None:
+    """Raises ValueError, or what a value of another kind raises, where a manifest is damaged."""
+    sets, train = content["sets"], content.get("train", [])
+    if content.get("test", TEST_SET) != TEST_SET and not train:
+        raise ValueError("no sets to train on")
+    names = [*content.get("classes", voc.CLASSES), content.get("test", TEST_SET), *train, *sets]
+    numbers = [
+        number for counts in sets.values() for number in (counts["images"], *counts.values())
+    ]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("names that are no text")
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError("counts that are no numbers")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,9 +122,22 @@ def test_bad_input_is_named(make_voc, records_dir, tmp_path):
     manifest.write_text(json.dumps({"version": 0, "sets": {}}))
     with pytest.raises(UserError, match="records of version 0, not 1"):
         records.files_of(str(copy), ("2007_test",))
-    manifest.write_text("{")
-    with pytest.raises(UserError, match="damaged"):
-        records.files_of(str(copy), ("2007_test",))
+    whole = json.loads((Path(records_dir) / "voc_records.json").read_text())
+    for damaged in (
+        "{",
+        "[]",
+        "7",
+        json.dumps({"version": 1}),
+        json.dumps({**whole, "sets": ["2007_test"]}),
+        json.dumps({**whole, "sets": {"2007_test": {}}}),
+        json.dumps({**whole, "sets": {"2007_test": {"images": "many"}}}),
+        json.dumps({**whole, "test": "test", "train": []}),
+        json.dumps({**whole, "train": 7}),
+        json.dumps({**whole, "classes": [1]}),
+    ):
+        manifest.write_text(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            records.files_of(str(copy), ("2007_test",))
 
 
 def test_box_and_paint_coincide_whatever_the_orientation(make_voc, tmp_path):

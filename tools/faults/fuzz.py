@@ -70,11 +70,12 @@ def fuzz(name: str, seconds: float, folder: str, seed: int = 0) -> dict[str, int
         os.makedirs(os.path.join(folder, name))
         seed += 1_000_000
         child = context.Process(target=_child, args=(name, left, folder, seed, count))
+        before = count.value
         child.start()
-        seen, since = -1, time.monotonic()
+        seen, since = before, time.monotonic()
         while child.is_alive():
             child.join(1.0)
-            if count.value != seen or count.value == 0:
+            if count.value != seen or count.value == before:  # it is still being started
                 seen, since = count.value, time.monotonic()
             elif time.monotonic() - since > HANG_SECONDS:
                 child.kill()
