@@ -93,6 +93,8 @@ def main(config: ProbeConfig) -> None:
     began = time.monotonic()
     if not config.output:
         raise UserError("--output is required: the JSON file to write")
+    if os.path.isdir(config.output):
+        raise UserError(f"--output={config.output}: a folder; name the JSON file to write")
     if config.dataset == "voc" and (config.data_dir or config.train_dir or config.val_dir):
         raise UserError("--data_dir, --train_dir and --val_dir are for --dataset=folder; add it")
     saved_model = config.saved_model or os.path.join(config.workdir, "saved_model")

@@ -1,5 +1,7 @@
 """Paths and names of any characters, from training to the report."""
 
+import csv
+import json
 import os
 import shlex
 import shutil
@@ -7,11 +9,16 @@ import subprocess
 import sys
 
 import cases
+import numpy as np
 import pytest
 from small import config_of
 
 from mgta_tf import config as config_lib
-from mgta_tf import export, report, supervised, train
+from mgta_tf import export, probe, report, search, supervised, train
+from mgta_tf.data.sources import DataConfig
+from mgta_tf.embed import __main__ as embed
+from mgta_tf.embed import table
+from mgta_tf.embed.config import EncodeConfig
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features
 from mgta_tf.models import artifact
@@ -53,6 +60,52 @@ def test_a_run_in_brackets_resumes_exports_and_is_loaded(odd):
     encoder, _ = artifact.load_encoder(output)
     assert encoder.count_params() > 0
     assert artifact.load_reconstruct(output)
+
+
+def test_embed_search_and_probe_read_and_write_such_paths(odd, tmp_path):
+    workdir, moved, _ = odd
+    exported = str(workdir / "export [2], *?")
+    export.main(export.ExportConfig(workdir=str(workdir), output=exported))
+    encode = EncodeConfig(saved_model=exported)
+    made = {suffix: str(tmp_path / f"a [1], *?{suffix}") for suffix in (".npz", ".csv")}
+    for output in made.values():
+        embed.main(embed.EmbedConfig(output, encode, DataConfig(data_dir=moved)))
+    names = np.load(made[".npz"])["name"].tolist()
+    assert sorted(names) == sorted(os.listdir(moved))  # exact, whatever their bytes
+    with open(made[".csv"], encoding="utf-8", newline="") as file:
+        assert [row[0] for row in csv.reader(file)][1:] == [table.as_utf8(name) for name in names]
+    with open(workdir / "clusters.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert sorted(row[0] for row in rows[1:]) == sorted(map(table.as_utf8, names))
+
+    page = tmp_path / "hits [1].html"
+    search.main(
+        search.SearchConfig(
+            query=os.path.join(moved, names[0]),
+            embeddings=made[".npz"],
+            output=str(page),
+            encode=encode,
+            data=DataConfig(data_dir=moved),
+        )
+    )
+    assert page.stat().st_size > 1000
+    for number, name in enumerate(sorted(os.listdir(moved))):
+        place = tmp_path / "classes [x]" / f"{number % 2} [y] *?"
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(os.path.join(moved, name), place / name)
+    output = str(tmp_path / "p [1]" / "probe *?.json")
+    flags = dict(dataset="folder", image_size=32, svm_costs="1", baselines=False)
+    for _ in range(2):  # the second time by the features that were kept
+        probe.main(
+            probe.ProbeConfig(
+                data_dir=str(tmp_path / "classes [x]"),
+                saved_model=exported,
+                output=output,
+                **flags,
+            )
+        )
+    with open(output) as file:
+        assert json.load(file)["num_train"] == 6
 
 
 def test_names_of_any_bytes_reach_projector_and_report(odd):

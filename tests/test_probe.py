@@ -179,6 +179,7 @@ def test_bad_input_is_named(saved_model, root, tmp_path):
             probe.main(ProbeConfig(**flags))
 
     fails("--output is required", output="")
+    fails("a folder; name the JSON file to write", output=str(tmp_path))
     fails("--voc_root is required", voc_root="")
     fails("no VOC2012/ImageSets/Main in it", voc_year="2012")
     fails(r"val\.txt: No such file", train_split="val")
