@@ -5,7 +5,7 @@
 #   make test         format, lint, types and tests, 15 minutes or less on 2 cores
 #   make faults       kills, full disks and damaged files, two hours or more (FORM=short: 20 minutes;
 #                     ONLY=mixed_folder: a folder of 10,000 files of every kind, a minute)
-#   make two-workers  two processes train together, lose one, go on; minutes
+#   make two-workers  two processes train together, one is killed, both resume; minutes
 #   make docs-check   runs the commands of the documents
 #   make report-check DATA=tiny-imagenet-100   also the report of a run on photographs
 

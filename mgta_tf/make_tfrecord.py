@@ -20,7 +20,7 @@ from mgta_tf import cli
 from mgta_tf.config import flag, group
 from mgta_tf.data import images, tfrecords
 from mgta_tf.data.sources import DataConfig, Source, open_source
-from mgta_tf.data.store import counts, left_out
+from mgta_tf.data.store import counts, report_unusable
 from mgta_tf.errors import UserError, printable
 
 
@@ -53,7 +53,7 @@ def main(config: MakeConfig) -> None:
     try:
         bad = write(source, partial, config.data.max_image_pixels)
         listed = f"{os.path.normpath(output)}.skipped.txt"
-        skipped, unread = left_out(source, bad, listed, config.data.max_bad_fraction)
+        skipped, unread = report_unusable(source, bad, listed, config.data.max_bad_fraction)
         for path in paths:
             os.replace(f"{path}.partial", path)
     finally:

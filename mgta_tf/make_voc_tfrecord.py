@@ -15,7 +15,7 @@ import os
 from mgta_tf import cli
 from mgta_tf.config import flag, group
 from mgta_tf.detection.config import BoxDataConfig
-from mgta_tf.detection.sets import load, write_left_out
+from mgta_tf.detection.sets import load, write_skipped
 from mgta_tf.errors import UserError
 
 
@@ -45,9 +45,9 @@ def main(config: RecordsConfig) -> None:
 
     for name, counts in records.write(sets, output).items():
         print(records.describe(name, counts))
-    if sets.left_out:
+    if sets.skipped:
         path = os.path.join(output, "skipped.txt")
-        write_left_out(sets, path)
+        write_skipped(sets, path)
         print(f"{path}: lists everything that is skipped")
 
 

@@ -37,7 +37,7 @@ def test_of_a_file(features, tmp_path, dtype, capsys):
         assert picture.size[0] > 500
 
 
-def test_the_edge_is_said(features, tmp_path, capsys):
+def test_a_choice_on_the_edge_is_reported(features, tmp_path, capsys):
     np.save(tmp_path / "f.npy", features)
     choose_k.main(config_of(tmp_path, features=str(tmp_path / "f.npy"), candidates="8,20,50"))
     assert json.loads((tmp_path / "k.json").read_text())["on_edge"] is True

@@ -122,7 +122,7 @@ def test_the_package_has_the_flagfiles_of_the_repository():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "flags").glob("*.flagfile")), ids=lambda p: p.stem)
-def test_every_flagfile_says_what_it_is_and_resolves_for_its_command(path):
+def test_every_flagfile_has_a_header_and_loads_with_its_command(path):
     text = path.read_text()
     head = " ".join(line[1:].strip() for line in text.splitlines() if line.startswith("#"))
     what, result, cost, command = re.fullmatch(

@@ -231,7 +231,7 @@ def test_the_result_of_a_workdir_is_where_tensorboard_compares_runs(tmp_path):
 
 @pytest.mark.parametrize("turn", [1, 5, 6, 7, 8])
 @pytest.mark.parametrize("drawn_on", ["stored", "displayed"])
-def test_photographs_lie_as_the_detector_sees_them(root, tmp_path, drawn_on, turn):
+def test_photographs_have_the_orientation_of_the_detector(root, tmp_path, drawn_on, turn):
     copy = tmp_path / "VOCdevkit"
     shutil.copytree(root, copy)
     folder = copy / "VOC2007"
@@ -296,7 +296,7 @@ def folder_run(saved_model, output, **flags):
     return json.loads(output.read_text())
 
 
-def test_what_was_put_right_in_place_is_evaluated_anew(saved_model, tmp_path):
+def test_files_corrected_in_place_are_encoded_again(saved_model, tmp_path):
     """Not by the features that were kept of the same names, half of them in wrong folders."""
     data, output = str(tmp_path / "photos"), tmp_path / "probe.json"
     cases.relabelled(data, right=False)

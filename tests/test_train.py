@@ -36,7 +36,7 @@ def assert_same_weights(one, other):
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-def test_a_run_leaves_what_the_contract_says(finished):
+def test_a_run_writes_all_files_of_the_contract(finished):
     assert (finished / "skipped.txt").read_text() == ""
     summary = json.loads((finished / "summary.json").read_text())
     assert [(s["stage"], s["round"], s["net"]) for s in summary["stages"]] == [
@@ -408,7 +408,7 @@ def test_every_net_can_be_exported(finished, saved_model, tmp_path):
             assert not np.allclose(seen[i], seen[j])
 
 
-def test_export_says_what_is_missing(finished, tmp_path):
+def test_export_reports_missing_input(finished, tmp_path):
     for flags, message in (
         ({"workdir": str(finished)}, "--output is required"),
         ({"workdir": str(tmp_path), "output": "x"}, "no such file"),

@@ -32,20 +32,20 @@ class Found:
     """The content of a folder.
 
     kind: the layout, as text. images: by split: 'train', 'val', 'test', or '' without splits.
-    left_out: skipped files by reason. remarks: lines to print.
+    skipped: skipped files by reason. remarks: lines to print.
     """
 
     kind: str
     images: dict[str, list[Annotated]] = dataclasses.field(
         default_factory=lambda: collections.defaultdict(list)
     )
-    left_out: dict[str, list[str]] = dataclasses.field(
+    skipped: dict[str, list[str]] = dataclasses.field(
         default_factory=lambda: collections.defaultdict(list)
     )
     remarks: list[str] = dataclasses.field(default_factory=list)
 
 
-def listed(root: str, left_out: dict[str, list[str]]) -> tuple[list[str], list[str]]:
+def listed(root: str, skipped: dict[str, list[str]]) -> tuple[list[str], list[str]]:
     """The images and the other files below a folder, with '/' in their paths.
 
     Files that training would not read, such as links to the outside, are omitted.
@@ -59,13 +59,13 @@ def listed(root: str, left_out: dict[str, list[str]]) -> tuple[list[str], list[s
         raise UserError(f"{root}: {error.strerror}") from None
     for name, reason, lost in found.others:
         if lost:
-            left_out[LEADS_OUT if reason == tree.OUT else reason].append(name)
+            skipped[LEADS_OUT if reason == tree.OUT else reason].append(name)
     others = [name for name, why, _ in found.others if why.startswith(tree.NO_IMAGE)]
     kept = []
     for names in (found.images, others):
         links = (name for name in names if os.path.islink(os.path.join(root, name)))
         out = {n for n in links if not files.is_inside(root, os.path.join(root, n), links=False)}
-        left_out[LEADS_OUT] += sorted(out)
+        skipped[LEADS_OUT] += sorted(out)
         kept.append([name.replace(os.sep, "/") for name in names if name not in out])
     return kept[0], kept[1]
 
@@ -86,7 +86,7 @@ def read_voc_tree(root: str) -> Found:
         or two photographs to an annotation.
     """
     found = Found("VOC's XML")
-    images, others = listed(root, found.left_out)
+    images, others = listed(root, found.skipped)
     by_stem = collections.defaultdict(list)
     for path in images:
         by_stem[stem(path)].append(path)
@@ -95,26 +95,26 @@ def read_voc_tree(root: str) -> Found:
     for path in (path for path in others if path.lower().endswith(".xml")):
         image = _photograph(path, by_stem[stem(path)], root)
         if not image:
-            found.left_out["annotation without an image"].append(path)
+            found.skipped["annotation without an image"].append(path)
             continue
         if image in used:
             raise UserError(f"{root}: {used[image]} and {path} both annotate {image}; keep one")
         used[image] = path
         split = lists.split_of(path) if lists.bases else split_of(path) or split_of(image)
         if lists.bases and not split:
-            found.left_out[UNLISTED].append(path)
+            found.skipped[UNLISTED].append(path)
             continue
         where = os.path.join(root, path)
         try:
             read = voc.read_annotation(where)
         except UserError as error:
-            found.left_out[str(error).partition(f"{where}: ")[2]].append(path)
+            found.skipped[str(error).partition(f"{where}: ")[2]].append(path)
             continue
         found.images[split].append(
             Annotated(os.path.join(root, image), where, read.size, read.boxes)
         )
-    found.left_out["listed in ImageSets/Main, without an annotation"] += lists.unused()
-    found.left_out[UNANNOTATED] += [path for path in images if path not in used]
+    found.skipped["listed in ImageSets/Main, without an annotation"] += lists.unused()
+    found.skipped[UNANNOTATED] += [path for path in images if path not in used]
     return found
 
 

@@ -38,7 +38,7 @@ def read_coco(root: str) -> Found:
     if alone and os.path.basename(folder).lower() == "annotations":
         folder = os.path.dirname(folder)
     found = Found("COCO's JSON")
-    images, others = listed(folder, found.left_out)
+    images, others = listed(folder, found.skipped)
     names = [os.path.relpath(os.path.abspath(root), folder)] if alone else _chosen(others)
     loaded = {name: _load(os.path.join(folder, name), alone) for name in names}
     jsons = {name: content for name, content in loaded.items() if content is not None}
@@ -55,7 +55,7 @@ def read_coco(root: str) -> Found:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(f"{os.path.join(folder, name)}: not COCO's JSON ({reason})") from None
-    found.left_out[UNANNOTATED] += [path for path in images if path not in used]
+    found.skipped[UNANNOTATED] += [path for path in images if path not in used]
     return found
 
 
@@ -117,7 +117,7 @@ def _read_one(
         seen.add(image_id)
         path = _photograph(file_name, name, split, by_name)
         if not path:
-            found.left_out["image that is listed and missing"].append(f"{file_name} of {name}")
+            found.skipped["image that is listed and missing"].append(f"{file_name} of {name}")
             continue
         if path in used:
             raise ValueError(f"{path} is listed twice, here and in {used[path]}")

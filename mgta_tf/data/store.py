@@ -190,7 +190,7 @@ def load_store(
     pool = ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1)))
     square = functools.partial(images.load_square, size=size, policy=policy, max_pixels=max_pixels)
     bad, digests, remarks = _decode_all(source, square, pixels, labelled, pool)
-    skipped, unread = left_out(source, bad, skipped_file, max_bad_fraction)
+    skipped, unread = report_unusable(source, bad, skipped_file, max_bad_fraction)
     good = np.array([number for number in range(total) if number not in bad], np.int64)
     counted = collections.Counter(remarks)
     return ImageStore(
@@ -249,7 +249,7 @@ def _decode_all(
     return bad, digests, remarks
 
 
-def left_out(
+def report_unusable(
     source: Source, bad: dict[int, BadImage | OSError], skipped_file: str, max_bad_fraction: float
 ):
     """(skipped, unread) of an `ImageStore`, which are also written to `skipped_file`.

@@ -98,7 +98,7 @@ def _write_set(sets: BoxSets, name: str, output: str) -> Counts:
                 refused.append((image.path, str(error)))
                 continue
             print(f"{image.path}: {error}; skipped")
-            sets.left_out.setdefault(str(error), []).append(image.path)
+            sets.skipped.setdefault(str(error), []).append(image.path)
             counts.skipped += 1
             continue
         writers[number % SHARDS].write(example.SerializeToString())

@@ -34,7 +34,7 @@ class BoxSets:
 
     classes: in the order of their labels. images: by set. train, test: names of sets.
     skips_bad: whether a damaged photograph is skipped; one of VOC's stops the run.
-    left_out: skipped files by reason. remarks: lines to print.
+    skipped: skipped files by reason. remarks: lines to print.
     """
 
     classes: tuple[str, ...]
@@ -42,7 +42,7 @@ class BoxSets:
     train: tuple[str, ...]
     test: str
     skips_bad: bool
-    left_out: dict[str, list[str]]
+    skipped: dict[str, list[str]]
     remarks: list[str]
 
 
@@ -133,7 +133,7 @@ def _listed(folder: str, split: str) -> list[Annotated]:
 def _own_sets(config: BoxDataConfig, found: Found) -> BoxSets:
     images, count = found.images, sum(map(len, found.images.values()))
     expected = (UNLISTED, UNANNOTATED)  # which a user may want
-    lost = {why: names for why, names in found.left_out.items() if why not in expected}
+    lost = {why: names for why, names in found.skipped.items() if why not in expected}
     if count <= sum(map(len, lost.values())):
         reasons = [f"{len(v)} × {why} ({listing(v)})" for why, v in lost.items() if v]
         raise UserError(
@@ -151,9 +151,9 @@ def _own_sets(config: BoxDataConfig, found: Found) -> BoxSets:
         OWN_TRAIN_SETS[0]: _of_classes(train, wanted),
         OWN_TEST_SET: _of_classes(test, wanted),
     }
-    left_out = {reason: names for reason, names in found.left_out.items() if names}
-    remarks += [f"not read: {len(v)} × {why} ({listing(v)})" for why, v in left_out.items()]
-    return BoxSets(wanted, sets, OWN_TRAIN_SETS, OWN_TEST_SET, True, left_out, remarks)
+    skipped = {reason: names for reason, names in found.skipped.items() if names}
+    remarks += [f"not read: {len(v)} × {why} ({listing(v)})" for why, v in skipped.items()]
+    return BoxSets(wanted, sets, OWN_TRAIN_SETS, OWN_TEST_SET, True, skipped, remarks)
 
 
 def _split(
@@ -297,10 +297,10 @@ def digest(sets: BoxSets) -> str:
     return found.hexdigest()
 
 
-def write_left_out(sets: BoxSets, path: str) -> None:
+def write_skipped(sets: BoxSets, path: str) -> None:
     """What is not read, a line each: its name and the reason."""
     lines = [
-        f"{printable(name)}\t{printable(why)}\n" for why, v in sets.left_out.items() for name in v
+        f"{printable(name)}\t{printable(why)}\n" for why, v in sets.skipped.items() for name in v
     ]
     with open(path, "w", encoding="utf-8") as file:
         file.writelines(lines)

@@ -21,7 +21,7 @@ from mgta_tf.detection import cache, drawing, parser, records
 from mgta_tf.detection.anchors import OctaveAnchor
 from mgta_tf.detection.config import DetectConfig
 from mgta_tf.detection.heads import FrozenBody
-from mgta_tf.detection.sets import BoxSets, digest, write_left_out
+from mgta_tf.detection.sets import BoxSets, digest, write_skipped
 from mgta_tf.detection.task import FasterRcnnC4Task, experiment, to_detections
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import boxes
@@ -266,8 +266,8 @@ def with_records(config: DetectConfig, workdir: Workdir, sets: BoxSets | None) -
         if sets and not _is_made(folder, sets, workdir):
             for name, counts in records.write(sets, folder).items():
                 print(records.describe(name, counts), flush=True)
-            if sets.left_out:
-                write_left_out(sets, workdir.skipped)
+            if sets.skipped:
+                write_skipped(sets, workdir.skipped)
                 print(f"{workdir.skipped}: lists everything that is skipped", flush=True)
     return dataclasses.replace(config, run=dataclasses.replace(config.run, records=folder))
 

@@ -22,7 +22,7 @@ import numpy as np
 from mgta_tf.data import images
 from mgta_tf.data.images import BadImage, NotRead
 from mgta_tf.data.sources import DataConfig, Source
-from mgta_tf.data.store import DIGEST, counts, digest_of, left_out, reason_of
+from mgta_tf.data.store import DIGEST, counts, digest_of, report_unusable, reason_of
 from mgta_tf.embed import table
 from mgta_tf.embed.embedder import Embedder
 from mgta_tf.errors import UserError
@@ -234,7 +234,7 @@ def write_table(
     ):
         partial.add(state, block)
     bad = state.errors()
-    skipped, unread = left_out(source, bad, f"{path}.skipped.txt", data.max_bad_fraction)
+    skipped, unread = report_unusable(source, bad, f"{path}.skipped.txt", data.max_bad_fraction)
     if not skipped and not unread:
         os.remove(f"{path}.skipped.txt")
     print(f"{state.rows:,} images encoded{counts(skipped, unread)}", flush=True)
@@ -263,7 +263,7 @@ def collect(
     for block in shown(found, len(source.names)) if progress else found:
         vectors.append(block.vectors)
         bad.update(block.bad)
-    skipped, unread = left_out(source, bad, "", data.max_bad_fraction)
+    skipped, unread = report_unusable(source, bad, "", data.max_bad_fraction)
     names = _kept(source, bad)
     said = f"{len(names):,} images encoded{counts(skipped, unread)}"
     return names, np.concatenate(vectors), said

@@ -35,7 +35,7 @@ def test_ch_is_scikit_learns(blobs):
         assert row["seconds"] > 0
 
 
-def test_without_clusters_ch_falls_and_says_that_it_is_on_the_edge():
+def test_without_clear_clusters_ch_falls_and_on_edge_is_true():
     points = np.random.default_rng(0).normal(size=(800, 30)).astype(np.float32)
     choice = choose_k(points, [5, 10, 20, 40], seed=0)
     assert choice.best_k == 5

@@ -109,7 +109,7 @@ def test_noise_counts_for_nothing():
     np.testing.assert_array_equal(core(labels, distances, 0.5), [-1, -1, 1, 0])
 
 
-def test_clusters_of_labels_are_hand_worked():
+def test_clusters_of_labels_match_values_computed_by_hand():
     points = np.array([[0, 0], [2, 0], [10, 0], [10, 4], [99, 99]], np.float32)
     found = found_of([4, 4, 7, 7, -1], points)
     np.testing.assert_array_equal(found.labels, [0, 0, 1, 1, -1])
@@ -146,7 +146,7 @@ def test_every_clusterer_finds_blobs(flags):
     assert (choice is not None) == isinstance(config.num_clusters, str)
 
 
-def test_hdbscan_leaves_what_lies_between_out():
+def test_hdbscan_labels_points_between_clusters_as_noise():
     points, _ = blobs()
     far = np.random.default_rng(1).uniform(-200, 200, (40, 6))
     config = dataclasses.replace(CONFIG, clusterer="hdbscan")

@@ -38,7 +38,7 @@ def test_no_cluster_at_all(tmp_path):
     assert read(path)[1:] == [["a.jpg", "-1", "0.5"]]
 
 
-def test_a_run_leaves_the_table_of_its_newest_labels(finished):
+def test_a_run_writes_the_table_of_its_newest_labels(finished):
     newest = np.load(sorted((finished / "labels").glob("*.npz"))[-1])
     rows = read(finished / "clusters.csv")[1:]
     assert len(rows) == len(newest["index"])

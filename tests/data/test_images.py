@@ -26,7 +26,7 @@ def test_lossless_formats_are_exact(kind):
     np.testing.assert_array_equal(images.decode(encode(Image.fromarray(PIXELS), kind)), PIXELS)
 
 
-def test_jpeg_is_what_pillow_says():
+def test_jpeg_matches_pillow():
     data = encode(Image.fromarray(PIXELS), "JPEG")
     np.testing.assert_array_equal(images.decode(data), np.asarray(Image.open(io.BytesIO(data))))
 
@@ -55,7 +55,7 @@ def test_palette_and_first_frame_of_a_gif():
     np.testing.assert_array_equal(images.decode(data), np.full((6, 6, 3), (255, 0, 0)))
 
 
-def test_transparent_pixels_lie_on_white():
+def test_transparent_pixels_are_blended_with_white():
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[0, 0] = (10, 20, 30, 255)
     out = images.decode(encode(Image.fromarray(rgba), "PNG"))
@@ -212,7 +212,7 @@ def test_large_images_are_decoded_one_at_a_time(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
-def test_lossy_formats_are_what_pillow_says(kind):
+def test_lossy_formats_match_pillow(kind):
     data = encode(cases.BASE, kind)
     with Image.open(io.BytesIO(data)) as image:
         np.testing.assert_array_equal(images.decode(data), np.asarray(image.convert("RGB")))
@@ -302,7 +302,7 @@ def test_colours_do_not_depend_on_what_is_taken_away():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "I;16"])
-def test_a_transparent_colour_lies_on_white(mode):
+def test_a_transparent_colour_is_blended_with_white(mode):
     """As tRNS says it: the colour of the left half."""
     pixels = np.full((4, 8, 3), 40, np.uint8)
     pixels[:, 4:] = 90
@@ -322,7 +322,7 @@ def png_chunk(kind, body):
     return struct.pack(">I", len(body)) + kind + body + crc
 
 
-def test_twelve_bits_in_sixteen_are_scaled_by_what_the_file_says_or_said():
+def test_twelve_bits_in_sixteen_are_scaled_by_the_range_of_the_file_or_reported():
     values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     eight = np.repeat((values >> 4).astype(np.uint8)[..., None], 3, 2)
     png = encode(Image.fromarray(values), "PNG")
@@ -433,7 +433,7 @@ print(sorted(reasons))
 """
 
 
-def test_a_damaged_tiff_has_a_reason_and_libtiff_says_nothing_besides():
+def test_a_damaged_tiff_has_a_reason_and_libtiff_prints_nothing():
     """In a process of its own: libtiff writes to the terminal past Python."""
     command = [sys.executable, "-c", DAMAGED_TIFFS]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
@@ -442,7 +442,7 @@ def test_a_damaged_tiff_has_a_reason_and_libtiff_says_nothing_besides():
 
 
 @pytest.mark.skipif(images.has_heif(), reason="pillow-heif is installed here")
-def test_heic_without_its_library_says_so():
+def test_heic_without_its_library_is_reported():
     with pytest.raises(NotRead, match="needs pillow-heif; run pip install"):
         images.decode(cases.HEIC)
 

@@ -100,7 +100,7 @@ def test_stray_pictures_have_no_class_and_are_said(folders):
     assert labelled.unread == (("preview.png", "no class"),)
 
 
-def test_classes_without_images_are_said(folders):
+def test_classes_without_images_are_reported(folders):
     assert describe(load(folders / "tiny_missing"))[1:] == [
         "  3 of 5 classes have no images: n3, n4, n5"
     ]
@@ -198,7 +198,7 @@ def test_names_of_any_bytes_are_kept_exact(tmp_path):
     assert re.match(r"no\\udce9\.jpg\tnot a JPEG", skipped.read_text())
 
 
-def test_what_is_said_holds_no_escape_codes(tmp_path):
+def test_messages_contain_no_escape_codes(tmp_path):
     cases.put(f"{tmp_path}/1.png")
     cases.text(f"{tmp_path}/x.\x1b[31mred", "no image")
     assert describe(load(tmp_path))[0].endswith(r"1 not read (1 no image: .\x1b[31mred)")

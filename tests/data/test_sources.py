@@ -136,7 +136,7 @@ def test_words_without_a_tab_are_no_words(tiny):
     assert opened(tiny).class_names == ("goldfish", "n01")
 
 
-def test_links_that_lead_out_are_left_out_unless_asked_for(tmp_path):
+def test_links_to_the_outside_are_skipped_without_follow_links(tmp_path):
     inside, outside = tmp_path / "in", tmp_path / "out"
     save(inside / "a" / "0.png", 0)
     save(outside / "1.png", 1)

@@ -9,7 +9,7 @@ from mgta_tf.detection.anchors import InsideLabeler, OctaveAnchor
 ROOT2 = 2**0.5
 
 
-def test_anchors_of_two_cells_are_those_worked_out_by_hand():
+def test_anchors_of_two_cells_match_values_computed_by_hand():
     anchors = OctaveAnchor((64, 128), (16, 32))
     first = [  # (ymin, xmin, ymax, xmax) around (8, 8): 1:2 upright, square, 2:1 lying
         (8 - 32 * ROOT2, 8 - 16 * ROOT2, 8 + 32 * ROOT2, 8 + 16 * ROOT2),

@@ -120,7 +120,7 @@ def test_what_decides_the_features_decides_the_key(files, body, saved_model, sma
     assert cache.plan(files, body, small.detector).key == keys[0]
 
 
-def test_a_runs_own_features_are_made_anew_for_other_images(files, body, small, tmp_path):
+def test_features_in_the_workdir_are_recomputed_for_other_images(files, body, small, tmp_path):
     for part in (files[:1], files[1:2]):
         assert choose(small, part, body, tmp_path, cache_body_features="auto") == str(tmp_path)
         (number,) = {records.source_id(example) for example in records.read(part)}

@@ -140,7 +140,7 @@ def test_bad_input_is_named(make_voc, records_dir, tmp_path):
             records.files_of(str(copy), ("2007_test",))
 
 
-def test_box_and_paint_coincide_whatever_the_orientation(make_voc, tmp_path):
+def test_boxes_match_pixels_in_every_orientation(make_voc, tmp_path):
     # Stored upright with a tag, as tools leave it that know no EXIF: the detector and the sheet
     # must both see the stored pixels; then turned, as a camera stores it.
     scene = [("aeroplane", 11, 21, 42, 52, 0)]

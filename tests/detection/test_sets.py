@@ -210,7 +210,7 @@ def test_photographs_of_one_name_in_two_splits(tmp_path):
     assert found(sets, "train") == {**TRAIN, **VAL}
     os.remove(tmp_path / "data" / "test" / "b c.JPG")  # train's is not taken in its place
     sets = own(tmp_path / "data")
-    assert sets.left_out == {"annotation without an image": ["test/b c.xml"]}
+    assert sets.skipped == {"annotation without an image": ["test/b c.xml"]}
 
 
 def test_a_json_that_is_named(tmp_path):
@@ -256,7 +256,7 @@ def test_what_is_not_read_is_counted_and_named(tmp_path):
     (root / "images" / "linked.jpg").symlink_to(tmp_path / "elsewhere.jpg")
     sets = own(root)
     assert sum(map(len, sets.images.values())) == 4
-    assert sets.left_out == {
+    assert sets.skipped == {
         "a link that leads out of the folder": ["images/linked.jpg"],
         "annotation without an image": ["annotations/b c.xml"],
         "not a VOC annotation (an object of the class '')": ["annotations/v.xml"],
@@ -435,7 +435,7 @@ def test_boxes_of_images_that_are_not_listed_are_counted(tmp_path):
     path.write_text(json.dumps(content))
     sets = own(tmp_path)
     assert "2 boxes of images that it does not list are not read" in sets.remarks[1]
-    assert sets.left_out["image without an annotation"] == ["images/default/a.1.rf.0f.jpg"]
+    assert sets.skipped["image without an annotation"] == ["images/default/a.1.rf.0f.jpg"]
 
 
 def test_the_digest_follows_boxes_classes_and_pixels_but_not_the_place(tmp_path):

@@ -122,7 +122,7 @@ def test_a_photograph_is_drawn(trained, devkit, tmp_path, capsys):
     assert 50 < np.sum(np.abs(drawn - before).max(axis=-1) > 30) < drawn.shape[0] * 60
 
 
-def test_records_that_were_made_anew_under_a_run_are_refused(trained, tmp_path):
+def test_records_replaced_during_a_run_are_refused(trained, tmp_path):
     """Of --records as of its own: known by what they hold, wherever they lie."""
     config, workdir, _ = trained
     moved = str(tmp_path / "moved")
@@ -137,7 +137,7 @@ def test_records_that_were_made_anew_under_a_run_are_refused(trained, tmp_path):
         training.with_records(with_run(config, records=moved), Workdir(workdir), None)
 
 
-def test_eval_only_judges_again_and_keeps_what_training_measured(trained):
+def test_eval_only_evaluates_again_and_keeps_the_measured_seconds(trained):
     _, workdir, found = trained
     path = os.path.join(workdir, "detection.json")
     os.remove(os.path.join(workdir, "detections.png"))
@@ -208,7 +208,7 @@ def test_own_boxes_have_their_own_names_everywhere(own, tmp_path, capsys):
         detect.main(own)
 
 
-def test_records_are_made_anew_when_boxes_are_put_right_before_training(own, capsys):
+def test_records_are_rebuilt_when_boxes_change_before_training(own, capsys):
     workdir = Workdir(own.run.workdir)
     first = training.with_records(own, workdir, load(own.data)).run.records
     assert records.contents(first, "voc07").most_objects == 2

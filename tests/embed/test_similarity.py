@@ -40,7 +40,7 @@ def test_fewer_images_than_asked_for():
     assert (distances.tolist(), numbers.tolist()) == ([[0.0]], [[0]])
 
 
-def test_groups_of_hand_worked_points():
+def test_groups_of_points_match_a_case_by_hand():
     """On a circle: two pairs and a chain of three; what is far apart stays alone."""
     degrees = np.array([0, 120, 1, 240, 121, 60, 61.5, 63, 300])
     vectors = np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], 1)

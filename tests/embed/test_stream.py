@@ -208,7 +208,7 @@ def test_the_function_and_the_command_share_a_name(first, second):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_command_runs_as_a_module_and_says_nothing_else():
+def test_the_command_runs_as_a_module_without_other_output():
     done = subprocess.run(
         [sys.executable, "-m", "mgta_tf.embed", "--output=x.npz"],
         capture_output=True,

@@ -25,7 +25,7 @@ def brute_force(targets, scores, method):
 
 
 @pytest.mark.parametrize("method", ["area", "voc2007"])
-def test_random_rankings_with_ties_and_left_out_images(method):
+def test_random_rankings_with_ties_and_ignored_images(method):
     rng = np.random.default_rng(0)
     for _ in range(300):
         count = rng.integers(1, 25)

@@ -42,6 +42,6 @@ def test_a_tie_goes_to_the_class_of_the_nearest():
         assert knn_accuracy(train, labels, test, np.array([truth]), ks=(4,)) == {4: right}
 
 
-def test_more_neighbours_than_images_are_left_out():
+def test_values_of_k_above_the_number_of_images_are_skipped():
     train, labels = data(30)
     assert set(knn_accuracy(train, labels, train, labels)) == {1, 5, 20}

@@ -94,7 +94,7 @@ def test_folds_are_scikit_learns_among_the_images_that_count():
         assert set(np.flatnonzero(fold == number)) == set(counted[held_out])
 
 
-def test_images_that_are_left_out_teach_nothing():
+def test_ignored_images_have_no_effect():
     train, targets, test, test_targets = problem(90, 10, (20,))
     targets[::9] = 0
     kept = targets[:, 0] != 0

@@ -35,7 +35,7 @@ def test_signatures_give_what_they_say(signatures):
 @pytest.mark.parametrize(
     "shape", [(64, 64, 3), (64, 3), (1, 1, 64, 64, 3), (1, 64, 64, 1), (1, 64, 64, 4)]
 )
-def test_another_shape_is_an_error_that_says_so(signatures, name, shape):
+def test_another_shape_is_reported_as_an_error(signatures, name, shape):
     """One image without its batch axis ended the process by SIGABRT."""
     shown = ",".join(map(str, shape))
     expected = (
@@ -47,12 +47,12 @@ def test_another_shape_is_an_error_that_says_so(signatures, name, shape):
 
 @pytest.mark.parametrize("name", ["encode", "reconstruct", "serving_default"])
 @pytest.mark.parametrize("shape", [(0, 64, 64, 3), (1, 0, 64, 3), (1, 64, 0, 3), (0, 0, 0, 3)])
-def test_no_images_and_images_without_pixels_are_an_error_that_says_so(signatures, name, shape):
+def test_no_images_and_images_without_pixels_are_refused(signatures, name, shape):
     with pytest.raises(tf.errors.InvalidArgumentError, match="are empty: N, H and W must be at"):
         signatures[name](images=tf.zeros(shape, tf.uint8))
 
 
-def test_another_type_is_an_error_that_says_so(signatures):
+def test_another_type_is_reported_as_an_error(signatures):
     with pytest.raises(
         tf.errors.InvalidArgumentError, match="a uint8 tensor but is a float tensor"
     ):

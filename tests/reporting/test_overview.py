@@ -107,7 +107,7 @@ def test_columns_that_say_nothing_are_omitted():
     assert tables.table([], ("a", str)) is None
 
 
-def test_runs_on_other_images_are_told():
+def test_runs_on_other_images_are_reported():
     one = run(stage(0.3, 0.1))
     assert page.differences([one, one]) == []
     other = dataclasses.replace(one, flags={**FLAGS, "image_size": 32})

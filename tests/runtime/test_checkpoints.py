@@ -106,7 +106,9 @@ def test_the_newest_are_kept_and_what_a_kill_left_is_swept(three):
 
 @pytest.mark.parametrize("part", ["index", "data-00000-of-00001", "json"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "gone"])
-def test_a_damaged_one_falls_back_to_the_one_before_and_says_so(three, part, damage, capsys):
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_restored(
+    three, part, damage, capsys
+):
     path = three / f"ckpt-3.{part}"
     content = bytearray(path.read_bytes())
     if damage == "flipped":
@@ -147,7 +149,7 @@ def test_a_damaged_one_does_not_push_out_a_good_one(three):
     assert {path.stem for path in three.glob("ckpt-*.json")} == {"ckpt-2", "ckpt-4"}
 
 
-def test_a_manifest_says_size_checksum_and_position(three):
+def test_a_manifest_has_size_checksum_and_position(three):
     manifest = json.loads((three / "ckpt-2.json").read_text())
     assert (manifest["turn"], manifest["step"]) == (2, 7)
     assert set(manifest["files"]) == {"ckpt-2.index", "ckpt-2.data-00000-of-00001"}
@@ -233,7 +235,7 @@ def test_when_a_checkpoint_is_due(monkeypatch):
 
 @pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
 @pytest.mark.parametrize("cut", [True, False])
-def test_damaged_ones_leave_tensorflows_list(tmp_path, part, cut, capsys):
+def test_damaged_checkpoints_are_removed_from_tensorflows_list(tmp_path, part, cut, capsys):
     def damage(number):
         path = tmp_path / f"ckpt-{number}.{part}"
         content = bytearray(path.read_bytes())

@@ -37,7 +37,7 @@ def test_it_is_refused_while_the_owner_lives_and_free_when_it_was_killed(tmp_pat
     lock_lib.lock(path)  # the same process may come again
 
 
-def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
+def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch, capsys):
     def none(*_):
         raise OSError(38, "Function not implemented")
 

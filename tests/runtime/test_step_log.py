@@ -37,7 +37,7 @@ def test_a_turn_is_its_first_window_and_the_means_of_its_last_epoch():
 
 
 @pytest.mark.parametrize("kill", range(1, 10))
-def test_a_turn_that_was_interrupted_says_the_same(kill):
+def test_an_interrupted_turn_has_the_same_log(kill):
     whole = StepLog("turn", 10, 2, 3, 1)
     losses = [0.0, 1.0, float("nan"), 3.0, float("nan"), 5.0, 6.0, 7.0, 8.0, 9.0]
     points = walk(whole, losses)
@@ -69,7 +69,7 @@ def test_too_many_steps_that_are_not_finite_in_a_row_stop_the_run():
         walk(log, [1.0, bad, bad, 1.0, bad, bad, bad, 1.0, 1.0])
 
 
-def test_steps_left_out_for_the_loss_scale_alone_do_not_stop_the_run():
+def test_steps_skipped_because_of_the_loss_scale_do_not_stop_the_run():
     """The loss is finite and the scale can fall; at 1, or where the loss is not, they count."""
     nan, scales = float("nan"), [2.0**n for n in range(15, -1, -1)] + [1.0] * 9
 

@@ -101,7 +101,7 @@ def test_xla_must_compile_forward_and_backward_pass():
 
 
 @pytest.mark.parametrize("devices", [["CPU:1"], ["CPU:0", "CPU:1"]])
-def test_batches_lie_on_the_devices_before_the_step_asks(devices):
+def test_batches_are_on_the_devices_before_the_step(devices):
     strategy = tf.distribute.MirroredStrategy(devices)
     plan = np.arange(16, dtype=np.int32).reshape(2, 8)
     batches = Feed(Store(), 8, strategy).batches(plan, np.zeros(16, np.int32), [1])

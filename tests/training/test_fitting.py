@@ -139,7 +139,7 @@ def test_minutes_plan_stages_and_rounds(measured, tmp_path):
 
 
 @pytest.mark.usefixtures("measured")
-def test_a_budget_that_is_too_small_trains_an_epoch_and_says_so(tmp_path, capsys):
+def test_a_budget_that_is_too_small_trains_one_epoch_with_a_warning(tmp_path, capsys):
     config, _ = fitting.fit_run(leaves(*SHAPES, f"--workdir={tmp_path}", "--minutes=0.1"))
     assert config.guidance.final_epochs == 1
     assert "more than --minutes allows" in capsys.readouterr().out

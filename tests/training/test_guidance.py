@@ -61,7 +61,7 @@ def test_epochs_and_lambda_of_the_paper():
     assert turns[-1].lambda1 == 1.0
 
 
-def test_stages_can_be_left_out():
+def test_stages_can_be_skipped():
     assert not list(guidance.turns(GuidanceConfig(iae_epochs=0, rounds=0, final_epochs=0)))
     iae = list(guidance.turns(GuidanceConfig(iae_epochs=1, final_epochs=0)))
     assert [spoken(t) for t in iae] == [("TMP", 1, "all")]

@@ -9,7 +9,7 @@ from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.training import needs
 
 
-def test_the_sums_are_those_by_hand(tmp_path):
+def test_losses_match_sums_computed_by_hand(tmp_path):
     model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(3)])
     optimizer = tf.keras.optimizers.SGD(momentum=0.9)
     optimizer.build(model.trainable_variables)
@@ -32,7 +32,7 @@ def test_the_sums_are_those_by_hand(tmp_path):
 
 
 @pytest.mark.parametrize(("disk", "memory"), [(2**60, 1), (1, 2**60), (2**60, 2**60)])
-def test_what_there_is_not_enough_of_is_said(tmp_path, disk, memory):
+def test_insufficient_resources_are_reported(tmp_path, disk, memory):
     line = needs.estimate_line(
         needs.Needs(1, {"checkpoints": disk}, {"a step": memory}), str(tmp_path)
     )

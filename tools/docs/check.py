@@ -7,8 +7,8 @@ A block below `<!-- run -->` is run, in the order of the document, in a temporar
 `photos/` (generated images), `saved_model/` (an untrained encoder), `flags/` and `tools/`.
 Below `<!-- run with: --rounds=1 … -->` its mgta_tf.train gets these flags as well: the command of
 the document on a smaller scale; below `<!-- run if: PROGRAM -->` it is run where the program is
-installed, which is said. A block below `<!-- from: FILE -->` must stand in that file, and
-`FILE.py: name` in a text must be defined there. A notebook is executed as a whole.
+installed, and the check prints whether. A block below `<!-- from: FILE -->` must be part of that
+file, and `FILE.py: name` in a text must be defined there. A notebook is executed as a whole.
 """
 
 from __future__ import annotations

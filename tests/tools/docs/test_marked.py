@@ -8,7 +8,7 @@ from tools.docs import marked
 PAGE = "above\n<!-- t.py writes what follows -->\nold\n<!-- end -->\nbelow <!-- end -->\n"
 
 
-def test_only_what_lies_between_the_marks_is_replaced(tmp_path):
+def test_only_text_between_the_marks_is_replaced(tmp_path):
     page = tmp_path / "p.md"
     page.write_text(PAGE)
     for _ in range(2):

@@ -31,7 +31,7 @@ def test_kinds_are_streams_and_mime_types():
     assert notebook.kinds({"cell_type": "markdown"}) == set()
 
 
-def test_without_jupyter_it_says_how_to_get_it(tmp_path, monkeypatch):
+def test_without_jupyter_the_error_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nbformat", None)
     with pytest.raises(UserError, match=r"nbformat is missing; run make docs-check"):
         notebook.run(str(PATH), str(tmp_path))

@@ -15,7 +15,7 @@ def test_it_shows_reconstructions_and_clusters(finished, tmp_path):
         assert len(image.getcolors(2**24)) > 1000
 
 
-def test_it_says_what_is_missing(finished, tmp_path):
+def test_missing_input_is_reported(finished, tmp_path):
     with pytest.raises(UserError, match="--output is required"):
         picture.main(picture.PictureConfig(workdir=str(finished)))
     with pytest.raises(UserError, match="no such picture"):

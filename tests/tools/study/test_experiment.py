@@ -43,7 +43,7 @@ def test_an_experiment_is_done_once_and_its_cost_is_known(tmp_path, commands):
     assert commands[0] == ["mgta_tf.train", "mgta_tf.export", "mgta_tf.probe"]
 
 
-def test_an_interrupted_one_goes_on_and_claims_no_cost(tmp_path, commands):
+def test_an_interrupted_run_resumes_and_reports_no_cost(tmp_path, commands):
     ran, stop = commands
     stop.add("mgta_tf.probe")
     with pytest.raises(UserError, match="interrupted"):

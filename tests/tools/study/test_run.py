@@ -45,7 +45,7 @@ def test_answers_pair_runs_of_the_same_seed():
     assert "reverse: -1.17" in comparisons.answer(rows, "?", "iae", "mgta_100")
 
 
-def test_one_seed_decides_nothing_and_none_says_so():
+def test_one_seed_is_never_significant():
     rows = rows_of(mgta_100=[row(1, 6.0)], iae=[row(1, 5.0)], random=[row(2, 1.0)])
     assert "+1.00 mAP (+20 %); one seed, no interval" in comparisons.answer(
         rows, "?", "mgta_100", "iae"

@@ -40,7 +40,7 @@ def run(folder):
     return json.loads((folder / "search.json").read_text())
 
 
-def test_a_killed_search_goes_on_with_the_trial_that_was_interrupted(tmp_path, trained):
+def test_a_killed_search_resumes_with_the_interrupted_trial(tmp_path, trained):
     done, fail = trained
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
