@@ -83,7 +83,7 @@ def pretrain(data: Any = None, *, workdir: str, **flags: Any) -> Run:
       every command takes.
 
     Raises:
-      UserError: the images, the flags or the disk are at fault.
+      UserError: unusable images, flags that do not fit the images, or a disk that is full.
     """
     from mgta_tf import pretraining
 

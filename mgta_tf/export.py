@@ -66,7 +66,7 @@ def net_of_run(workdir: Workdir, net: str) -> tuple[tf.keras.Model, artifact.Fac
     """A net of a run, and what is to be known of its encoder.
 
     Args:
-      workdir: Of the run.
+      workdir: Workdir of the run.
       net: 'n1', 'n2', 'iae' or 'untrained'; a run of mgta_tf.supervised has a single trained net.
 
     Raises:
@@ -78,7 +78,7 @@ def net_of_run(workdir: Workdir, net: str) -> tuple[tf.keras.Model, artifact.Fac
     autoencoder = build_autoencoder(trained.model)
     if supervised and net != "untrained":
         net = "supervised"
-        load_net(autoencoder.encoder, workdir.supervised)  # its decoder has learnt nothing
+        load_net(autoencoder.encoder, workdir.supervised)  # the decoder has not been trained
     elif net == "iae":
         load_net(autoencoder, workdir.iae)
     elif net in ("n1", "n2"):

@@ -30,12 +30,29 @@ WORDS = [
     (r"half a cosine", "cosine decay to 0"),
     (r"what the run leaves|everything that the run leaves", "output folder of the run"),
     (r"no classes in it", "no class labels found; use one sub-folder per class"),
+    (r"\bgo(es|ne)? on\b", "resumes, continues"),
+    (r"\bleft[ _]out\b|\bleaves? (it|them) out\b", "skipped, omitted or ignored"),
+    (r"\banew\b", "again"),
+    (r"\bto the bit\b", "bitwise equal"),
+    (r"\bwhole or not at all\b", "atomically"),
+    (r"\bwhatever\b|\bnobody\b", "any, regardless of; no one"),
+    (r", for (it|they) (is|are|was|were|has|have|does|do|would|cannot|can|lies?)\b", "because"),
+    (r"\b(is|are|be|was) said\b", "is printed, reported or described"),
+    (r"\bat fault\b", "invalid, unusable"),
+    (r"\bmend(s|ed|ing)?\b", "fix"),
+    (r"\bcarries on\b|\bvouch", "continues; untrusted"),
+    (r"(says?|said|learnt|learned) nothing\b", "is not informative, was not trained"),
+    (
+        r"^\s+\w+: (?-i:Of) (a|an|its|the)\b|\"\"\"(?-i:Of) (a|an|its|the)\b",
+        "a noun phrase: Number of the …",
+    ),
+    (r"\b(optimis|normalis|initialis|summaris|regularis|serialis)\w+", "-ize, as Keras and NumPy"),
 ]
 
 
 def files():
     tracked = subprocess.run(
-        ["git", "ls-files", "mgta_tf", "docs", "flags", "*.md", "Makefile"],
+        ["git", "ls-files", "mgta_tf", "tools", "docs", "flags", "*.md", "Makefile"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     wanted = (".py", ".md", ".html", ".flagfile", "Makefile")

@@ -110,7 +110,7 @@ def refuse_unclear(paths: Sequence[str], annotation: Callable[[int], tuple[Size 
     decoding them raises the error.
 
     Args:
-      paths: Of the photographs.
+      paths: Paths of the photographs.
       annotation: Number of a photograph → (size in its annotation, whether it has boxes); called
           for photographs with an orientation.
 

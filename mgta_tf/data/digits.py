@@ -56,9 +56,9 @@ def mask(strokes: np.ndarray, side: float, left: float, top: float) -> np.ndarra
 
     Args:
       strokes: float32 [8, 8] in 0..1.
-      side: Of the enlarged digit, in pixels.
-      left: Of its corner, in pixels.
-      top: Likewise.
+      side: Size of the enlarged digit, in pixels.
+      left: Column of its corner, in pixels.
+      top: Row of its corner, in pixels.
     """
     padded = Image.fromarray(np.pad(strokes.astype(np.float32), 1))
     scale = side / 8

@@ -272,7 +272,7 @@ def report_unusable(
     if len(lost) > (total - len(kinds) + len(lost)) / 2:
         raise UserError(
             f"{len(lost)} of {total - len(kinds) + len(lost)} images are not read, more than half: "
-            f"{tree.by_reason(lost)}. Mend that, or give --data_dir=@FILE, a list of the images to "
+            f"{tree.by_reason(lost)}. Fix that, or give --data_dir=@FILE, a list of the images to "
             f"use{listed}"
         )
     if len(skipped) > max_bad_fraction * total or len(bad) == total:
@@ -285,7 +285,7 @@ def report_unusable(
 
 
 def reason_of(error: BadImage | OSError) -> str:
-    """Why an image cannot be used, in words that others of its kind share."""
+    """The reason why an image cannot be used, without details, for counting."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error)

@@ -85,7 +85,7 @@ def listed_ids(path: str) -> list[str]:
 
 
 def image_paths(folder: str, split: str, ids: list[str]) -> list[str]:
-    """The photographs of a split's images, in JPEGImages, whatever their suffixes.
+    """The photographs of a split's images, in JPEGImages, with any suffix.
 
     Raises:
       UserError: some are missing, or one image has two photographs.

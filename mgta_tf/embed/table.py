@@ -36,7 +36,7 @@ def check_path(path: str) -> None:
 
 
 def write(path: str, names: Sequence[str], vectors: np.ndarray, origin: dict[str, Any]) -> None:
-    """Writes a table, whole or not at all, in the format that the suffix says.
+    """Writes a table atomically, in the format of the suffix.
 
     Args:
       path: .npz: arrays `name` [N] and `embedding` float32 [N, D]; .csv: columns `name`,

@@ -22,7 +22,7 @@ def choose(labels: np.ndarray, limit: int) -> np.ndarray:
 
 
 def chance(labels: np.ndarray) -> dict[str, float]:
-    """What `evaluate` finds of features that say nothing, int [n] labels: the share of the most
+    """The expected result of `evaluate` for random features, int [n] labels: the share of the most
     frequent class, and for the mean average precision that of all classes, in percent.
     """
     shares = np.unique(labels, return_counts=True)[1] / len(labels)

@@ -253,7 +253,8 @@ class Places:
     def marks(self) -> list[tuple[int, str]]:
         """(position, label) of every stage and round; '' where there is no room for it.
 
-        Rounds after the first are said by number alone. Room is as on a phone, for stages first.
+        Rounds after the first are labelled with their number only. Room is that of a phone; stages
+        come first.
         """
         width = max((begin + self._width(label) for label, begin in self.begins.items()), default=0)
         words = {

@@ -112,7 +112,7 @@ def learned(run: Record, agreement: dict[str, float] | None) -> Answer:
     key = "accuracy" if run.supervised else "triplet_loss"
     span = span_of(run, key) or span_of(run, "reconstruction_loss")
     if span is None:
-        return Answer("open", "Its losses say nothing yet.")
+        return Answer("open", "It has no losses to compare yet.")
     began, ended = span
     better = ended > began if run.supervised else ended < FELL * began
     what = "training accuracy" if run.supervised else "loss"

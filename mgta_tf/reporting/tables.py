@@ -1,4 +1,4 @@
-"""Tables of the report: a column that says nothing of any row is omitted."""
+"""Tables of the report, without empty columns."""
 
 from __future__ import annotations
 

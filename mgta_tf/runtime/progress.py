@@ -27,7 +27,7 @@ class Progress:
 
     Args:
       works: The work in order.
-      number: Of the piece at which the process starts.
+      number: Number of the piece at which the process starts.
       done: Units of that piece that were done before.
       unit: Name of the units, where there is one piece and no other words are given.
       stream: stderr if None.
@@ -70,7 +70,7 @@ class Progress:
             self._bar.close()
 
     def begin(self, kind: str, text: str = "") -> None:
-        """The next piece of this kind begins, or goes on; whatever comes before it is done."""
+        """Starts or continues the next piece of this kind; all pieces before it are done."""
         for number in range(self._number, len(self._works)):
             if self._works[number].kind == kind:
                 if number != self._number:

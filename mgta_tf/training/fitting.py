@@ -43,14 +43,14 @@ def fit_run(
       source: The images, in place of those that the flags name.
 
     Raises:
-      UserError: the flags are at fault, or there are no images.
+      UserError: a flag is invalid, or there are no images.
     """
     began = time.monotonic()
     known = _known(flags, TrainConfig)
     if known is not None:
         return config_lib.from_dict(TrainConfig, known), source
     given = config_lib.given(TrainConfig, flags)
-    # What is wrong whatever the images are.
+    # Errors that do not depend on the images.
     config_lib.from_dict(TrainConfig, {"images_per_cluster": defaults.fitted_k(given), **given})
     if flags["minutes"] and hosts.count() > 1:
         raise UserError("--minutes plans for a single host; give --final_epochs")

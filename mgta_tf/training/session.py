@@ -182,7 +182,7 @@ class Session:
 
 
 def _title(session: Session, number: int) -> str:
-    """What a turn does, in words."""
+    """The description of a turn, for the terminal."""
     turn, images = session.timeline.turns[number], session.timeline.images[number]
     clusters = wording.clusters_of(turn, session.config.cluster, session.history)
     return wording.title(turn, session.config, images, clusters)

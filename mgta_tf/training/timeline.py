@@ -96,8 +96,8 @@ def work_of(
     Clustering, pictures, probe and checkpoints have none: the nets do not tell what they cost.
 
     Args:
-      timeline: Of the run.
-      config: Of the run.
+      timeline: Timeline of the run.
+      config: Flags of the run.
       first: The turn at which the process starts: graphs are built once a process.
       labelled: Whether the images have classes, without which nothing is probed.
     """

@@ -15,7 +15,7 @@ from tools.bench import rows
 from tools.bench.config import BenchConfig
 from tools.bench.nets import (
     FULL,
-    TWIN,
+    SMALL,
     bare_step,
     encode_all,
     make_learner,
@@ -33,9 +33,9 @@ def epoch(config: BenchConfig) -> list[dict]:
         write_images(folder, config.images, 84)
         for name, shape, cache_mb in (
             ("full size, 64 px, read as needed", FULL, 0),
-            ("small model, 32 px, in memory", TWIN, 4096),
+            ("small model, 32 px, in memory", SMALL, 4096),
         ):
-            count = config.images if shape is TWIN else max(128, config.images // 4)
+            count = config.images if shape is SMALL else max(128, config.images // 4)
             found.append(epoch_of(config, name, shape, open_folder(folder, 84, cache_mb), count))
     return found
 

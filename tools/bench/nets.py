@@ -23,7 +23,7 @@ from mgta_tf.training.optimization import OptimizerConfig
 
 # size, width, blocks, images in a batch
 FULL: dict[str, Any] = dict(size=64, width=1.0, blocks=(3, 4, 6, 3), batch=64)
-TWIN: dict[str, Any] = dict(size=32, width=0.25, blocks=(2, 2, 2, 2), batch=64)
+SMALL: dict[str, Any] = dict(size=32, width=0.25, blocks=(2, 2, 2, 2), batch=64)
 
 
 def make_learner(

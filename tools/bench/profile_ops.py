@@ -57,7 +57,7 @@ class ProfileConfig:
 def main(config: ProfileConfig) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    shape = nets.FULL if config.net == "full" else nets.TWIN
+    shape = nets.FULL if config.net == "full" else nets.SMALL
     strategy, net = nets.make_learner(**shape)
     if config.job == "step":
         once = nets.bare_step(net, **shape)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tools.bench import rows
 from tools.bench.config import BenchConfig
 from tools.bench.model_table import gigaflops
-from tools.bench.nets import FULL, TWIN, bare_step, make_learner
+from tools.bench.nets import FULL, SMALL, bare_step, make_learner
 from tools.bench.timing import by_turns, measured, timed
 from tools.bench.torch_peer import Torch, without_torch
 
@@ -20,7 +20,7 @@ PRODUCT = 4000  # side of the matrices whose product measures the machine
 
 def step(config: BenchConfig) -> list[dict]:
     found = []
-    for name, net, inner in (("full size, 64 px", FULL, 1), ("small model, 32 px", TWIN, 10)):
+    for name, net, inner in (("full size, 64 px", FULL, 1), ("small model, 32 px", SMALL, 10)):
         found += step_of(config, name, net, inner)
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 from mgta_tf.errors import UserError
 
 TIMEOUT = 1800  # seconds for a cell
-LARGEST = 400_000  # bytes of a notebook with its outputs, for they lie in the repository
+LARGEST = 400_000  # bytes of a notebook with its outputs, which are part of the repository
 
 
 def run(path: str, folder: str) -> None:
@@ -42,7 +42,7 @@ def run(path: str, folder: str) -> None:
         if missing := before - kinds(cell):
             raise UserError(
                 f"{path}: cell {number} no longer has the output {', '.join(sorted(missing))}; "
-                "mend it, or execute the notebook and store it again"
+                "fix it, or execute the notebook and store it again"
             )
 
 

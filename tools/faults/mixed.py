@@ -35,7 +35,7 @@ def encoded(picture: Image.Image, kind: str, **options) -> bytes:
 
 
 def good_files() -> list[bytes]:
-    """Images of every format that is read, with whatever else such files hold."""
+    """Images of every supported format, with all kinds of metadata."""
     pixels = np.random.default_rng(0).integers(0, 255, (8, 12, 3)).astype(np.uint8)
     picture = Image.fromarray(pixels)
     more = {"save_all": True, "append_images": [picture.rotate(180)]}
@@ -69,7 +69,7 @@ def good_files() -> list[bytes]:
 
 
 def write(folder: str, count: int) -> dict[str, str]:
-    """Writes so many files into a new folder: what should become of each, by its name."""
+    """Writes `count` files into a new folder; returns the expected fate of each, by name."""
     good, expected = good_files(), {}
     kinds = _bad_files(good)
     for number, (data, fate) in zip(range(count), _in_turn(good, kinds)):

@@ -188,7 +188,7 @@ class Evaluation:
         """uint8 [N, S, S, 3], train and test."""
         return [part.load(np.arange(len(part.targets))) for part in self.sets]
 
-    def judge(self, maps: list[np.ndarray]) -> dict[str, Any]:
+    def evaluate(self, maps: list[np.ndarray]) -> dict[str, Any]:
         """What the probe finds in the maps of res4 [N, h, w, c], train and test."""
         values = [features.normalize(features.pool(m, self.asked.endpoint)) for m in maps]
         return probe.evaluate(
@@ -222,7 +222,7 @@ def run(
     labels = np.asarray(evaluation.sets[0].labels, np.int64)
     report = bridge.train(python, folder, encoder, images[0], labels, flags, seed)
     began, cpu = time.monotonic(), time.process_time()
-    found = evaluation.judge([encode(encoder, part) for part in images])
+    found = evaluation.evaluate([encode(encoder, part) for part in images])
     found["seconds"] = report["train_seconds"] + time.monotonic() - began
     found["cpu_seconds"] = report["train_cpu_seconds"] + time.process_time() - cpu
     bridge.export(encoder, os.path.join(folder, "saved_model"))
@@ -257,7 +257,7 @@ def untrained_scores(config: PeersConfig, folder: str) -> tuple[float, float]:
         bridge.torch_endpoints(config.torch_python, folder, encoder, part)["res4"]
         for part in images
     ]
-    return evaluation.judge(ours)["map"], evaluation.judge(theirs)["map"]
+    return evaluation.evaluate(ours)["map"], evaluation.evaluate(theirs)["map"]
 
 
 def write_page(config: PeersConfig) -> None:

@@ -1,7 +1,7 @@
 """One experiment, as tools/study/search.py and tools/study.py repeat it: train, export, evaluate.
 
 Each step is the command that a user would type, in a process of its own; what is done already is
-not done again, so an experiment that was interrupted goes on.
+not done again, so an interrupted experiment resumes.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def train_and_evaluate(
     """Trains with the flags `train`, exports, probes.
 
     Returns:
-      What the probe found (`map`, `top1`, `knn`, …), with `seconds` and `cpu_seconds` (of all cores
-      together; what other work on the machine does not change) of training and judging, which are
-      None if it was interrupted and went on.
+      What the probe found (`map`, `top1`, `knn`, …), with `seconds` and `cpu_seconds` (of all
+      cores together, independent of other load) of training and evaluation; both are None for an
+      experiment that was interrupted and resumed.
 
     Raises:
       CollapseError: the embedding of a net has collapsed.

@@ -25,7 +25,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json
 from tools.study import experiment
 
-TWIN: dict[str, Any] = dict(image_size=32, width=0.25, blocks=[2, 2, 2, 2])
+SMALL: dict[str, Any] = dict(image_size=32, width=0.25, blocks=[2, 2, 2, 2])
 PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.01,0.1,1")
 LONGER = 2  # times the rounds of the first rung, for the finalists
 
@@ -114,7 +114,7 @@ STAGE_1: dict[str, Any] = {**PAPER, "rounds": 0, "final_epochs": 0}
 PEERS: dict[str, dict[str, Any]] = {
     "random": {"iae_epochs": 0, "rounds": 0, "final_epochs": 0},
     "iae": STAGE_1,
-    "equal": {**PAPER, "lambda_start": 0.0, "lambda_end": 0.0},  # an IAE of equal cost
+    "equal": {**PAPER, "lambda_start": 0.0, "lambda_end": 0.0},  # the compute-matched IAE
     # What the paper leaves open of stage 1: is there an IAE that is better than random weights?
     "iae_mean": {**STAGE_1, "reconstruction_reduction": "mean"},
     "iae_slow": {**STAGE_1, "learning_rate": 1e-3},
@@ -231,7 +231,7 @@ def trained_with(config: SearchConfig, searched: dict[str, Any]) -> dict[str, An
     """What decides an encoder beside its seed: the flags searched, and those of every trial."""
     return (
         dict(
-            **TWIN,
+            **SMALL,
             iae_epochs=config.iae_epochs,
             rounds=config.rounds,
             epochs_per_round=config.epochs_per_round,

@@ -55,7 +55,7 @@ def main(config: TableConfig) -> None:
 
 
 def _is_of(path: str, saved_model: str) -> bool:
-    """Whether a JSON is there and of this encoder, which may have been exported anew since."""
+    """Whether a JSON exists and is of this encoder, which may have been exported again since."""
     if not os.path.exists(path):
         return False
     with open(path, encoding="utf-8") as file:
