@@ -141,6 +141,7 @@ def test_the_page_has_differences_of_one_seed():
     plan = {
         "base": {"idea": "The base", "about": "two views", "recipe": {}},
         "other": {"idea": "An idea", "about": "a change", "recipe": {"images": 16}},
+        "third": {"idea": "A thought", "about": "nothing yet", "recipe": {"images": 8}},
     }
     row = {"recipe": {}, "pair_purity": []}
     rows = {
@@ -153,6 +154,8 @@ def test_the_page_has_differences_of_one_seed():
     page = run.page(plan, rows)
     assert "| two views | 11.00 |  | 2 | - |" in page
     assert "| a change | 12.50 | +0.50 | 1 | 0.10 → 0.20 |" in page
+    assert "A thought" not in page
+    assert "not run yet: `third`." in page
 
 
 def test_the_committed_plan_is_one():

@@ -248,15 +248,19 @@ def page(plan: dict[str, dict[str, Any]], rows: dict[str, list[dict[str, Any]]])
         "one class, at the first and the last labelling on the first data set.",
         "",
     ]
-    for idea in dict.fromkeys(entry["idea"] for entry in plan.values()):
+    ran = {row["screen"] for found in rows.values() for row in found}
+    for idea in dict.fromkeys(plan[name]["idea"] for name in plan if name in ran):
         lines += [f"## {idea}", "", f"| screen | {head} | pair purity |"]
         lines += ["|---" * (2 + 3 * len(rows)) + "|"]
         for name, entry in plan.items():
-            if entry["idea"] == idea:
+            if entry["idea"] == idea and name in ran:
                 cells = [cell for found in rows.values() for cell in _cells(found, name)]
                 purity = _purity(next(iter(rows.values()), []), name)
                 lines.append(f"| {entry['about']} | {' | '.join([*cells, purity])} |")
         lines.append("")
+    waiting = [f"`{name}`" for name in plan if name not in ran]
+    if waiting:
+        lines += [f"In the plan, not run yet: {', '.join(waiting)}.", ""]
     lines += [
         "```",
         "python -m tools.study.screens.run --data_dir=tiny-imagenet-100 --workdir=W --name=tiny",
