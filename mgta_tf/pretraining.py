@@ -1,4 +1,4 @@
-"""Pre-training from Python: what `mgta_tf.pretrain` does, and the run that it returns."""
+"""Pre-training from Python: `mgta_tf.pretrain` and its result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mgta_tf.training.config import TrainConfig
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished run. workdir: its folder, from which every command works."""
+    """A finished run. workdir: its folder, for use with all commands."""
 
     workdir: str
 
@@ -49,13 +49,13 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What `summary.json` says: losses, clusters and times of every stage."""
+        """The content of `summary.json`: losses, clusters and times of every stage."""
         with open(Workdir(self.workdir).summary, encoding="utf-8") as file:
             return json.load(file)
 
 
 def pretrain(data: Any, workdir: str, flags: dict[str, Any]) -> Run:
-    """`mgta_tf.pretrain`, whose docstring says it all."""
+    """See `mgta_tf.pretrain`."""
     began, source = time.monotonic(), None
     if isinstance(data, (str, os.PathLike)):
         flags = {**flags, "data_dir": os.fspath(data)}

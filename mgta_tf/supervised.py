@@ -124,7 +124,7 @@ class Classifier:
 
 
 def main(flags: dict[str, Any]) -> None:
-    """The command: fits what the flags leave open to the images, then trains."""
+    """The command: resolves flags that are 'auto' for the images, then trains."""
     train(*fitting.fit_supervised(flags))
 
 

@@ -32,7 +32,7 @@ Labeller = Callable[[Session, Turn, np.ndarray], Labelling]
 
 
 def main(flags: dict[str, Any]) -> None:
-    """The command: fits what the flags leave open to the images, then trains."""
+    """The command: resolves flags that are 'auto' for the images and the machine, then trains."""
     began = time.monotonic()
     config, source = fitting.fit_run(flags)
     train(config, source=source, began=began)
@@ -49,8 +49,8 @@ def train(
     Args:
       config: All flags of the run.
       label: Makes the pseudo labels of a turn's images; an experiment may pass another function.
-      source: The images, in place of those that `config.data` names.
-      began: When the user began to wait, as `time.monotonic` has it; now if None.
+      source: Images to use in place of `config.data`.
+      began: Start time of the command by `time.monotonic`; None is now.
 
     Returns:
       The finished session.

@@ -112,10 +112,10 @@ def refuse_unclear(paths: Sequence[str], annotation: Callable[[int], tuple[Size 
     Args:
       paths: Paths of the photographs.
       annotation: Number of a photograph → (size in its annotation, whether it has boxes); called
-          for photographs with an orientation.
+        for photographs with an orientation.
 
-      Raises:
-        UserError: some are ambiguous; the message names them.
+    Raises:
+      UserError: some are ambiguous; the message names them.
     """
 
     def reason(number: int) -> str:

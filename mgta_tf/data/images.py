@@ -68,9 +68,9 @@ def decode(
         sides at twice this or more.
       remarks: A list to which remarks about usable images are appended.
 
-      Raises:
-        NotRead: the kind of image is not supported.
-        BadImage: the data are empty, not an image, truncated, too large, or too slow to decode.
+    Raises:
+      NotRead: the kind of image is not supported.
+      BadImage: the data are empty, not an image, truncated, too large, or too slow to decode.
     """
     found = decode_stored(data, max_pixels=max_pixels, draft_size=draft_size, remarks=remarks)
     return turned(*found)

@@ -115,12 +115,11 @@ def open_images(
       skipped_file: Written with a line "name<TAB>reason" for every file that is not used.
       labelled: Whether images without a class are skipped.
       check: Called with the number of images and their labels; raises `UserError` if they do not
-      fit
-        the flags. It is called before decoding, and again if some images cannot be used.
+        fit the flags. It is called before decoding, and again if some images cannot be used.
       source: The images, if they have been found already.
 
-      Raises:
-        UserError: there are no images, too many are damaged, or more than half are not supported.
+    Raises:
+      UserError: there are no images, too many are damaged, or more than half are not supported.
     """
     source = source or open_source(data)
     if check:

@@ -74,9 +74,9 @@ def linear_svm(
 
     Args:
       train: float32 [N, D], normalized by `features.normalize`.
-        targets: int8 [N, C]: 1 or -1, or 0 where the image is ignored for the class.
-        test, test_targets: float32 [M, D] and int8 [M, C], likewise.
-        costs: Values of C to choose from.
+      targets: int8 [N, C]: 1 or -1, or 0 where the image is ignored for the class.
+      test, test_targets: float32 [M, D] and int8 [M, C], likewise.
+      costs: Values of C to choose from.
       impl: 'batched' or 'liblinear'.
       ap: method of `average_precision`.
 

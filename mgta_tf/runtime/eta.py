@@ -1,4 +1,4 @@
-"""How long a run still takes, from what its work has cost so far: pure functions."""
+"""Pure functions for the remaining time of a run, from the measured cost of its work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-HALF_LIFE = 60.0  # seconds after which a measurement counts half: machines are shared
+HALF_LIFE = 60.0  # seconds after which the weight of a measurement is halved
 SETTLED = 0.05  # of a graph's cost: pictures or a checkpoint, until their own cost was seen
 
 
@@ -72,7 +72,7 @@ def measured(costs: Costs, work: Work, units: float, seconds: float, first: bool
 
 
 def seconds_left(costs: Costs, pending: Sequence[Work]) -> float:
-    """Seconds that the work takes; NaN where nothing is known of any piece.
+    """Seconds that the work takes; NaN if nothing was measured yet.
 
     A piece costs what its kind has cost in its stage; before that was seen, what the kind has cost
     in other stages; before that, what the model says, scaled by all that was seen; where the model

@@ -1,4 +1,4 @@
-"""What runs, how far it is, how long it will take: a bar on a terminal, elsewhere lines."""
+"""Progress with an ETA: a bar on a terminal and in notebooks, else a line per minute."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SECONDS_LIVE, SECONDS_ELSEWHERE = 1.0, 60.0  # between two lines
 
 
 class Progress:
-    """How far a sequence of work has come, shown until the `with` block ends.
+    """The progress of a sequence of pieces of work, shown until the `with` block ends.
 
-    On a terminal and in a notebook a bar at the bottom moves every second, also while a single
-    call works for minutes: a thread redraws it. Elsewhere a line is written every minute.
+    On a terminal and in a notebook, a thread redraws a bar every second, even during long calls.
+    Elsewhere a line is written every minute.
 
     Args:
-      works: The work in order.
+      works: The pieces of work in order.
       number: Number of the piece at which the process starts.
-      done: Units of that piece that were done before.
-      unit: Name of the units, where there is one piece and no other words are given.
-      stream: stderr if None.
+      done: Units of that piece that are already finished.
+      unit: Name of the units, for a single piece without other text.
+      stream: Output stream; None is stderr.
     """
 
     def __init__(
@@ -88,17 +88,17 @@ class Progress:
         self._done, self._last, self._ticked = done, now, True
 
     def advance(self, units: float) -> None:
-        """So many more units of this piece are done."""
+        """`units` more units of this piece are done."""
         self.advance_to(self._done + units)
 
     def over(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The batches; each counts by its length when the next one is asked for."""
+        """Yields the batches; each counts by its length when the next one is requested."""
         for batch in batches:
             yield batch
             self.advance(len(batch))
 
     def end(self) -> None:
-        """This piece is done; the next one begins."""
+        """Finishes this piece and starts the next one."""
         work = self._works[self._number]
         if self._done < work.units:
             self.advance_to(work.units)
@@ -125,13 +125,13 @@ class Progress:
         return later or float("nan")
 
     def speed(self) -> float:
-        """Units a second, of this piece's newest; 0 while unknown."""
+        """Units per second of the newest units of this piece; 0 while unknown."""
         works = self._works[self._number : self._number + 1]
         pace = eta.seconds_per_unit(self._costs, works[0]) if works else 0.0
         return 1 / pace if pace > 0 else 0.0
 
     def share(self) -> float:
-        """The share of the run that is done, by its cost; by the model's before that is known."""
+        """The finished fraction of the run, by measured cost, or by the model without one."""
         done = self._works[: self._number]
         if self._number < len(self._works):
             current = self._works[self._number]
@@ -145,15 +145,15 @@ class Progress:
     # ------------------------------------------------------------------------------- What is shown
 
     def say(self, text: str) -> None:
-        """What the line says of this piece from now on."""
+        """Sets the text of the progress line for this piece."""
         self._text = text
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a permanent line."""
         write(text, self._stream)
 
     def line(self) -> str:
-        """The time left, then the words."""
+        """The text of the progress line: ETA and description."""
         left, elapsed = self.left(), time.monotonic() - self._entered
         time_left = f"{duration(elapsed)} so far" if np.isnan(left) else f"ETA {duration(left)}"
         return " · ".join(filter(None, (time_left, self._text or self._count())))
@@ -167,7 +167,7 @@ class Progress:
         return f"{count} · {speed:,.0f} {self._unit}/s" if speed else count
 
     def redraw(self) -> None:
-        """Shows the line, if the last one is old enough."""
+        """Shows the line if enough time has passed since the last one."""
         now = time.monotonic()
         if self._bar is not None:
             self._bar.n, self._bar.ncols = self.share(), shutil.get_terminal_size().columns
@@ -182,15 +182,15 @@ class Progress:
 
 
 def counting(total: int, unit: str = "images", done: int = 0, builds: float = 0.0) -> Progress:
-    """The progress of `total` units of one kind, `done` of which were done before.
+    """The progress of `total` units of one kind, `done` of which are already finished.
 
-    builds: 1 where the first units take longer, for they build a graph.
+    builds: 1 if the first units take longer because they build a graph.
     """
     return Progress([Work("count", total, builds=builds)], done=done, unit=unit)
 
 
 def write(text: str, stream=None) -> None:
-    """A line that stays, above the bar if there is one."""
+    """Prints a permanent line, above the bar if there is one."""
     stream = stream or sys.stderr
     tqdm.write(text, file=stream)
     stream.flush()

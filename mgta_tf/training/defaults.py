@@ -1,10 +1,10 @@
-"""Defaults that fit the images and the machine: pure rules, resolved once, before a run begins.
+"""Rules for flags whose default is 'auto': values that fit the images and the machine.
 
-The flags that --help shows with `(default auto)` get their values here. Each rule is a line or two
-of arithmetic; its reason is printed beside the value, and the run keeps the value, not the rule.
+The rules are pure functions, applied once before a run starts. The reason of each value is printed,
+and the run saves the value.
 
-The cost of training is counted in floating-point operations (`operations`). How many a second a
-machine does is nominal here. `--minutes` measures it (mgta_tf/training/speed.py).
+The cost of training is estimated in floating-point operations (`operations`), and the speed of the
+machine is nominal. `--minutes` measures the speed (mgta_tf/training/speed.py).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from mgta_tf.training import guidance
 from mgta_tf.training.guidance import GuidanceConfig
 
 CORE, GPU = 20e9, 5e12  # operations a second: of the small encoder on a core; of a GPU, a guess
-PATIENCE = 600.0  # seconds of training that ResNet-50 may take on a CPU
-VIEWS = 1_000_000  # views of images in a run, which decide its epochs
+PATIENCE = 600.0  # maximum seconds of training with ResNet-50 on a CPU; else the encoder is smaller
+VIEWS = 1_000_000  # views of images in a run, which determine its epochs
 FEWEST_EPOCHS, FEWEST_EPOCHS_GPU, MOST_EPOCHS = 20, 100, 400
 ENOUGH = 0.25  # of these epochs: what --minutes wants from an encoder before it takes a smaller one
 LARGEST, LARGEST_GPU = 64, 128  # pixels per side; the paper trains at 64
-P = 32  # clusters of a batch, for each device
+P = 32  # clusters per batch and device
 K = 2
 IMAGES_OF_CLUSTER, MOST_CLUSTERS = 10, 300
 MOST_ROUNDS, EPOCHS_OF_ROUND = 10, 3  # the paper's rounds; with fewer epochs each, fewer rounds
@@ -43,10 +43,10 @@ NAMES = {FULL: "ResNet-50", SMALL: "small encoder"}
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What the rules depend on.
+    """The input of the rules.
 
-    images: how many. side: the median of their shorter sides, in pixels. cores: of the CPU. gpus:
-    of all hosts, 0 for none. devices: that share a batch.
+    images: number of images. side: median of their shorter sides, in pixels. cores: number of CPU
+    cores. gpus: number on all hosts. devices: number that share a batch.
     """
 
     images: int
@@ -68,7 +68,7 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Values by flag, and why; a reason of '' is not worth a line."""
+    """Values by flag with their reasons; a value with an empty reason is not printed."""
 
     values: dict[str, Any]
     reason: str = ""
@@ -79,12 +79,12 @@ class Choice:
 
 
 def of_run(given: dict[str, Any], facts: Facts, seconds: float = 0.0) -> list[Choice]:
-    """What mgta_tf.train fits; with `seconds` all but the epochs, which `of_schedule` plans.
+    """Values for mgta_tf.train; with `seconds`, without the epochs, which `of_schedule` plans.
 
     Args:
-      given: The leaves of a TrainConfig that need not be fitted.
-      facts: Of images and devices.
-      seconds: The time that `--minutes` leaves for training; 0 where it is not given.
+      given: The leaves of a TrainConfig that are not 'auto'.
+      facts: Facts about images and devices.
+      seconds: Time for training within `--minutes`; 0 without that flag.
     """
     schedule = of_schedule(given, epochs_by_size(facts), reason_by_size(facts))
     planned = config_lib.from_dict(GuidanceConfig, leaves_with(given, schedule))
@@ -97,13 +97,13 @@ def of_run(given: dict[str, Any], facts: Facts, seconds: float = 0.0) -> list[Ch
 def of_supervised(
     given: dict[str, Any], facts: Facts, labelled: int, encoder: tuple[ModelConfig, int] | None
 ) -> list[Choice]:
-    """What mgta_tf.supervised fits.
+    """Values for mgta_tf.supervised.
 
     Args:
-      given: The leaves of a SupervisedConfig that need not be fitted.
-      facts: Of images and devices.
-      labelled: How many images' labels are used.
-      encoder: The shape and the image size of the encoder that --init names, if it does.
+      given: The leaves of a SupervisedConfig that are not 'auto'.
+      facts: Facts about images and devices.
+      labelled: Number of images whose labels are used.
+      encoder: Shape and image size of the encoder given by --init, if any.
     """
     if encoder:
         model, size = encoder
@@ -117,12 +117,12 @@ def of_supervised(
 
 
 def leaves_with(given: dict[str, Any], choices: list[Choice]) -> dict[str, Any]:
-    """The leaves that are given, and those that were chosen."""
+    """The given leaves and the chosen ones together."""
     return functools.reduce(lambda leaves, choice: {**choice.values, **leaves}, choices, given)
 
 
 def _fitted(given: dict[str, Any], choices: list[Choice]) -> list[Choice]:
-    """The choices of what is not given."""
+    """The choices for flags that are not given."""
     return [choice for choice in choices if choice.values.keys() - given.keys()]
 
 
@@ -136,9 +136,10 @@ def _unless(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def _image_and_encoder(
     given: dict[str, Any], facts: Facts, passes: float, seconds: float
 ) -> list[Choice]:
-    """The image size, and the largest encoder that so many passes over an image leave time for.
+    """The image size, and the largest encoder that can be trained in the available time.
 
-    seconds: for training, from --minutes; 0: ResNet-50 on GPUs, or where it needs no patience.
+    seconds: for training, from --minutes; 0 means ResNet-50 on GPUs, or on a CPU if it is fast
+    enough.
     """
     size = given.get("image_size") or image_size(facts)
     why = f"the largest multiple of 32 within {facts.side} px, up to {_cap(facts)} px on "
@@ -172,10 +173,10 @@ def _cap(facts: Facts) -> int:
 
 
 def operations(model: ModelConfig, size: int) -> float:
-    """Floating-point operations of a training step, for an image: forward, and twice it backward.
+    """Floating-point operations per image of a training step: three times the forward pass.
 
-    Of the encoder's convolutions, without the projections of its shortcuts: a block of width w has
-    1·4 + 9 + 4 = 17 w² products for a pixel. A decoder costs as much again.
+    Counts the convolutions of the encoder except the projections of its shortcuts: a block of width
+    w has 1·4 + 9 + 4 = 17 w² products per pixel. A decoder doubles the cost.
     """
     products = 49 * 3 * model.channels(64) * (size / 2) ** 2
     for stage, blocks in enumerate(model.blocks, 2):
@@ -212,12 +213,12 @@ def _batch(given: dict[str, Any], facts: Facts) -> list[Choice]:
 
 
 def fitted_k(given: dict[str, Any]) -> int:
-    """K, which needs no look at the images: all views of an image, two at least."""
+    """K, which does not depend on the images: the number of views of an image, at least two."""
     return max(K, given["views_per_image"])
 
 
 def _clusters_per_batch(given: dict[str, Any], facts: Facts, most: int, why: str) -> Choice:
-    """P for every device alike, two at least, and `most` in all."""
+    """P: the same for every device, at least two each, and at most `most` in total."""
     if given["global_batch"]:
         return Choice({})  # P is the batch / K
     each = max(2, min(P, most // facts.devices))
@@ -230,16 +231,16 @@ def _clusters_per_batch(given: dict[str, Any], facts: Facts, most: int, why: str
 
 
 def epochs_by_size(facts: Facts) -> int:
-    """Epochs after which a run has shown VIEWS images, within limits."""
+    """Epochs after which a run has trained on VIEWS images, within limits."""
     fewest = FEWEST_EPOCHS_GPU if facts.gpus else FEWEST_EPOCHS
     return round(max(fewest, min(MOST_EPOCHS, VIEWS / facts.images)))
 
 
 def of_schedule(given: dict[str, Any], epochs: int, reason: str) -> list[Choice]:
-    """Splits `epochs` passes over all images among the stages, as the paper does (§4.2).
+    """Splits `epochs` passes over all images among the stages in the paper's ratio (§4.2).
 
-    A stage that is turned off gets none: 2 without labels, 1 without labels, decoder or where
-    --iae_checkpoint stands in for it. A flag that is given keeps its value, the others theirs.
+    A disabled stage gets none: stage 2 without labels; stage 1 without labels, without a decoder,
+    or with --iae_checkpoint. Given flags keep their values.
     """
     clusters = given["labels"] == "clusters"
     on = {
@@ -264,7 +265,7 @@ def of_schedule(given: dict[str, Any], epochs: int, reason: str) -> list[Choice]
 
 
 def reason_by_size(facts: Facts) -> str:
-    """Why `epochs_by_size` says what it says."""
+    """The reason of `epochs_by_size`."""
     epochs = epochs_by_size(facts)
     shown = f"{facts.images:,} images shown {epochs} times in all"
     if epochs == MOST_EPOCHS:
@@ -274,9 +275,9 @@ def reason_by_size(facts: Facts) -> str:
 
 
 def epochs_within(seconds_of: Callable[[int], float], seconds: float) -> int:
-    """The most epochs, 1 at least, whose run takes no longer.
+    """The largest number of epochs, at least 1, that fits the time.
 
-    seconds_of: epochs → seconds, which does not fall.
+    seconds_of: epochs → seconds, not decreasing.
     """
     most = 1
     while seconds_of(2 * most) <= seconds and most < 2**20:
@@ -289,7 +290,7 @@ def epochs_within(seconds_of: Callable[[int], float], seconds: float) -> int:
 
 
 def passes(config: GuidanceConfig, images: int) -> float:
-    """How many images the turns of a run train on in all; to label one counts a third of that."""
+    """Number of images that all turns train on; labelling an image counts as a third."""
     total = 0.0
     for turn in guidance.turns(config):
         count = guidance.count_images(turn, images)

@@ -1,6 +1,6 @@
-"""From flags, of which some are to be fitted, to the config of a run: looks, measures, prints.
+"""Builds the config of a run from flags of which some are 'auto', by the rules of `defaults`.
 
-A run that has saved something keeps the values that it began with.
+A resumed run keeps the values that it started with.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from mgta_tf.training.defaults import Choice, Facts
 from mgta_tf.training.timeline import Timeline, step_weight, work_of
 
 LOOKED_AT = 50  # images whose size is read
-RESERVE = 0.1  # of --minutes, for start, checkpoints and pictures
+RESERVE = 0.1  # fraction of --minutes for start-up, checkpoints and pictures
 
 
 def fit_run(
     flags: dict[str, Any], source: Source | None = None
 ) -> tuple[TrainConfig, Source | None]:
-    """The config of mgta_tf.train, and the images where they were looked for.
+    """The config of mgta_tf.train, and the source of the images if it was opened.
 
     Args:
-      flags: Every leaf of a TrainConfig; those that are to be fitted hold the word for it.
-      source: The images, in place of those that the flags name.
+      flags: Every leaf of a TrainConfig; some may be 'auto'.
+      source: Images to use in place of those given by the flags.
 
     Raises:
       UserError: a flag is invalid, or there are no images.
@@ -87,7 +87,7 @@ def fit_supervised(flags: dict[str, Any]) -> tuple[SupervisedConfig, Source | No
 
 
 def _known(flags: dict[str, Any], config_class: type) -> dict[str, Any] | None:
-    """The flags with the run's own values for the fitted; None where there is no run yet."""
+    """The flags with the values that the run started with; None if there is no run yet."""
     given = config_lib.given(config_class, flags)
     before = flags_of(flags["workdir"], config_class)
     if before or len(given) == len(flags):
@@ -107,7 +107,7 @@ def _facts(given: dict[str, Any], source: Source) -> Facts:
 
 
 def _side(source: Source, max_pixels: int) -> int:
-    """The median of the images' shorter sides, of some evenly from all."""
+    """The median of the shorter sides of evenly sampled images."""
     total, sides = len(source.names), []
     for number in np.unique(np.linspace(0, total - 1, min(LOOKED_AT, total)).astype(int)):
         with contextlib.suppress(BadImage, OSError):
@@ -124,7 +124,7 @@ def _cores() -> int:
 
 
 def _plan(given: dict[str, Any], source: Source, seconds: float) -> list[Choice]:
-    """The epochs of a run for which `seconds` are left, by the speed that is measured now."""
+    """The epochs that fit `seconds`, by the measured speed."""
     began = time.monotonic()
     config = config_lib.from_dict(TrainConfig, given)
     print("--minutes: measuring the speed", flush=True)

@@ -1,4 +1,4 @@
-"""The evaluations of --probe_every_rounds, and what their figures are compared with."""
+"""The evaluations of --probe_every_rounds, and their baselines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def of_turn(session: Session, turn: Turn) -> dict[str, float]:
 
 
 def write_baselines(session: Session) -> None:
-    """Writes what later figures are compared with: `untrained` and `chance`, in a new run."""
+    """Evaluates the baselines `untrained` and `chance` of a new run, and writes them to a file."""
     labels, position = session.store.labels, session.position
     begun = position.history or position.turn or position.step
     if labels is None or begun or not session.config.run.probe_every_rounds:

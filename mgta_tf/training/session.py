@@ -38,8 +38,7 @@ class Session:
     history: one row per finished turn; `summary.json` is made of them.
     position: what the newest checkpoint holds besides weights; in a new run, the start.
     first_turn: number of the turn at which this process started.
-    counted: the time up to which the history counts what the user has waited for, as
-    `time.monotonic` has it.
+    counted: time, by `time.monotonic`, up to which the history includes the waiting time.
     """
 
     config: TrainConfig
@@ -62,8 +61,8 @@ class Session:
     ) -> Session:
         """Starts a run, or resumes it from its newest checkpoint.
 
-        config and store have passed `preflight.check`. began: time at which the command started,
-        as `time.monotonic` has it.
+        config and store have passed `preflight.check`. began: start time of the command by
+        `time.monotonic`.
 
         Raises:
           UserError: all checkpoints are damaged, or the images are not those that the run began
@@ -97,7 +96,7 @@ class Session:
             _progress(config, timeline, position, store.labels is not None),
             Journal(workdir.kmeans, config.run.checkpoint_every_secs),
             position.turn,
-            began - position.log.get("seconds", 0.0),  # of an earlier command, in this turn
+            began - position.log.get("seconds", 0.0),  # spent on this turn by an earlier command
         )
         _announce(session)
         return session
@@ -111,7 +110,7 @@ class Session:
         return self.position.history
 
     def remaining_turns(self) -> Iterator[tuple[int, Turn]]:
-        """The turns that this process has to do, with their numbers; prints what each does."""
+        """The turns that are left for this process, with their numbers; prints each description."""
         for number in range(self.first_turn, len(self.timeline.turns)):
             self.progress.note(_title(self, number))
             yield number, self.timeline.turns[number]
@@ -226,13 +225,13 @@ def _needs(session: Session) -> needs.Needs:
 def _nets(
     config: TrainConfig, strategy: tf.distribute.Strategy, precision: str, distinct: int
 ) -> list[Learner]:
-    """N1 and N2; one and the same net twice where `distinct` is 1."""
+    """N1 and N2; the same net twice if `distinct` is 1."""
     nets = [make_net(config, strategy, precision) for _ in range(distinct)]
     return [nets[0], nets[-1]]
 
 
 def make_net(config: TrainConfig, strategy: tf.distribute.Strategy, precision: str) -> Learner:
-    """An untrained net of the run on its devices."""
+    """Builds an untrained net on the devices of the run."""
     return Learner(
         strategy,
         config.model,
@@ -246,12 +245,12 @@ def make_net(config: TrainConfig, strategy: tf.distribute.Strategy, precision: s
 
 
 def make_devices(config: TrainConfig) -> tuple[tf.distribute.Strategy, str]:
-    """The devices, and the precision that they compute in.
+    """The devices of a run, and its precision.
 
     Each device needs at least two whole clusters if it searches its own triplets.
 
     Raises:
-      UserError: a batch cannot be split among the devices, or XLA is to compile for several.
+      UserError: a batch cannot be split among the devices, or --jit_compile is given for several.
     """
     if config.loss.triplet_scope == "global":
         strategy = make_strategy(config.batch.size, "global_batch")

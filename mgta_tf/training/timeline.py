@@ -17,7 +17,7 @@ from mgta_tf.training.guidance import Turn
 from mgta_tf.training.optimization import OptimizerConfig, learning_rate
 
 SAMPLE = 1000  # images on which a GLP compares the labels of the two nets
-BACKWARD = 3  # forward passes that a step costs: the gradient takes two
+BACKWARD = 3  # cost of a training step in forward passes; the gradient takes two
 
 # Seconds that graphs take to build, in units of the first net's training step: of the first net
 # that needs them, and of the other, which finds TensorFlow warm. Medians of small runs on CPUs.
@@ -90,16 +90,17 @@ class Timeline:
 def work_of(
     timeline: Timeline, config: TrainConfig, first: int, labelled: bool
 ) -> tuple[list[Work], ...]:
-    """What each turn of a run is made of, for the time left.
+    """The pieces of work of each turn, for the ETA.
 
-    Weights count passes of an image through an encoder; a decoder mirrors one and costs as much.
-    Clustering, pictures, probe and checkpoints have none: the nets do not tell what they cost.
+    Weights are passes of an image through an encoder; a decoder costs the same. Clustering,
+    pictures, probe and checkpoints have no weight, because their cost does not follow from the
+    nets.
 
     Args:
       timeline: Timeline of the run.
       config: Flags of the run.
-      first: The turn at which the process starts: graphs are built once a process.
-      labelled: Whether the images have classes, without which nothing is probed.
+      first: The turn at which the process starts; graphs are built once per process.
+      labelled: Whether the images have classes, which the probe needs.
     """
     step = step_weight(config)
     found: list[list[Work]] = []
@@ -109,7 +110,7 @@ def work_of(
         seen.add(("probe", untrained))  # has been evaluated before the first turn
 
     def graphs(kind: str, net: int = 0) -> float:
-        """The weight of the graphs that a kind of work builds, at its first use by a net."""
+        """The weight of building the graphs of a kind of work, at its first use by a net."""
         if number < first or (kind, net) in seen:
             return 0.0
         again = any(kind == other for other, _ in seen)
@@ -146,7 +147,7 @@ def step_weight(config: TrainConfig) -> float:
 
 
 def _clusterings(config: ClusterConfig, again: bool) -> float:
-    """Clusters that a GLP finds in all: K, summed over the candidates where it chooses K.
+    """The total number of clusters that a GLP computes: K, or the sum of all candidates for K.
 
     again: whether `--num_clusters=auto` has chosen before.
     """

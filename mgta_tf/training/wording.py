@@ -1,4 +1,4 @@
-"""The lines of a run at the terminal: what a turn does, and what it came to."""
+"""Text for the terminal: the description and the result of a turn."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mgta_tf.training.guidance import ALL, STAGES, Turn
 
 
 def title(turn: Turn, config: TrainConfig, images: int, clusters: int | None) -> str:
-    """A turn in words: 'stage 2 of 3, round 1 of 4: net 2 learns from net 1's 300 clusters (TMP)'.
+    """Describes a turn: 'stage 2 of 3, round 1 of 4: net 2 learns from net 1's 300 clusters (TMP)'.
 
-    images: how many the turn is about. clusters: how many there are, or will be, if it is known.
+    images: number of images of the turn. clusters: their number, if known in advance.
     """
     turns = list(guidance.turns(config.guidance))
     net = f"net {turn.net + 1}" if guidance.count_nets(turns) == 2 else "the net"
@@ -38,7 +38,7 @@ def title(turn: Turn, config: TrainConfig, images: int, clusters: int | None) ->
 
 
 def clusters_of(turn: Turn, config: ClusterConfig, history: Sequence[dict[str, Any]]) -> int | None:
-    """The number of clusters that a turn makes or learns from, where it is known beforehand."""
+    """The number of clusters that a turn makes or learns from, if known in advance."""
     if turn.process == "GLP":
         fixed = isinstance(config.num_clusters, int) and config.clusterer != "hdbscan"
         return int(config.num_clusters) if fixed else None
@@ -49,7 +49,7 @@ def clusters_of(turn: Turn, config: ClusterConfig, history: Sequence[dict[str, A
 def loss(point: dict[str, float], lambda1: float, reconstruction_weight: float) -> str:
     """L_all of eq. 8 with its parts: 'loss 5.9 = reconstruction 3.9 + 100 × triplet 0.02'.
 
-    point: metrics by name. lambda1: λ₁; 0 in stage 1, which has the reconstruction alone.
+    point: metrics by name. lambda1: λ₁; 0 in stage 1, which has only the reconstruction loss.
     """
     weights = {"reconstruction": reconstruction_weight if lambda1 else 1.0, "triplet": lambda1}
     parts = [
@@ -61,7 +61,7 @@ def loss(point: dict[str, float], lambda1: float, reconstruction_weight: float) 
 
 
 def result(row: dict[str, Any]) -> str:
-    """What a row of the history found, in a line."""
+    """The result in a row of the history, as one line."""
     if row["process"] == "GLP":
         truth = "" if row["nmi_truth"] is None else f", NMI with the classes {row['nmi_truth']:.3f}"
         empty = row["empty_clusters"]
@@ -75,7 +75,7 @@ def result(row: dict[str, Any]) -> str:
 
 
 def losses(*points: dict[str, float]) -> str:
-    """The losses that the points hold: 'reconstruction 12 → 3.4, triplet 0.3 → 0.12'.
+    """The losses of the points: 'reconstruction 12 → 3.4, triplet 0.3 → 0.12'.
 
     A triplet loss of 0 throughout is not mentioned: stage 1 has no triplets.
     """
