@@ -185,7 +185,9 @@ def test_a_full_disk_keeps_those_before(three, monkeypatch):
     for owner, name in ((tf.train.Checkpoint, "write"), (checkpoints_lib, "_write_manifest")):
         with monkeypatch.context() as broken:
             broken.setattr(owner, name, full)
-            with pytest.raises(UserError, match=r"No space left on device.*before it are whole"):
+            with pytest.raises(
+                UserError, match=r"No space left on device.*the earlier ones are intact"
+            ):
                 checkpoints.save(Position(4, 0))
         assert not list(three.glob("ckpt-4*"))  # what was written of it does not fill the disk
         assert_restores(three, 3.0)
@@ -229,7 +231,7 @@ def test_when_a_checkpoint_is_due(monkeypatch):
             due.append(step)
             cadence.saved()
     assert due == [4, 8, 12]  # after 12, 24, 36 seconds
-    monkeypatch.setattr(preemption, "received", lambda: signal.SIGTERM)
+    monkeypatch.setattr(preemption, "received_signal", lambda: signal.SIGTERM)
     assert cadence.due(13)
 
 
