@@ -45,8 +45,18 @@ def write(path: str, data: bytes) -> str:
 
 def _images(folder: str) -> Reader:
     del folder
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (24, 32, 3)).astype(np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3)).astype(np.uint8)
+
+    def read(data: bytes) -> None:
+        with contextlib.suppress(images.BadImage):
+            images.header(data)
+        images.load_square(data, 16, "crop", 10**6)
+
+    return [*_pictures(pixels), *_deep_pictures(pixels)], read
+
+
+def _pictures(pixels: np.ndarray) -> list[bytes]:
+    """Images of 8 bits in every format and mode, with metadata."""
     picture, seeds = Image.fromarray(pixels), []
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -88,6 +98,12 @@ def _images(folder: str) -> Reader:
         file = io.BytesIO()
         picture.convert(mode).save(file, kind, **options)
         seeds.append(file.getvalue())
+    return seeds
+
+
+def _deep_pictures(pixels: np.ndarray) -> list[bytes]:
+    """Images of 16 bits, of digits, of floats; HEIC where it can be written."""
+    seeds = []
     grey = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256)
     for kind in ("PNG", "TIFF", "JPEG2000", "PPM"):
         file = io.BytesIO()
@@ -98,9 +114,9 @@ def _images(folder: str) -> Reader:
     if images.has_heif():
         images.load_heif()
         file = io.BytesIO()
-        picture.save(file, "HEIF")
+        Image.fromarray(pixels).save(file, "HEIF")
         seeds.append(file.getvalue())
-    return seeds, lambda data: images.load_square(data, 16, "crop", 10**6)
+    return seeds
 
 
 def _lists(folder: str) -> Reader:
