@@ -192,8 +192,8 @@ def ending(workdir: str) -> dict[str, bytes]:
 def _without_clocks(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    unequal = ("seconds", "label_seconds", "show_seconds", "peak_memory_mb")
-    return {key: _without_clocks(item) for key, item in value.items() if key not in unequal}
+    equal = {k: v for k, v in value.items() if not k.endswith("seconds") and k != "peak_memory_mb"}
+    return {key: _without_clocks(item) for key, item in equal.items()}
 
 
 def bytes_lost(one: dict[str, bytes], other: dict[str, bytes]) -> int:
