@@ -1,4 +1,4 @@
-"""Pre-trains two auto-encoders that guide each other by pseudo labels (MGTA).
+"""Pre-trains an encoder: on two views of each image, or by MGTA as the paper does (flags/paper).
 
   python -m mgta_tf.train --data_dir=PHOTOS --workdir=runs/mine
   python -m mgta_tf.train --data_dir=PHOTOS --workdir=runs/mine --minutes=30
@@ -32,7 +32,7 @@ Labeller = Callable[[Session, Turn, np.ndarray], Labelling]
 
 
 def main(flags: dict[str, Any]) -> None:
-    """The command: resolves flags that are 'auto' for the images and the machine, then trains."""
+    """Entry point: replaces `auto` flags by values that suit images and machine, then trains."""
     began = time.monotonic()
     config, source = fitting.fit_run(flags)
     train(config, source=source, began=began)
@@ -50,13 +50,14 @@ def train(
       config: All flags of the run.
       label: Makes the pseudo labels of a turn's images; an experiment may pass another function.
       source: Images to use in place of `config.data`.
-      began: Start time of the command by `time.monotonic`; None is now.
+      began: Start time of the command by `time.monotonic`; None means now.
 
     Returns:
       The finished session.
 
     Raises:
-      UserError: unusable images, flags that do not fit the images, or a disk that is full.
+      UserError: unusable images or flags, damaged checkpoints, training that failed, or a full
+        disk.
     """
     began = time.monotonic() if began is None else began
     workdir = open_workdir(config.run.workdir, config)
@@ -82,11 +83,11 @@ def _take_turns(session: Session, visualizer: Visualizer, label: Labeller) -> No
     quick_probe.write_baselines(session)
     for number, turn in session.remaining_turns():
         images = guidance.images_of(turn, len(store), config.guidance, config.run.seed)
-        if turn.process == "GLP":  # §3.2: one net encodes the images, k-means labels them
+        if turn.process == "GLP":  # §3.2: a net encodes the images; their clusters become labels
             labelling = label(session, turn, images)
             session.keep_labels(turn, images, labelling.labels, labelling.clusters)
             row = visualizer.show_labelling(number, images, labelling)
-        else:  # TMP, §3.3: the other net trains with these labels
+        else:  # TMP, §3.3: a net trains, after stage 1 with labels
             labels = guidance.labels_of(turn, images, session.labels, config.guidance)
             training = trainer.train(session, number, images, labels, visualizer.show_point)
             if turn.stage == "iae":

@@ -1,7 +1,7 @@
 """P×K batches (§3.3.1). A plan is an array of image indices, one row per batch of a turn.
 
-A plan is a pure function of its arguments: row `s` of a turn depends on (seed, round, net, labels,
-s) only. A resumed run computes the plan again and continues at its row.
+A plan is a pure function of its arguments, so a resumed run computes the same plan and continues at
+its next row.
 
 All draws are balanced. Items are drawn in a random order until each has been drawn once, then in a
 new random order, and so on; the counts of two items never differ by more than one. A batch draws
@@ -81,7 +81,7 @@ def steps_of(num_images: int, epochs: int, batch_size: int) -> int:
 
 
 def shuffled_plan(images: np.ndarray, batch_size: int, epochs: int, seed: list[int]) -> np.ndarray:
-    """Batches without clusters, in balanced draws: [steps, batch_size] int32.
+    """Batches drawn without regard to clusters, in balanced draws: [steps, batch_size] int32.
 
     Raises:
       UserError: the batch is larger than the data.

@@ -53,7 +53,7 @@ def fit_run(
     # Errors that do not depend on the images.
     config_lib.from_dict(TrainConfig, {"images_per_cluster": defaults.fitted_k(given), **given})
     if flags["minutes"] and hosts.count() > 1:
-        raise UserError("--minutes plans for a single host; give --final_epochs")
+        raise UserError("--minutes supports a single host only; set --final_epochs instead")
     source = source or open_source(config_lib.from_dict(DataConfig, given))
     facts = _facts(given, source)
     seconds = flags["minutes"] * 60 * (1 - RESERVE)

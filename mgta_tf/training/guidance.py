@@ -33,31 +33,31 @@ class GuidanceConfig:
     iae_epochs: int = flag(
         0,
         "Stage 1: epochs of the initial auto-encoder (IAE) on all images; the paper uses 100 "
-        "(§4.2). Needs a --decoder. auto: 0 without labels or decoder, else 10 of 21 parts of all "
-        "epochs.",
+        "(§4.2). Needs a --decoder. auto: 0 with --labels=none, --decoder=none or "
+        "--iae_checkpoint; else 10/21 of all epochs.",
         minimum=0,
         fitted="auto",
     )
     rounds: int = flag(
         0,
         "Stage 2: rounds; in each round both nets label and train once. The paper uses 10 (§4.2). "
-        "Needs --labels=clusters. auto: up to 10, of 3 epochs each or more.",
+        "Needs --labels=clusters. auto: as many as leave about 3 epochs for each, at most 10.",
         minimum=0,
         fitted="auto",
     )
     epochs_per_round: int = flag(
         10,
-        "Stage 2: epochs that a net trains on its half of the images per round. auto: as many as "
-        "stage 1 has, shared among the rounds.",
+        "Stage 2: epochs that a net trains on its half of the images per round. auto: "
+        "stage 2's share of all epochs, divided by --rounds.",
         minimum=1,
         fitted="auto",
     )
     final_epochs: int = flag(
         100,
-        "Stage 3: epochs of N2 on all images, with labels by N1; the paper uses 10 (§4.2). Every "
-        "view of an image counts: with two views, 100 epochs show each image 50 times in two "
-        "views. auto: as many as show a million images, from 20 (100 on a GPU) to 400; with "
-        "--labels=clusters these are shared among the stages, 1 of 21 parts for this one.",
+        "Stage 3: epochs of N2 on all images, with labels by N1; the paper uses 10 (§4.2). Each "
+        "view counts as an image: with two views, 100 epochs use each image 50 times. auto: enough "
+        "for a million views, but 20 (100 on a GPU) to 400; with --labels=clusters the stages "
+        "share them, and this one gets 1/21.",
         minimum=0,
         fitted="auto",
     )
@@ -68,8 +68,8 @@ class GuidanceConfig:
     )
     lambda_end: float = flag(
         100.0,
-        "Weight λ₁ in the last round and in stage 3; the paper uses 1 (§4.2). λ₁ is linear in "
-        "between.",
+        "Weight λ₁ in the last round and in stage 3; the paper uses 1 (§4.2). In between, λ₁ "
+        "is interpolated linearly.",
         minimum=0.0,
     )
     schedule: str = flag(
@@ -117,8 +117,9 @@ class Turn:
     stage: 'iae', 'mutual' or 'final'.
     round: 1 … rounds in stage 2; 0 before, rounds + 1 after.
     net: index of the net that labels or trains: 0 is the paper's N1, 1 its N2.
-    half: 0 is D1 (A), 1 is D2 (B), None is all images.
-    epochs, lambda1: epochs and λ₁ of a TMP; 0 in a GLP.
+    half: 0 is D1 (B in §3.4), 1 is D2 (A in §3.4), None is all images.
+    epochs, lambda1: of a TMP, λ₁ being 0 in stage 1; 0 in a GLP. `losses.total_loss` applies λ₁
+      (eq. 8).
     """
 
     process: str
@@ -148,7 +149,10 @@ class Turn:
 
 
 def lambda_of_round(config: GuidanceConfig, round_number: int) -> float:
-    """λ₁ of a round in 1 … rounds: linear from `lambda_start` to `lambda_end` (§4.2)."""
+    """λ₁ of a round in 1 … rounds: linear from `lambda_start` to `lambda_end` (§4.2).
+
+    With a single round it is `lambda_end`.
+    """
     if config.rounds < 2 or round_number > config.rounds:
         return config.lambda_end
     progress = (round_number - 1) / (config.rounds - 1)
@@ -175,15 +179,15 @@ def _round(config: GuidanceConfig, round_number: int) -> Iterator[Turn]:
     stage = ("mutual", round_number)
     lambda1 = lambda_of_round(config, round_number)
     labelling, training = [], []
-    for trainer in (1, 0):  # N2 trains first, on D2; then N1, on D1
-        labeller = 1 - trainer if config.guidance == "mutual" else trainer
-        labelling.append(Turn("GLP", *stage, net=labeller, half=trainer))
+    for learner in (1, 0):  # N2 trains first, on D2; then N1, on D1: net i trains on half i
+        teacher = 1 - learner if config.guidance == "mutual" else learner
+        labelling.append(Turn("GLP", *stage, net=teacher, half=learner))
         training.append(
             Turn(
                 "TMP",
                 *stage,
-                net=trainer,
-                half=trainer,
+                net=learner,
+                half=learner,
                 epochs=config.epochs_per_round,
                 lambda1=lambda1,
             )
@@ -198,7 +202,7 @@ def _round(config: GuidanceConfig, round_number: int) -> Iterator[Turn]:
 
 
 def count_nets(schedule: Sequence[Turn]) -> int:
-    """Number of nets to build: 2, or 1 where no net labels images and N1 and N2 are the same."""
+    """Number of nets to build: 2, or 1 in a run without GLPs, where N1 and N2 are the same net."""
     return 2 if any(turn.process == "GLP" for turn in schedule) else 1
 
 

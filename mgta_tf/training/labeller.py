@@ -83,7 +83,7 @@ def label(session: Session, turn: Turn, images: np.ndarray) -> Labelling:
 
 
 def _cluster(session: Session, turn: Turn, images, features, rows, features_of_other) -> Labelling:
-    """k-means on the features [n, D], and the statistics of its result.
+    """Clusters the features [n, D] and describes the result.
 
     rows: the images, [m] of n, on which the labels of the two nets are compared.
     """

@@ -33,12 +33,13 @@ from mgta_tf.training.timeline import Timeline, work_of
 class Session:
     """Everything that the turns of a run share.
 
-    nets: N1 and N2; the same net twice where no net labels images for another.
+    nets: N1 and N2; the same net twice in a run without GLPs.
     labels: the pseudo labels in use, int32 [n], by half (0, 1, or ALL).
     history: one row per finished turn; `summary.json` is made of them.
-    position: what the newest checkpoint holds besides weights; in a new run, the start.
+    position: state of the newest checkpoint without weights and optimizers; in a new run, the
+      initial state.
     first_turn: number of the turn at which this process started.
-    counted: time, by `time.monotonic`, up to which the history includes the waiting time.
+    counted: `time.monotonic` up to which elapsed time is recorded in the history.
     """
 
     config: TrainConfig
@@ -79,7 +80,7 @@ class Session:
             workdir.checkpoints, nets, config.run.keep, workdir.own_checkpoints
         )
         position = checkpoints.restore(store.fingerprint(), store.fingerprint_of_names())
-        # 3. In a new run, the IAE of another run in place of stage 1.
+        # 3. A new run with --iae_checkpoint loads another run's IAE and skips stage 1.
         if not position.history and config.run.iae_checkpoint:
             _load_iaes(nets, config.run.iae_checkpoint, workdir)
             position.turn = sum(turn.stage == "iae" for turn in timeline.turns)

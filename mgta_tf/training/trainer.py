@@ -1,4 +1,4 @@
-"""Training models (TMP, §3.3): a net trains on images with the pseudo labels of the other net."""
+"""Training models (TMP, §3.3): one net trains on the images of a turn."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def train(
       show: Called with every point of the curves.
 
     Raises:
-      UserError: too many steps in a row were not finite, or there are too few clusters for a P×K
-        batch.
+      UserError: too many consecutive steps had a loss or gradient that is not finite, or there are
+        too few clusters for a P×K batch.
     """
     config, turn = session.config, session.timeline.turns[number]
     plan, label_of = _plan(session, number, images, labels)
@@ -70,7 +70,7 @@ def train(
     steps = session.nets[turn.net].fit(batches, turn.lambda1, rate, start)
     traced = session.steps_to_trace(number)
     session.progress.begin("train", "building the graph of a training step")
-    preemption.defer()  # until `Session.finish` has saved the end of the turn
+    preemption.defer()  # from here a signal is recorded; the run stops after its next checkpoint
     for step, metrics in profiled(steps, traced, session.workdir.tensorboard):
         log.add(metrics)
         session.progress.advance_to(step + 1)

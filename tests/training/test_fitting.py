@@ -83,7 +83,7 @@ def test_what_is_wrong_whatever_the_images_are_is_refused_first(tmp_path, monkey
         with pytest.raises(UserError, match=message):
             fitting.fit_run(leaves(*words))
     monkeypatch.setattr(fitting.hosts, "count", lambda: 2)
-    with pytest.raises(UserError, match="--minutes plans for a single host; give --final_epochs"):
+    with pytest.raises(UserError, match="--minutes supports a single host only"):
         fitting.fit_run(leaves(nowhere, workdir, "--minutes=5"))
 
 
