@@ -8,7 +8,7 @@ from tools.docs import check as docs_check
 
 def test_every_command_and_name_in_the_documents_exists(capsys):
     docs_check.main(docs_check.DocsConfig())
-    assert "docs/tutorial.md: 8 blocks" in capsys.readouterr().out
+    assert "docs/tutorial.md: 9 blocks" in capsys.readouterr().out
 
 
 @pytest.fixture
