@@ -155,7 +155,7 @@ def test_the_number_of_clusters_is_chosen_once_and_survives_a_kill(tmp_path, mon
         assert (arrays["label"] == -1).any()  # outside of the core
         assert np.isfinite(arrays["distance"]).all()
     events = EventAccumulator(str(tmp_path / "tensorboard" / "net1")).Reload()
-    assert [point.step for point in events.Tensors("k/round_01/ch")] == [5, 7, 9]
+    assert [point.step for point in events.Tensors("2_clusters/k_of_round_01/ch")] == [5, 7, 9]
 
 
 def test_a_finished_run_is_not_run_again(finished, capsys):
