@@ -95,7 +95,11 @@ def saved_model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small(saved_model, records_dir):
-    """A config at which everything takes seconds."""
+    """A config at which everything takes seconds.
+
+    After 400 steps, four images are not yet learned by heart with every seed: AP50 was 100, 100,
+    66.7 and 94.9 for seeds 1 to 4, and 84.8 with seed 1 after other tests in the process.
+    """
     return DetectConfig(
         run=DetectRunConfig(
             saved_model=saved_model,
@@ -116,7 +120,7 @@ def small(saved_model, records_dir):
             roi_size=7,
         ),
         schedule=ScheduleConfig(
-            steps=400, decay_step=320, batch_size=2, base_learning_rate=0.04, warmup_steps=10
+            steps=600, decay_step=480, batch_size=2, base_learning_rate=0.04, warmup_steps=10
         ),
         cache=CacheConfig(cache_body_features="auto"),
     )

@@ -57,7 +57,7 @@ def trained(small, two_replicas, tmp_path_factory):
 
 
 def test_four_images_are_learnt_by_heart_across_a_kill(trained):
-    _, _, found = trained
+    config, _, found = trained
     assert found["ap50_voc07"] >= 90
     assert found["ap50_area"] >= 90
     assert found["coco_ap50"] >= 90
@@ -65,7 +65,7 @@ def test_four_images_are_learnt_by_heart_across_a_kill(trained):
     assert found["per_class"]["cat"] is None
     assert found["diverged"] is False
     assert found["seconds_per_step"] > 0
-    assert found["steps"] == 400
+    assert found["steps"] == config.schedule.steps
 
 
 def test_the_run_went_on_where_it_was_killed(trained):
