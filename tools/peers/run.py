@@ -26,19 +26,16 @@ import time
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from mgta_tf import cli, probe
+from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
-from mgta_tf.evaluation import features, labelled
 from mgta_tf.runtime.files import write_json, write_text
 from mgta_tf.training.summary import versions
 from tools.peers import bridge
 from tools.study import experiment
+from tools.study.evaluation import PROBE, SCREEN_PROBE, Evaluation, encode, open_evaluation
 
-PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.01,0.1,1")
-SCREEN_PROBE: dict[str, Any] = {**PROBE, "svm_costs": "0.1"}
 COSTS = {"_half": 36, "": 72}  # suffix of a row's method: image passes a photograph
 SCREEN = 12  # image passes of a trial, a third of the half
 METHODS = ("simclr", "triplets", "vicreg", "byol", "nnclr", "swav", "supervised")
@@ -175,37 +172,6 @@ def add_row(
     row = {"method": name, "seed": seed, **found, "flags": flags, "date": time.strftime("%Y-%m-%d")}
     write_json(path, sorted([*known, row], key=lambda row: row["seed"]))
     print(f"{name}, seed {seed}: mAP {found['map']:.2f}", flush=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """The probe's flags and its labelled images, train and test."""
-
-    asked: probe.ProbeConfig
-    sets: list[labelled.Labelled]
-
-    def images(self) -> list[np.ndarray]:
-        """uint8 [N, S, S, 3], train and test."""
-        return [part.load(np.arange(len(part.targets))) for part in self.sets]
-
-    def evaluate(self, maps: list[np.ndarray]) -> dict[str, Any]:
-        """What the probe finds in the maps of res4 [N, h, w, c], train and test."""
-        values = [features.normalize(features.pool(m, self.asked.endpoint)) for m in maps]
-        return probe.evaluate(
-            self.asked, probe.parse_costs(self.asked.svm_costs), self.sets, values
-        )
-
-
-def open_evaluation(data_dir: str, flags: dict[str, Any]) -> Evaluation:
-    asked = probe.ProbeConfig(data_dir=data_dir, **flags)
-    return Evaluation(asked, labelled.folder_sets(asked))
-
-
-def encode(encoder: tf.keras.Model, images: np.ndarray) -> np.ndarray:
-    """res4 of uint8 images."""
-    batches = features.in_batches(len(images), 500)
-    found = [encoder(images[chosen] / np.float32(255), training=False) for chosen in batches]
-    return np.concatenate([endpoints["res4"].numpy() for endpoints in found])
 
 
 def run(

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import statistics
 import time
 from typing import Any
 
@@ -26,16 +25,9 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json
 from mgta_tf.training.summary import versions
 from tools.study import experiment
+from tools.study.comparisons import spread
+from tools.study.evaluation import MILD, SMALL
 
-SMALL: dict[str, Any] = {
-    "image_size": 32,
-    "width": 0.25,
-    "blocks": [2, 2, 2, 2],
-    "color_jitter": 0.2,
-    "crop_min_area": 0.4,
-    "grayscale": 0.0,
-    "batch_size": 64,
-}
 EPOCHS = {0.01: 300, 0.1: 100, 1.0: 30}  # by the share of the labels
 SEARCH_SHARE = 0.1
 SCRATCH = "scratch"
@@ -129,6 +121,8 @@ def run_one(
         return
     flags = {
         **SMALL,
+        **MILD,
+        "batch_size": 64,
         "epochs": EPOCHS[share],
         "label_fraction": share,
         "learning_rate": settings["learning_rate"],
@@ -170,8 +164,7 @@ def table(rows: list[dict[str, Any]], titles: dict[str, str]) -> list[str]:
             found = [r for r in rows if r["start"] == start and r["share"] == share]
             seeds |= {row["seed"] for row in found}
             values = [row["accuracy"] for row in found]
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.2f}{spread}" if values else "-")
+            cells.append(spread(values))
         lines.append(f"| {' | '.join([*cells, str(len(seeds))])} |")
     return lines
 

@@ -24,9 +24,8 @@ from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json
 from tools.study import experiment
+from tools.study.evaluation import PROBE, SMALL
 
-SMALL: dict[str, Any] = dict(image_size=32, width=0.25, blocks=[2, 2, 2, 2])
-PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.01,0.1,1")
 LONGER = 2  # times the rounds of the first rung, for the finalists
 
 PAPER: dict[str, Any] = dict(

@@ -13,6 +13,7 @@ import tensorflow as tf
 from mgta_tf.data.pipeline import AugmentConfig, augment, normalize
 from mgta_tf.models.encoder import ModelConfig, build_encoder
 from mgta_tf.training.optimization import OptimizerConfig, build_optimizer
+from tools.study.evaluation import MILD, SMALL
 
 keras = tf.keras
 
@@ -20,7 +21,6 @@ FAR = 1e9  # a distance that no pair has
 RANKS = (2, 10)  # of the negatives whose distances are averaged by `negative="ranks"`
 TEMPERATURE = 0.1  # of the softmax losses, and of the softplus
 MOMENTUM = 0.99  # of the slowly moving teacher
-SIZE, WIDTH, BLOCKS = 32, 0.25, (2, 2, 2, 2)  # the study's small model
 HIDDEN, PROJECTED = 512, 128  # units of the projector
 
 
@@ -63,7 +63,7 @@ class Net:
 
     def __init__(self, recipe: Recipe, num_labels: int, seed: int):
         keras.utils.set_random_seed(seed)
-        self.encoder = build_encoder(ModelConfig(width=WIDTH, blocks=BLOCKS))
+        self.encoder = build_encoder(ModelConfig(SMALL["width"], tuple(SMALL["blocks"])))
         embedding = self.encoder.output["embedding"]
         outputs = {"z": projector(embedding) if recipe.head == "projector" else embedding}
         outputs["target"] = outputs["z"]
@@ -77,7 +77,6 @@ class Net:
         self.model = keras.Model(self.encoder.input, outputs)
         rate = OptimizerConfig(learning_rate=recipe.learning_rate)
         self.optimizer = build_optimizer(rate, self.model)
-        self.encode = tf.function(lambda x: self.encoder(normalize(x, "unit"), training=False))
 
 
 def projector(features, units: int = PROJECTED):
@@ -95,9 +94,7 @@ class Trainer:
         self.nets = [Net(recipe, num_labels, seed)]
         if recipe.teacher == "peer":
             self.nets.append(Net(recipe, num_labels, seed + 1000))
-        self._augment = AugmentConfig(
-            image_size=SIZE, crop_min_area=0.4, color_jitter=0.2, grayscale=0.0
-        )
+        self._augment = AugmentConfig(SMALL["image_size"], **MILD)
         if recipe.teacher == "average":
             self._average = Net(recipe, num_labels, seed).model
         self.step = tf.function(self._step)

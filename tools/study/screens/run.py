@@ -26,20 +26,16 @@ from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.data import sampler
 from mgta_tf.data.pipeline import UNIFORMS
-from mgta_tf.data.sources import DataConfig
-from mgta_tf.data.store import open_images
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features as features_lib
-from mgta_tf.evaluation import svm
-from mgta_tf.evaluation.knn import knn_accuracy
 from mgta_tf.runtime.files import write_json, write_text
 from mgta_tf.training.optimization import OptimizerConfig, learning_rate
 from mgta_tf.training.summary import versions
 from tools.study import experiment
+from tools.study.evaluation import SCREEN_PROBE, Evaluation, encode, open_evaluation
 from tools.study.screens import labels as labels_lib
-from tools.study.screens.recipe import SIZE, Net, Recipe, Trainer
+from tools.study.screens.recipe import Net, Recipe, Trainer
 
-ENDPOINT, COST = "res4", 0.1
 BASE = "base"  # the recipe without a change
 
 
@@ -53,26 +49,16 @@ class ScreensConfig:
     seeds: str = flag("1", "Seeds, separated by commas.")
 
 
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """uint8 pixels [N, S, S, 3] and classes int [N]: to train on, and held out."""
-
-    pixels: np.ndarray
-    classes: np.ndarray
-    held_out: np.ndarray
-    held_out_classes: np.ndarray
-
-
 def main(config: ScreensConfig) -> None:
     plan = load_plan(os.path.join(config.results, "plan.json"))
     if config.data_dir:
-        images = read_images(config)
+        evaluation = read_images(config)
         names = config.only.split(",") if config.only else list(plan)
         for seed in map(int, config.seeds.split(",")):
             for name in names:
                 if name not in plan:
                     raise UserError(f"--only={config.only}: the plan has no {name}")
-                run_one(config, name, plan[name], seed, images)
+                run_one(config, name, plan[name], seed, evaluation)
                 write_page(config, plan)
     write_page(config, plan)
 
@@ -93,22 +79,17 @@ def load_plan(path: str) -> dict[str, dict[str, Any]]:
     return plan
 
 
-def read_images(config: ScreensConfig) -> Images:
+def read_images(config: ScreensConfig) -> Evaluation:
+    """Two thirds of the images to train on, the held-out third to evaluate on."""
     if not config.workdir:
         raise UserError("--workdir is required: a folder for the held-out third")
     folder = os.path.join(config.workdir, config.name)
     experiment.hold_out(config.data_dir, folder, share=1 / 3)
-    parts: list[np.ndarray] = []
-    for split in ("train", "val"):
-        data = DataConfig(data_dir=folder, data_split=split)
-        store = open_images(data, SIZE, labelled=True)
-        assert store.labels is not None
-        parts += [store.batch(np.arange(len(store))), store.labels]
-    return Images(*parts)
+    return open_evaluation(folder, SCREEN_PROBE)
 
 
 def run_one(
-    config: ScreensConfig, name: str, entry: dict[str, Any], seed: int, images: Images
+    config: ScreensConfig, name: str, entry: dict[str, Any], seed: int, evaluation: Evaluation
 ) -> None:
     """Trains and evaluates a recipe, unless its row is there, and adds the row."""
     path = os.path.join(config.results, f"{config.name}.json")
@@ -117,12 +98,17 @@ def run_one(
         return
     tf.keras.backend.clear_session()
     recipe, began = Recipe(**entry["recipe"]), time.process_time()
-    net, facts = train(recipe, images, seed)
+    images, classes = evaluation.images(), evaluation.sets[0].labels
+    assert classes is not None
+    net, facts = train(recipe, images[0], classes, seed)
     facts["train_cpu_seconds"] = time.process_time() - began
+    found = evaluation.evaluate([encode(net.encoder, part) for part in images])
     row = {
         "screen": name,
         "seed": seed,
-        **evaluate(net, images),
+        "map": found["map"],
+        "top1": found["top1"],
+        "knn20": found["knn"][20],
         **facts,
         "recipe": entry["recipe"],
         "date": time.strftime("%Y-%m-%d"),
@@ -132,12 +118,17 @@ def run_one(
     print(f"{config.name}: {name}, seed {seed}: mAP {row['map']:.2f}", flush=True)
 
 
-def train(recipe: Recipe, images: Images, seed: int) -> tuple[Net, dict[str, Any]]:
-    """Trains by a recipe until its image passes are spent: (the net, facts for the row)."""
-    number, cost = len(images.pixels), recipe.step_cost()
+def train(
+    recipe: Recipe, pixels: np.ndarray, classes: np.ndarray, seed: int
+) -> tuple[Net, dict[str, Any]]:
+    """Trains by a recipe until its image passes are spent: (the net, facts for the row).
+
+    pixels: uint8 [N, S, S, 3]. classes: int [N], which only oracle labels and purities read.
+    """
+    number, cost = len(pixels), recipe.step_cost()
     budget = recipe.passes * number
-    num_labels = max(int(images.classes.max()) + 1, recipe.num_clusters)
-    trainer, pixels = Trainer(recipe, num_labels, seed), tf.constant(images.pixels)
+    num_labels = max(int(classes.max()) + 1, recipe.num_clusters)
+    trainer, on_device = Trainer(recipe, num_labels, seed), tf.constant(pixels)
     every = max(1, recipe.relabel * number // recipe.images)
     first, steps, labelled_at = schedule(recipe, number, every)
     plan = sampler.balanced_draws(number, recipe.images, steps, np.random.default_rng(seed))
@@ -146,9 +137,9 @@ def train(recipe: Recipe, images: Images, seed: int) -> tuple[Net, dict[str, Any
     rate = OptimizerConfig(learning_rate=recipe.learning_rate)
     for step in range(steps):
         if step in labelled_at:
-            features = label_features(trainer.nets[-1], images.pixels, recipe)
-            labels = labels_lib.make(recipe, features, images.classes, seed)
-            purities.append(round(labels_lib.pair_purity(labels, images.classes), 4))
+            features = label_features(trainer.nets[-1], pixels, recipe)
+            labels = labels_lib.make(recipe, features, classes, seed)
+            purities.append(round(labels_lib.pair_purity(labels, classes), 4))
             if recipe.use != "classes":
                 draw = labels_lib.batches_with_mates(labels, recipe.images, seed)
         chosen = np.repeat(draw(step) if draw else plan[step], recipe.views).astype(np.int32)
@@ -156,7 +147,7 @@ def train(recipe: Recipe, images: Images, seed: int) -> tuple[Net, dict[str, Any
         trainer.set_learning_rate(learning_rate(rate, step, steps))
         weight = tf.constant(recipe.weight if step >= first else 0.0)
         trainer.step(
-            tf.gather(pixels, chosen),
+            tf.gather(on_device, chosen),
             tf.constant(chosen),
             tf.constant(labels[chosen]),
             tf.constant(uniforms),
@@ -192,37 +183,19 @@ def label_features(net: Net, pixels: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Unit features [N, D] for the labels: of the photographs, or the mean over random crops."""
     if recipe.labels == "oracle":
         return np.empty(0)
-    total = features_of(net, pixels)
+    total, size = features_of(net, pixels), pixels.shape[1]
     for view in range(1, recipe.label_views):
-        side = SIZE - 4 * view  # a crop of the middle, and its mirror image
-        edge = (SIZE - side) // 2
+        side = size - 4 * view  # a crop of the middle, and its mirror image
+        edge = (size - side) // 2
         crops = pixels[:, edge : edge + side, edge : edge + side]
-        crops = tf.image.resize(crops[:, :, ::-1] if view % 2 else crops, (SIZE, SIZE)).numpy()
+        crops = tf.image.resize(crops[:, :, ::-1] if view % 2 else crops, (size, size)).numpy()
         total += features_of(net, crops.round().astype(np.uint8))
     return features_lib.normalize(total)
 
 
 def features_of(net: Net, pixels: np.ndarray) -> np.ndarray:
-    """Pooled and normalized endpoints, as the probe reads them: [N, D]."""
-    parts = [
-        features_lib.pool(net.encode(tf.constant(pixels[rows]))[ENDPOINT].numpy(), ENDPOINT)
-        for rows in features_lib.in_batches(len(pixels), 100)
-    ]
-    return features_lib.normalize(np.concatenate(parts))
-
-
-def evaluate(net: Net, images: Images) -> dict[str, Any]:
-    """SVM mAP, top-1 and 20-NN accuracy on the held-out third, in percent."""
-    train_x, test_x = features_of(net, images.pixels), features_of(net, images.held_out)
-    numbers = np.arange(images.classes.max() + 1)
-    train_y, test_y = (
-        np.where(classes[:, None] == numbers, 1, -1).astype(np.int8)
-        for classes in (images.classes, images.held_out_classes)
-    )
-    found = svm.linear_svm(train_x, train_y, test_x, test_y, costs=(COST,))
-    right = found.scores.argmax(1) == images.held_out_classes
-    neighbours = knn_accuracy(train_x, images.classes, test_x, images.held_out_classes, ks=(20,))
-    return {"map": found.map, "top1": 100 * float(right.mean()), "knn20": neighbours[20]}
+    """Pooled and normalized res4, as the probe reads it: [N, D]."""
+    return features_lib.normalize(features_lib.pool(encode(net.encoder, pixels), "res4"))
 
 
 def write_page(config: ScreensConfig, plan: dict[str, dict[str, Any]]) -> None:
