@@ -183,6 +183,12 @@ def _members(
     return members, images[order[:singletons]]
 
 
+def evenly(total: int, count: int) -> np.ndarray:
+    """At most `count` of the numbers below `total`, evenly spaced, the first and the last among
+    them: int64, ascending."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64))
+
+
 def balanced_draws(items: int, size: int, groups: int, rng: np.random.Generator) -> np.ndarray:
     """Draws `groups` groups of `size` items each: [groups, size] integers below `items`.
 

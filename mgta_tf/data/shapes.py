@@ -45,12 +45,6 @@ VOC_NAME = {
 SHAPES = tuple(VOC_NAME)
 
 
-def _polar(radius, points: int = 72) -> np.ndarray:
-    angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
-    r = radius(angle)
-    return np.stack([r * np.cos(angle), r * np.sin(angle)], axis=1)
-
-
 def _regular(corners: int, turn: float = 0.0) -> np.ndarray:
     angle = turn + 2 * np.pi * np.arange(corners) / corners
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)

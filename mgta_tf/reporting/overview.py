@@ -8,6 +8,7 @@ import os
 import shlex
 from typing import Any
 
+from mgta_tf.evaluation import online
 from mgta_tf.reporting.record import Record
 from mgta_tf.training.losses import LossConfig, looks_collapsed
 
@@ -123,8 +124,8 @@ def learned(run: Record, agreement: dict[str, float] | None) -> Answer:
 
 
 def last_images(run: Record) -> int:
-    """Images that the quick evaluation tests on: half of at most 2,000."""
-    return max(1, min(2000, run.summary.get("num_images", 2000)) // 2)
+    """Images that the quick evaluation tests on: half of those that it reads."""
+    return max(1, min(online.IMAGES, run.summary.get("num_images", online.IMAGES)) // 2)
 
 
 def _by_neighbours(now: float, untrained: float, images: int) -> Answer:

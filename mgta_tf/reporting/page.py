@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from mgta_tf.clustering.members import SHOWN
 from mgta_tf.config import format_value
+from mgta_tf.data import sampler
 from mgta_tf.errors import encodable
 from mgta_tf.reporting import curves, figures, neighbours, overview
 from mgta_tf.reporting.record import Members, Record
@@ -296,8 +297,7 @@ def data_uri(jpeg: bytes) -> str:
 
 def thinned(rows: list[Any]) -> list[Any]:
     """At most ROWS of them: the first, the last, and evenly between."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int))
-    return [rows[i] for i in chosen]
+    return [rows[i] for i in sampler.evenly(len(rows), ROWS)]
 
 
 def tiles(path: str) -> list[str]:

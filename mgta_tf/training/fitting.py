@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf import config as config_lib
-from mgta_tf.data import images
+from mgta_tf.data import images, sampler
 from mgta_tf.data.images import BadImage
 from mgta_tf.data.sources import DataConfig, Source, open_source
 from mgta_tf.errors import UserError
@@ -109,7 +109,7 @@ def _facts(given: dict[str, Any], source: Source) -> Facts:
 def _side(source: Source, max_pixels: int) -> int:
     """The median of the shorter sides of evenly sampled images."""
     total, sides = len(source.names), []
-    for number in np.unique(np.linspace(0, total - 1, min(LOOKED_AT, total)).astype(int)):
+    for number in sampler.evenly(total, LOOKED_AT):
         with contextlib.suppress(BadImage, OSError):
             sides.append(images.shorter_side(source.read(int(number)), max_pixels))
     return round(float(np.median(sides))) if sides else 0

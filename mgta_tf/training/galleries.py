@@ -12,6 +12,7 @@ from mgta_tf.clustering.clusterers import cluster
 from mgta_tf.clustering.clusters import NOISE, Clusters
 from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.clustering.members import RepresentativeCluster
+from mgta_tf.data import sampler
 from mgta_tf.data.store import ImageStore
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files, pictures, projector
@@ -108,7 +109,7 @@ def save_groups(session: Session, turn: Turn) -> None:
     They are for the report and the projector alone: no net has learnt from them.
     """
     store, config = session.store, session.config
-    chosen = np.linspace(0, len(store) - 1, min(MEMBERS, len(store))).astype(np.int32)
+    chosen = sampler.evenly(len(store), MEMBERS).astype(np.int32)
     encoded = session.nets[turn.net].encode(session.feed, chosen, "embedding")
     features = np.concatenate(list(encoded))
     if config.loss.normalize_embedding:

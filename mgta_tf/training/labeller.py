@@ -66,7 +66,7 @@ def label(session: Session, turn: Turn, images: np.ndarray) -> Labelling:
         session.workdir.features,
     )
     progress.begin("compare", "encoding a sample with the other net")
-    rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images)), dtype=int)
+    rows = sampler.evenly(len(images), SAMPLE)
     encoded = other.encode(session.feed, images[rows], config.cluster_features)
     features_of_other = np.concatenate(list(encoded))
     progress.begin("cluster", f"clustering {len(images):,} features of {features.shape[1]} numbers")

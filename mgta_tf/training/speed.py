@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from mgta_tf.clustering.clusterers import cluster
-from mgta_tf.data import images
+from mgta_tf.data import images, sampler
 from mgta_tf.data.images import BadImage
 from mgta_tf.data.pipeline import Feed
 from mgta_tf.data.sources import DataConfig, Source
@@ -117,7 +117,7 @@ def _read(data: DataConfig, size: int, source: Source) -> tuple[Sample, float]:
     """Some images, evenly from all, and the seconds that one took."""
     size = data.load_size or size
     total = len(source.names)
-    numbers = np.unique(np.linspace(0, total - 1, min(READ, total)).astype(int))
+    numbers = sampler.evenly(total, READ)
 
     def read(number: int) -> np.ndarray | None:
         with contextlib.suppress(BadImage, OSError):

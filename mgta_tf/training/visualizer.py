@@ -17,6 +17,7 @@ from mgta_tf.clustering import curve, members
 from mgta_tf.clustering.choose import Choice
 from mgta_tf.clustering.clusters import NOISE, Clusters
 from mgta_tf.config import format_value, to_dict, to_flagfile
+from mgta_tf.data import sampler
 from mgta_tf.runtime import files, pictures
 from mgta_tf.runtime.tensorboard import TensorBoardWriter, tag_of
 from mgta_tf.runtime.workdir import NEUTRAL
@@ -44,7 +45,7 @@ class Visualizer:
     def __init__(self, session: Session):
         self._session, store = session, session.store
         self._writer = TensorBoardWriter(session.workdir.tensorboard)
-        chosen = np.linspace(0, len(store) - 1, min(SHOWN_IMAGES, len(store)), dtype=np.int64)
+        chosen = sampler.evenly(len(store), SHOWN_IMAGES)
         self._images = store.batch(chosen)  # the same ones after every turn
         config, lines = session.config, []
         self._writer.text("flags", f"```\n{to_flagfile(config)}```")

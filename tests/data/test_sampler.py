@@ -173,3 +173,11 @@ def test_views_plan_has_p_images_k_times_each_and_passes_over_all():
     assert (np.bincount(groups[:, :, 0].ravel(), minlength=100)[images] == 2).all()
     with pytest.raises(UserError, match="--clusters_per_batch=5: larger than the data"):
         sampler.views_plan(images[:4], CONFIG, epochs=8, seed=[3])
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "expected"),
+    [(10, 4, [0, 3, 6, 9]), (5, 9, [0, 1, 2, 3, 4]), (1, 3, [0]), (7, 1, [0]), (8, 3, [0, 3, 7])],
+)
+def test_evenly_has_both_ends_and_no_number_twice(total, count, expected):
+    assert sampler.evenly(total, count).tolist() == expected

@@ -9,7 +9,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,22 @@ def write(path: str, data: bytes) -> str:
     with open(path, "wb") as file:
         file.write(data)
     return path
+
+
+def _one_of(folder: str, names: Sequence[str], read_folder: Callable[[], None]) -> Reader:
+    """Any one of a folder's files is damaged, the others are as they were; then it is read."""
+    whole = {}
+    for name in names:
+        with open(os.path.join(folder, name), "rb") as file:
+            whole[name] = file.read()
+
+    def read(data: bytes) -> None:
+        name, _, content = data.partition(b" ")
+        for other, good in whole.items():
+            write(os.path.join(folder, other), content if other.encode() == name else good)
+        read_folder()
+
+    return [name.encode() + b" " + content for name, content in whole.items()], read
 
 
 def _images(folder: str) -> Reader:
@@ -252,21 +268,14 @@ def _box_records(folder: str) -> Reader:
         write(os.path.join(folder, f"{number}.xml"), xml.encode())
     made = os.path.join(folder, "records")
     records.write(load(BoxDataConfig(voc_root=folder)), made)
-    whole = {}
-    for name in (records.MANIFEST, "train-00000-of-00008.tfrecord", "test-00000-of-00008.tfrecord"):
-        with open(os.path.join(made, name), "rb") as file:
-            whole[name] = file.read()
-    seeds = [name.encode() + b" " + content for name, content in whole.items()]
+    names = (records.MANIFEST, "train-00000-of-00008.tfrecord", "test-00000-of-00008.tfrecord")
 
-    def read(data: bytes) -> None:
-        name, _, content = data.partition(b" ")
-        for other, good in whole.items():
-            write(os.path.join(made, other), content if other.encode() == name else good)
+    def read() -> None:
         held = records.contents(made, "voc07")
         paths = records.files_of(made, (*held.train, held.test))
         records.objects_of([path for path in paths if os.path.getsize(path)])
 
-    return seeds, read
+    return _one_of(made, names, read)
 
 
 def _embeddings(folder: str) -> Reader:
@@ -381,22 +390,14 @@ def _checkpoints(folder: str) -> Reader:
     for step in (1, 2):
         checkpoints.save(Position(1, step, [{}], {}, {None: np.arange(4)}, "d"))
     names = [f"ckpt-2.{part}" for part in ("index", "data-00000-of-00001", "json")] + ["checkpoint"]
-    whole = {}
-    for name in names:
-        with open(os.path.join(folder, name), "rb") as file:
-            whole[name] = file.read()
-    seeds = [name.encode() + b" " + content for name, content in whole.items()]
 
-    def read(data: bytes) -> None:
-        name, _, content = data.partition(b" ")
-        for other, good in whole.items():
-            write(os.path.join(folder, other), content if other.encode() == name else good)
+    def read() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             step = Checkpoints(folder, [net], keep=2).restore("d").step
         if step not in (1, 2):
             raise AssertionError(f"restored step {step}")
 
-    return seeds, read
+    return _one_of(folder, names, read)
 
 
 def _kmeans_states(folder: str) -> Reader:

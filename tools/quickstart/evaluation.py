@@ -8,12 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf.data import digits
-from mgta_tf.data.pipeline import normalize
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.data.store import load_store
 from mgta_tf.evaluation import baselines, features, svm
 from mgta_tf.evaluation.labelled import Labelled, aligned
-from mgta_tf.models.artifact import Facts
+from mgta_tf.models.artifact import Facts, SavedEncoder
 
 ORDER = ("random", "iae", "default", "supervised")  # worst first
 METRIC = "top-1 of linear SVMs on frozen embeddings, percent"
@@ -35,15 +34,11 @@ def sets(size: int) -> list[Labelled]:
     return aligned(stores)
 
 
-def embeddings(encoder: tf.keras.Model, facts: Facts, part: Labelled) -> np.ndarray:
+def embeddings(net: tf.keras.Model, facts: Facts, part: Labelled) -> np.ndarray:
     """Frozen features of a set's images as the probe reads them: float32 [N, D]."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
-    def encode(images):
-        return encoder(normalize(images, facts.normalization), training=False)[ENDPOINT]
-
+    module = SavedEncoder(net, facts.normalization)  # its functions do not keep it alive
     batches = (part.load(rows) for rows in features.in_batches(len(part.targets), BATCH))
-    return features.extract(lambda images: {ENDPOINT: encode(images)}, batches, ENDPOINT)[0]
+    return features.extract(module.encode, batches, ENDPOINT)[0]
 
 
 def pixels(part: Labelled) -> np.ndarray:

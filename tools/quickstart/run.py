@@ -103,7 +103,7 @@ def measure(runs: Runs) -> Measured:
     }
     for name, (workdir, which) in encoders(runs).items():
         net, facts = net_of_run(workdir, which)
-        values[name] = [evaluation.embeddings(net.encoder, facts, part) for part in parts]
+        values[name] = [evaluation.embeddings(net, facts, part) for part in parts]
     found: dict[str, Any] = {name: evaluation.top1(parts, both) for name, both in values.items()}
     found.update(
         metric=evaluation.METRIC,
