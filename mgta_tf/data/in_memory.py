@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +14,17 @@ from mgta_tf.data import images
 from mgta_tf.data.layouts import Source
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
+
+PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+
+
+def is_path(value: Any) -> bool:
+    return isinstance(value, (str, bytes, os.PathLike))
+
+
+def path_of(value: Any) -> str:
+    """A path as text, with the user's folder in the place of '~'."""
+    return os.path.expanduser(os.fsdecode(value))
 
 
 def source_of(data: Any) -> Source:
@@ -53,8 +65,7 @@ def source_of(data: Any) -> Source:
 def _of_dataset(elements: Iterable[Any]) -> Iterable[np.ndarray]:
     """The images of a dataset one by one."""
     for element in elements:
-        image = element.get("image") if isinstance(element, dict) else element
-        image = image[0] if isinstance(image, tuple) else image
+        image = image_of(element)
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (3, 4):
             what = getattr(image, "dtype", type(image).__name__)
             shape = list(getattr(image, "shape", ()))
@@ -65,12 +76,28 @@ def _of_dataset(elements: Iterable[Any]) -> Iterable[np.ndarray]:
         yield from image if image.ndim == 4 else [image]
 
 
-def _as_read(item: Any, number: int) -> str | np.ndarray:
-    """A path as text, or the pixels uint8 [H, W, 3] of an image that is in memory."""
-    if isinstance(item, (str, bytes, os.PathLike)):
-        return os.path.expanduser(os.fsdecode(item))
+def image_of(element: Any) -> Any:
+    """The image of a dataset's element, which may have a label as well."""
+    if isinstance(element, dict):
+        element = element.get("image", element)
+    return element[0] if isinstance(element, tuple) else element
+
+
+def _as_read(item: Any, number: int) -> str | bytes | np.ndarray:
+    """A path as text, the file of a PIL image, or the pixels uint8 [H, W, 3] of an array."""
+    if is_path(item):
+        return path_of(item)
     if isinstance(item, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(item).convert("RGB"))
+        return as_file(item)
     if isinstance(item, np.ndarray):
         return item
     raise UserError(f"image {number}: {type(item).__name__} is neither an image nor a path of one")
+
+
+def as_file(image: Image.Image) -> bytes:
+    """A PIL image as a file, so that it is read by the same rules: transparency, 16 bits, EXIF."""
+    upright = ImageOps.exif_transpose(image)
+    buffer = io.BytesIO()
+    mode = upright.mode if upright.mode in PNG_MODES else "RGB"
+    upright.convert(mode).save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mgta_tf.data import images
+from mgta_tf.data.in_memory import as_file, image_of, is_path, path_of
 from mgta_tf.embed.embedder import Embedder
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
-
-PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
-
-
-def is_path(value: Any) -> bool:
-    return isinstance(value, (str, bytes, os.PathLike))
-
-
-def path_of(value: Any) -> str:
-    """A path as text, with the user's folder in the place of '~'."""
-    return os.path.expanduser(os.fsdecode(value))
 
 
 def is_folder(value: Any) -> bool:
@@ -87,7 +76,7 @@ def _items(data: Any) -> Iterable[Any]:
     if is_path(data) or isinstance(data, Image.Image):
         return [data]
     if isinstance(data, tf.data.Dataset):
-        return map(_image_of, data.as_numpy_iterator())
+        return map(image_of, data.as_numpy_iterator())
     if getattr(data, "ndim", 1) == 2 and data.shape[1] == 1:  # a column of a table
         data = data.iloc[:, 0] if hasattr(data, "iloc") else data[:, 0]
     if isinstance(data, np.ndarray) and data.dtype.kind not in "OUS" and data.size:
@@ -97,13 +86,6 @@ def _items(data: Any) -> Iterable[Any]:
     if hasattr(data, "columns"):
         raise UserError("a table of several columns; give the one of the images")
     return data
-
-
-def _image_of(element: Any) -> Any:
-    """The image of a dataset's element, which may have a label as well."""
-    if isinstance(element, dict):
-        element = element.get("image", element)
-    return element[0] if isinstance(element, tuple) else element
 
 
 def _batch(item: Any, number: int) -> np.ndarray | None:
@@ -128,7 +110,7 @@ def _square(item: Any, name: str, size: int) -> np.ndarray:
         if is_path(item):
             source: Any = files.read(path_of(item), images.MAX_BYTES)
         elif isinstance(item, Image.Image):
-            source = _as_file(item)
+            source = as_file(item)
         else:
             source = item
         if not isinstance(source, (bytes, np.ndarray)):
@@ -138,12 +120,3 @@ def _square(item: Any, name: str, size: int) -> np.ndarray:
         raise UserError(f"{name}: {error.strerror or error}") from None
     except images.BadImage as error:
         raise UserError(f"{name if is_path(item) else f'image {name}'}: {error}") from None
-
-
-def _as_file(image: Image.Image) -> bytes:
-    """A PIL image as a file, so that it is read by the same rules: transparency, 16 bits, EXIF."""
-    upright = ImageOps.exif_transpose(image)
-    buffer = io.BytesIO()
-    mode = upright.mode if upright.mode in PNG_MODES else "RGB"
-    upright.convert(mode).save(buffer, "PNG", compress_level=0)
-    return buffer.getvalue()

@@ -58,3 +58,17 @@ def test_arrays_datasets_and_lists_give_the_same_images(pixels, tmp_path):
 def test_what_is_no_image_is_named(data, message):
     with pytest.raises(UserError, match=message):
         source_of(data)
+
+
+def test_a_picture_in_memory_is_read_like_its_file(tmp_path):
+    hidden = np.zeros((32, 32, 4), np.uint8)
+    hidden[..., 0] = 200  # red, but nothing of it is opaque
+    deep = Image.fromarray(np.full((32, 32), 40_000, np.uint16))
+    pictures = [Image.fromarray(hidden), deep]
+    paths = [tmp_path / f"{number}.png" for number in range(2)]
+    for path, picture in zip(paths, pictures):
+        picture.save(path)
+    _, found = stored(pictures)
+    assert (found[0] == 255).all()  # transparent pixels lie on white
+    assert (found[1] == 40_000 >> 8).all()
+    np.testing.assert_array_equal(found, stored(paths)[1])
