@@ -61,11 +61,11 @@ def main(config: RevisionsConfig) -> None:
                 seconds.setdefault(stage, {"ours": [], "peer": []})[name].append(spent)
                 print(f"{name} {number}, {stage}: {1e3 * spent:.2f} ms a step", flush=True)
     found = []
-    for stage, spent in seconds.items():
-        ours, peer = (1e3 * statistics.median(spent[name]) for name in ("ours", "peer"))
+    for stage, both in seconds.items():
+        ours, peer = (1e3 * statistics.median(both[name]) for name in ("ours", "peer"))
         name = f"step of stage {stage} against the other checkout, small model, 32 px"
         row = rows.row(name, ours, peer, "ms", ours / peer, 1.02, below=True)
-        found.append(measured(row, spent))
+        found.append(measured(row, both))
     rows.finish(found, config.json)
 
 
