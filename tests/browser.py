@@ -19,7 +19,7 @@ FLAGS = (
 
 @contextlib.contextmanager
 def chromium():
-    """A browser that is closed in the end, with its messages kept."""
+    """Yields a headless browser that keeps its console messages; closes it afterwards."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -38,9 +38,9 @@ def chromium():
 
 
 def resize(driver, width, height, scheme="light"):
-    """Makes the page so many pixels wide and high; 'light' or 'dark' is what the user prefers.
+    """Sets the size of the page in pixels, and the preferred color scheme, 'light' or 'dark'.
 
-    So is no motion: a smooth scroll is still under way when the driver clicks.
+    Reduced motion is preferred, too: otherwise a smooth scroll is still under way at a click.
     """
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

@@ -1,4 +1,4 @@
-"""Image files, folders and names as people have them; small, and made anew by each test."""
+"""Small image files, folders and file names as they occur in practice."""
 
 import functools
 import io
@@ -20,7 +20,7 @@ def encode(picture, kind, **options):
 
 
 JPEG = encode(BASE, "JPEG", quality=90)
-HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"  # its beginning
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"  # the header alone
 
 
 # ------------------------------------------------------------------------------------ Image files
@@ -44,7 +44,7 @@ def with_text(size, **options):
 
 
 def turned_files():
-    """Name → (JPEG with metadata of some kind, the orientation that it says)."""
+    """Name → (JPEG with some kind of metadata, the orientation that it states)."""
     rest = struct.pack("<I", 9999)
     neg = [(0x0100, 9, 1, struct.pack("<i", -1)), (0x0101, 8, 1, struct.pack("<hh", -1, 0))]
     ascii_six = (
@@ -60,9 +60,12 @@ def turned_files():
             "garbage": (b"Exif\0\0this is no TIFF at all", 1),
             "empty": (b"Exif\0\0", 1),
             "cut": (exif_bytes(6)[:20], 1),
-            "a text that lies outside": (exif_bytes(6, [(0x010F, 2, 5000, rest)]), 6),
+            "a text beyond the end": (exif_bytes(6, [(0x010F, 2, 5000, rest)]), 6),
             "a directory as text": (exif_bytes(6, [(34665, 2, 4, b"abc\0")]), 6),
-            "a directory far away": (exif_bytes(6, [(34665, 4, 1, struct.pack("<I", 10**6))]), 6),
+            "a directory beyond the end": (
+                exif_bytes(6, [(34665, 4, 1, struct.pack("<I", 10**6))]),
+                6,
+            ),
             "a directory in itself": (exif_bytes(6, [(34665, 4, 1, struct.pack("<I", 8))]), 6),
             "negative sizes": (exif_bytes(6, neg), 6),
             "as text": (ascii_six, 1),
@@ -73,7 +76,7 @@ def turned_files():
 
 
 def metadata_files():
-    """Name → a file whose metadata is in the way, with the pixels of BASE (nearly, where JPEG)."""
+    """Name → a file with troublesome metadata and the pixels of BASE (approximately, if a JPEG)."""
     noise = np.random.default_rng(1).integers(0, 256, 12_000_000).astype(np.uint8).tobytes()
     png = encode(BASE, "PNG", dpi=(72, 72))
     place = png.index(b"pHYs")
@@ -122,7 +125,7 @@ def many_scans(side=600, scans=3000):
 
 
 def put(path, picture=None):
-    """A small picture of noise, in the format that the suffix names."""
+    """Saves a picture, by default of noise, in the format that the suffix names."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     noise = np.random.default_rng(len(os.listdir(os.path.dirname(path)))).integers(
         0, 255, (8, 8, 3)
@@ -138,7 +141,10 @@ def text(path, content):
 
 
 def latin1_names(out):
-    """Folders good, with_bad, folder_café: twelve images with Latin-1 names, one is no image."""
+    """Folders good, with_bad and folder_café with twelve images each, under Latin-1 names.
+
+    In with_bad, one more file is not an image.
+    """
     root = os.fsencode(out)
     rng = np.random.default_rng(0)
     for folder, name in (
@@ -156,7 +162,7 @@ def latin1_names(out):
 
 
 def relabelled(out, right):
-    """Folders dark and light of 24 images each; unless `right`, half lie in the wrong one."""
+    """Folders dark and light with 24 images each; half are in the wrong one unless `right`."""
     shutil.rmtree(out, ignore_errors=True)
     rng = np.random.default_rng(0)
     for i in range(24):
@@ -168,7 +174,7 @@ def relabelled(out, right):
 
 
 def replace_contents(folder):
-    """Noise in place of every image, under the same names."""
+    """Replaces every image by noise under the same name."""
     rng = np.random.default_rng(99)
     for where, _, names in os.walk(folder):
         for name in names:
@@ -180,12 +186,13 @@ MANY, SPLIT = range(12), ("train", "val")
 
 
 def photos(out, folder, suffix=".jpg"):
+    """Twelve images."""
     for i in MANY:
         put(f"{out}/{folder}/{i}{suffix}")
 
 
 def tiny_imagenets(out, images):
-    """Tiny ImageNet, changed by those who passed it on."""
+    """Tiny ImageNet in the changed layouts in which copies of it circulate."""
     for wnid in ("n1", "n2"):
         for part in SPLIT:
             images(f"tiny_restructured/{part}/{wnid}/images", ".JPEG")
@@ -198,7 +205,7 @@ def tiny_imagenets(out, images):
 
 
 def split_layouts(images):
-    """Folders with train and val at every place in which people have them."""
+    """Folders with train and val in all the usual places."""
     for part in SPLIT:
         for name in ("cats", "dogs"):
             images(f"imagefolder_splits/{part}/{name}")
@@ -216,7 +223,7 @@ def split_layouts(images):
 
 
 def layouts(out):
-    """Name → a folder as people have it; of images, N in each folder that is named."""
+    """Writes a folder of each layout; its folders of images hold twelve each."""
     images = functools.partial(photos, out)
     tiny_imagenets(out, images)
     split_layouts(images)

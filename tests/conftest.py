@@ -1,4 +1,4 @@
-"""Two logical CPU devices for the tests of replicas, before anything else touches TensorFlow."""
+"""Shared fixtures, and two logical CPU devices, set before anything else uses TensorFlow."""
 
 import functools
 import os
@@ -26,7 +26,7 @@ def two_replicas():
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """An undisturbed run on labelled images."""
+    """The workdir of an uninterrupted run on labelled images."""
     workdir = tmp_path_factory.mktemp("run") / "w"
     train.train(config_of(workdir))
     return workdir
@@ -49,7 +49,7 @@ def saved_model(tmp_path_factory):
 
 @pytest.fixture
 def loaded_once(monkeypatch):
-    """Commands in a test share one loaded encoder; to load one takes seconds."""
+    """Makes commands share one loaded encoder, because loading takes seconds."""
     from mgta_tf import search
     from mgta_tf.embed import __main__ as embed
 

@@ -1,4 +1,4 @@
-"""The floors of the package: no import upwards, no circle, nothing too long to read."""
+"""The layers of the package: no upward imports, no import cycles, nothing too long to read."""
 
 import ast
 import itertools
@@ -9,9 +9,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "mgta_tf"
 
-# Rooms (a folder or a module at the root), lowest first. A room imports from lower floors and from
-# itself. Whatever is not named is a command, and stands above them all.
-FLOORS = (
+# Sub-packages and modules at the root, lowest layer first. Each imports from lower layers and from
+# itself only. All others are commands, which form the top layer.
+LAYERS = (
     ("errors",),
     ("config", "extras", "flagfiles"),
     ("runtime",),
@@ -22,7 +22,7 @@ FLOORS = (
     ("detection", "training"),
     ("reporting",),
 )
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
 
 def sources(*folders):
@@ -40,9 +40,9 @@ def modules_of(package):
 
 
 def imports_of(tree, known):
-    """The modules of the package that one imports, also within functions; not those of its types.
+    """The modules of the package that a module imports, also within functions.
 
-    What stands under `if TYPE_CHECKING` is never imported when the program runs.
+    Imports under `if TYPE_CHECKING` are left aside: they do not happen when the program runs.
     """
     typing_only = {
         id(node)
@@ -62,28 +62,28 @@ def imports_of(tree, known):
     return found & known.keys()
 
 
-def room_of(module):
+def part_of(module):
     return module.split(".")[1]
 
 
-def floor_of(module):
-    return FLOOR.get(room_of(module), len(FLOORS))
+def layer_of(module):
+    return LAYER.get(part_of(module), len(LAYERS))
 
 
 def upward(graph):
-    """Imports between rooms that do not lead down; commands may use each other."""
+    """Imports from another part that is not in a lower layer; commands may import each other."""
     return [
         f"{one} imports {other}"
         for one, others in graph.items()
         for other in sorted(others)
-        if room_of(one) != room_of(other)
-        and floor_of(one) <= floor_of(other)
-        and floor_of(one) < len(FLOORS)
+        if part_of(one) != part_of(other)
+        and layer_of(one) <= layer_of(other)
+        and layer_of(one) < len(LAYERS)
     ]
 
 
-def circle(graph):
-    """A circle of imports, as the modules on it; empty if there is none."""
+def cycle(graph):
+    """The modules of an import cycle; empty if there is none."""
     done = set()
 
     def visit(module, path):
@@ -108,21 +108,21 @@ def graph():
     return {module: imports_of(tree, known) for module, tree in known.items()}
 
 
-def test_every_room_of_the_table_exists_and_folders_are_in_it():
+def test_layers_name_existing_parts_and_all_sub_packages():
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     modules = {path.stem for path in PACKAGE.glob("*.py")}
-    assert folders <= FLOOR.keys() <= folders | modules
+    assert folders <= LAYER.keys() <= folders | modules
 
 
 def test_nothing_imports_upwards(graph):
     assert upward(graph) == []
 
 
-def test_there_is_no_circle_of_imports(graph):
-    assert circle(graph) == []
+def test_there_are_no_import_cycles(graph):
+    assert cycle(graph) == []
 
 
-def test_upward_imports_and_circles_would_be_seen(tmp_path):
+def test_upward_imports_and_cycles_are_detected(tmp_path):
     package = tmp_path / "mgta_tf"
     (package / "data").mkdir(parents=True)
     (package / "data" / "a.py").write_text(
@@ -136,11 +136,11 @@ def test_upward_imports_and_circles_would_be_seen(tmp_path):
     known = modules_of(package)
     graph = {module: imports_of(tree, known) for module, tree in known.items()}
     assert upward(graph) == ["mgta_tf.data.a imports mgta_tf.models.b"]
-    assert circle(graph) == ["mgta_tf.data.a", "mgta_tf.models.b", "mgta_tf.data.a"]
+    assert cycle(graph) == ["mgta_tf.data.a", "mgta_tf.models.b", "mgta_tf.data.a"]
 
 
 def too_long(paths, kinds, most):
-    """Definitions of more than so many lines: "file: name, lines"."""
+    """Definitions of more than `most` lines, as 'file: name, lines'."""
     return [
         f"{path.relative_to(ROOT)}: {node.name}, {lines} lines"
         for path in paths
@@ -149,16 +149,16 @@ def too_long(paths, kinds, most):
     ]
 
 
-def test_functions_have_60_lines_at_most():
+def test_functions_have_at_most_60_lines():
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     assert too_long(sources("mgta_tf", "tools", "tests"), functions, 60) == []
 
 
-def test_classes_of_the_training_have_150_lines_at_most():
+def test_classes_of_training_have_at_most_150_lines():
     assert too_long(sources("mgta_tf/training"), ast.ClassDef, 150) == []
 
 
-def test_files_have_500_lines_at_most():
+def test_files_have_at_most_500_lines():
     long = [
         f"{path.relative_to(ROOT)}: {lines} lines"
         for path in itertools.chain(sources("mgta_tf", "tools"), sources("tests"))

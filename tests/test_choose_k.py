@@ -1,4 +1,4 @@
-"""The tool on files: what it finds, what it writes, what it refuses."""
+"""The command on feature files and on images: its choice, its files, its refusals."""
 
 import json
 
@@ -23,7 +23,7 @@ def config_of(tmp_path, **flags):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_of_a_file(features, tmp_path, dtype, capsys):
+def test_k_is_chosen_for_a_feature_file(features, tmp_path, dtype, capsys):
     path = tmp_path / "f.npy"
     np.save(path, features.astype(dtype))
     plot = tmp_path / "k.png"
@@ -44,7 +44,7 @@ def test_a_choice_on_the_edge_is_reported(features, tmp_path, capsys):
     assert "K = 8 is the first of the candidates" in capsys.readouterr().out
 
 
-def test_of_a_saved_model_and_images(tmp_path):
+def test_k_is_chosen_for_images_and_a_saved_model(tmp_path):
     from mgta_tf.models.artifact import Facts, save
     from mgta_tf.models.autoencoder import build_autoencoder
     from mgta_tf.models.encoder import ModelConfig

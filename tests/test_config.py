@@ -1,4 +1,4 @@
-"""Flags in, config out, flagfile back."""
+"""Flags to a config, and a config to a flagfile."""
 
 import dataclasses
 import subprocess
@@ -41,7 +41,7 @@ def parse(*words):
     return config.from_flags(Outer, values)
 
 
-def test_defaults_are_the_dataclass():
+def test_without_flags_a_config_has_its_defaults():
     assert parse() == Outer()
 
 
@@ -77,7 +77,7 @@ def test_a_written_flagfile_resolves_to_the_same_config(tmp_path):
     assert parse(f"--flagfile={path}") == original
 
 
-def test_words_are_what_is_typed():
+def test_arguments_are_as_on_the_command_line():
     flags = {"name": "x", "fast": False, "blocks": [1, 2], "rate": 0.25}
     words = config.to_arguments(flags)
     assert words == ["--name=x", "--fast=false", "--blocks=1,2", "--rate=0.25"]

@@ -94,7 +94,7 @@ def test_retired_flags_are_dropped_at_their_old_defaults_and_refused_otherwise(
 
 
 def test_the_flagfile_of_a_run_of_version_0_1_still_loads(tmp_path, capsys):
-    """As mgta_tf.train wrote it, cut to what matters."""
+    """Shortened, as mgta_tf.train wrote it."""
     path = tmp_path / "flags.flagfile"
     old = (
         "--num_clusters=300\n--min_cluster_size=10\n--kmeans_tolerance=0.0001\n--probe_images={}\n"

@@ -1,4 +1,4 @@
-"""What is installed, and what is said about it."""
+"""Requirements, extras, console scripts and metadata of the package."""
 
 import importlib.util
 import os

@@ -30,7 +30,7 @@ ODD = "run [lr=1] *?"
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
-    """A run on Latin-1 names in a folder of that kind, killed once, resumed when its data moved."""
+    """A run on files and a folder with Latin-1 names, killed once, resumed after its data moved."""
     folder = tmp_path_factory.mktemp("odd")
     cases.latin1_names(folder)
     photos = os.fsdecode(os.path.join(os.fsencode(folder), b"folder_caf\xe9"))
@@ -71,7 +71,7 @@ def test_embed_search_and_probe_read_and_write_such_paths(odd, tmp_path):
     for output in made.values():
         embed.main(embed.EmbedConfig(output, encode, DataConfig(data_dir=moved)))
     names = np.load(made[".npz"])["name"].tolist()
-    assert sorted(names) == sorted(os.listdir(moved))  # exact, whatever their bytes
+    assert sorted(names) == sorted(os.listdir(moved))  # exact, for names of any bytes
     with open(made[".csv"], encoding="utf-8", newline="") as file:
         assert [row[0] for row in csv.reader(file)][1:] == [table.as_utf8(name) for name in names]
     with open(workdir / "clusters.csv", encoding="utf-8", newline="") as file:
@@ -95,7 +95,7 @@ def test_embed_search_and_probe_read_and_write_such_paths(odd, tmp_path):
         shutil.copy(os.path.join(moved, name), place / name)
     output = str(tmp_path / "p [1]" / "probe *?.json")
     flags = dict(dataset="folder", image_size=32, svm_costs="1", baselines=False)
-    for _ in range(2):  # the second time by the features that were kept
+    for _ in range(2):  # the second time with cached features
         probe.main(
             probe.ProbeConfig(
                 data_dir=str(tmp_path / "classes [x]"),
@@ -127,7 +127,7 @@ def test_other_images_under_the_same_names_are_refused(odd):
 
 
 def test_an_older_checkpoint_knows_its_images_by_name(tmp_path, odd, capsys):
-    """Its fingerprint was of names alone; it is accepted, and said."""
+    """Its fingerprint is of names alone: it is accepted with a note."""
     workdir, moved, flags = odd
     old = tmp_path / "old"
     shutil.copytree(workdir, old, ignore=shutil.ignore_patterns("saved_model"))

@@ -1,4 +1,4 @@
-"""mgta_tf.pretrain: the command's code path from Python."""
+"""mgta_tf.pretrain: the training command from Python."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def test_a_run_from_an_array_gives_its_encoder(run, images, tmp_path):
     table = mgta_tf.embed(encoder, images)
     assert table.names == [str(number) for number in range(48)]
     assert np.ptp(table.vectors, axis=0).max() > 0
-    # The same as the commands export of it.
+    # mgta_tf.export writes the same encoder.
     output = str(tmp_path / "saved_model")
     export.main(export.ExportConfig(workdir=run.workdir, output=output))
     exported = mgta_tf.embed(mgta_tf.load_encoder(output), images)
@@ -46,7 +46,7 @@ def test_a_run_from_an_array_gives_its_encoder(run, images, tmp_path):
 
 
 def test_ctrl_c_saves_and_the_same_call_resumes(run, images, tmp_path, monkeypatch):
-    """A run that is interrupted within its third step ends as one that was not."""
+    """A run interrupted in its third step ends with the weights of an uninterrupted one."""
     before = signal.getsignal(signal.SIGINT)
     saves, steps = checkpoints.Checkpoints.save, []
 
@@ -65,14 +65,14 @@ def test_ctrl_c_saves_and_the_same_call_resumes(run, images, tmp_path, monkeypat
     assert steps[-1] == 0  # the end of the turn
     found = mgta_tf.embed(resumed.encoder(), images).vectors
     np.testing.assert_allclose(found, mgta_tf.embed(run.encoder(), images).vectors, rtol=1e-4)
-    # Other images are not the run's.
+    # Other images are refused.
     with pytest.raises(UserError, match="images"):
         mgta_tf.pretrain(images[::-1], workdir=tmp_path / "w", **FLAGS)
 
 
-def test_a_second_ctrl_c_leaves_at_once():
+def test_a_second_ctrl_c_stops_at_once():
     with preemption.caught(), preemption.deferred():
-        os.kill(os.getpid(), signal.SIGINT)  # leaves a note
+        os.kill(os.getpid(), signal.SIGINT)  # is only remembered
         assert preemption.received_signal() == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)

@@ -1,4 +1,4 @@
-"""The probe as a user types it: a SavedModel and a hand-made VOC tree, or class folders."""
+"""The probe command on a SavedModel and a hand-made VOC tree, or class folders."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def write_split(main, split, rows):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Colours are classes. In each split one image shows a cow, but a difficult one."""
+    """Colors are classes. In each split, one image shows a cow that is marked as difficult."""
     devkit = tmp_path_factory.mktemp("voc") / "VOCdevkit"
     folder = devkit / "VOC2007"
     main = folder / "ImageSets" / "Main"
@@ -68,7 +68,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """One folder, so that features are made once."""
+    """A shared folder, so that features are computed once."""
     return tmp_path_factory.mktemp("results")
 
 
@@ -85,7 +85,7 @@ def run(saved_model, root, results, **flags):
     return json.loads(output.read_text())
 
 
-def test_what_it_writes(saved_model, root, results, capsys):
+def test_contents_of_the_output(saved_model, root, results, capsys):
     found = run(saved_model, root, results)
     assert (found["num_train"], found["num_test"]) == (24, 24)
     assert found["endpoint"] == "res4"
@@ -96,13 +96,13 @@ def test_what_it_writes(saved_model, root, results, capsys):
         assert found["cost"][name] in (0.1, 10)
     assert found["per_class"]["horse"] is None
     assert found["map"] == pytest.approx(np.mean([found["per_class"][n] for n in COLOURS]))
-    said = capsys.readouterr().out
-    assert "classes without positives, which have no AP and do not enter the mean: bicycle" in said
-    assert "horse               -" in said
+    out = capsys.readouterr().out
+    assert "classes without positives, which have no AP and do not enter the mean: bicycle" in out
+    assert "horse               -" in out
 
 
 def labels_of(root, split, **flags):
-    """The targets that the SVM is given for training, and for testing."""
+    """The SVM's targets in training and in testing."""
     seen = {}
 
     def linear_svm(_, targets, __, test_targets, **___):
@@ -121,12 +121,12 @@ def labels_of(root, split, **flags):
 COW = voc.CLASSES.index("cow")
 
 
-def test_difficult_only_is_negative_in_training_as_in_the_reference(root):
+def test_images_with_difficult_objects_only_are_negatives_in_training(root):
     assert labels_of(root, "trainval")["train"][2, COW] == -1
     assert labels_of(root, "trainval", drop_difficult=True)["train"][2, COW] == 0
 
 
-def test_difficult_only_is_dropped_in_testing(root):
+def test_images_with_difficult_objects_only_are_ignored_in_testing(root):
     for drop in (False, True):
         targets = labels_of(root, "test", drop_difficult=drop)["test"]
         assert targets[2, COW] == 0
@@ -134,7 +134,9 @@ def test_difficult_only_is_dropped_in_testing(root):
         assert targets[0, COW] == -1
 
 
-def test_features_are_kept_for_the_same_model_and_protocol(saved_model, root, results, monkeypatch):
+def test_features_are_cached_for_the_same_model_and_protocol(
+    saved_model, root, results, monkeypatch
+):
     first = run(saved_model, root, results)
 
     def refuse(*_):
@@ -148,7 +150,7 @@ def test_features_are_kept_for_the_same_model_and_protocol(saved_model, root, re
             run(saved_model, root, results, endpoint="res5")
 
 
-def test_both_solvers_say_the_same(saved_model, root, results):
+def test_both_solvers_agree(saved_model, root, results):
     ours, theirs = (run(saved_model, root, results, svm_impl=i) for i in ("batched", "liblinear"))
     for name in COLOURS:
         assert ours["per_class"][name] == pytest.approx(theirs["per_class"][name], abs=0.1)
@@ -194,7 +196,7 @@ def test_bad_input_is_named(saved_model, root, tmp_path):
     )
 
 
-def test_an_endpoint_that_is_not_there(tmp_path):
+def test_a_missing_endpoint_or_signature_is_named(tmp_path):
     module = tf.Module()
     encode = tf.function(
         lambda images: {"embedding": tf.zeros((tf.shape(images)[0], 2))},
@@ -222,7 +224,7 @@ def test_a_damaged_image_is_one_line(saved_model, root, tmp_path):
     assert not os.path.exists(tmp_path / "o")
 
 
-def test_the_result_of_a_workdir_is_where_tensorboard_compares_runs(tmp_path):
+def test_the_result_is_written_for_tensorboards_comparison_of_runs(tmp_path):
     probe.show_result(str(tmp_path), {"map": 12.5, "top1": 3.0, "knn": {"20": 4.0}})
     probe.show_result(str(tmp_path), {"map": 13.5, "top1": None, "knn": None})  # on VOC
     events = EventAccumulator(str(tmp_path / "tensorboard" / "run")).Reload()
@@ -231,7 +233,7 @@ def test_the_result_of_a_workdir_is_where_tensorboard_compares_runs(tmp_path):
 
 @pytest.mark.parametrize("turn", [1, 5, 6, 7, 8])
 @pytest.mark.parametrize("drawn_on", ["stored", "displayed"])
-def test_photographs_have_the_orientation_of_the_detector(root, tmp_path, drawn_on, turn):
+def test_photographs_are_oriented_as_in_detection(root, tmp_path, drawn_on, turn):
     copy = tmp_path / "VOCdevkit"
     shutil.copytree(root, copy)
     folder = copy / "VOC2007"
@@ -260,7 +262,7 @@ def test_photographs_have_the_orientation_of_the_detector(root, tmp_path, drawn_
 def test_a_photograph_of_unclear_orientation_is_refused_before_anything_is_encoded(
     root, tmp_path, turn
 ):
-    """2, 3 and 4 keep the size, so that it cannot tell; 6 has the size of another photograph."""
+    """2, 3 and 4 keep the size, so it decides nothing; for 6, the stated size fits neither way."""
     copy = tmp_path / "VOCdevkit"
     shutil.copytree(root, copy)
     folder = copy / "VOC2007"
@@ -279,7 +281,7 @@ def test_a_photograph_of_unclear_orientation_is_refused_before_anything_is_encod
             f"<object><name>cow</name>{box}</object></annotation>"
         )
     reason = rf"000004\.jpg: EXIF orientation {turn}, and .* {size}"
-    with pytest.raises(UserError, match=reason):  # no SavedModel is looked for
+    with pytest.raises(UserError, match=reason):  # before the SavedModel is opened
         probe.main(ProbeConfig(voc_root=str(copy), output=str(tmp_path / "o"), saved_model="none"))
 
 
@@ -297,7 +299,7 @@ def folder_run(saved_model, output, **flags):
 
 
 def test_files_corrected_in_place_are_encoded_again(saved_model, tmp_path):
-    """Not by the features that were kept of the same names, half of them in wrong folders."""
+    """Cached features are not reused for the same names, half of which were in wrong folders."""
     data, output = str(tmp_path / "photos"), tmp_path / "probe.json"
     cases.relabelled(data, right=False)
     mixed = folder_run(saved_model, output, data_dir=data)
@@ -319,7 +321,7 @@ def test_voc_photographs_that_change_in_place_are_encoded_again(saved_model, roo
     assert run(saved_model, copy, tmp_path)["map"] < first["map"] - 10
 
 
-def test_a_list_that_becomes_shorter_is_no_traceback(saved_model, root, tmp_path):
+def test_a_shortened_list_is_read_again(saved_model, root, tmp_path):
     copy = tmp_path / "VOCdevkit"
     shutil.copytree(root, copy)
     run(saved_model, copy, tmp_path)
@@ -330,7 +332,7 @@ def test_a_list_that_becomes_shorter_is_no_traceback(saved_model, root, tmp_path
 
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory):
-    """train/ and val/ with other classes first in the alphabet, so that their numbers differ."""
+    """train/ and val/ whose classes have different numbers: train/ has one more, which is first."""
     folder = tmp_path_factory.mktemp("halves")
     rng = np.random.default_rng(0)
     for split, names in (("train", ("a_unused", *COLOURS)), ("val", COLOURS)):
@@ -353,15 +355,17 @@ def test_train_and_test_images_share_classes_by_name(saved_model, halves, tmp_pa
     assert found["top1"] > 90
 
 
-def test_baselines_stand_beside_the_figure(saved_model, halves, tmp_path, capsys):
+def test_baselines_are_evaluated_as_well(saved_model, halves, tmp_path, capsys):
     found = folder_run(saved_model, tmp_path / "p.json", data_dir=str(halves))["baselines"]
-    assert found["chance"]["map"] == pytest.approx(100 / 3)  # 8 of 24 of each class with images
+    assert found["chance"]["map"] == pytest.approx(
+        100 / 3
+    )  # 8 of 24 images of each class that has images
     assert found["chance"]["top1"] == 0  # the most frequent class of the training images is unused
     assert found["thumbnail"]["top1"] == 100  # colours are the classes
     assert found["untrained"]["top1"] > 60
-    said = capsys.readouterr().out
+    out = capsys.readouterr().out
     for name in ("chance", "thumbnail", "untrained"):
-        assert f"  {name}: mAP " in said
+        assert f"  {name}: mAP " in out
     assert (
         folder_run(saved_model, tmp_path / "p.json", data_dir=str(halves), baselines=False)[
             "baselines"

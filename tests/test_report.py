@@ -1,4 +1,4 @@
-"""The report: what it says of finished, interrupted and unlabelled runs; and in a real browser."""
+"""The report of finished, interrupted and unlabelled runs, also in a real browser."""
 
 import importlib.resources
 import json
@@ -35,7 +35,7 @@ def whole(finished, tmp_path_factory):
         shutil.copytree(finished, folder / name, ignore=ignored)
     (folder / "mine" / "probe.json").write_text(json.dumps({**PROBE, "endpoint": "res4"}))
     (folder / "mine" / "detection.json").write_text(json.dumps(DETECTION))
-    (folder / "mine" / "k.json").write_text("[1]")  # another tool's, of no interest
+    (folder / "mine" / "k.json").write_text("[1]")  # of another tool; ignored
     flagfile = folder / "other" / "flags.flagfile"
     text = flagfile.read_text().replace("--margin=0.3", "--margin=0.5")
     flagfile.write_text(text.replace("--image_size=32", "--image_size=64"))
@@ -72,7 +72,7 @@ def unlabelled(tmp_path_factory):
     return interrupted, report_of(folder / "w")
 
 
-def test_it_is_one_small_file_that_asks_nobody(whole):
+def test_it_is_one_small_file_that_loads_nothing(whole):
     for path in whole:
         assert path.stat().st_size < 15 * 2**20
         page = path.read_text(encoding="utf-8")
@@ -81,7 +81,7 @@ def test_it_is_one_small_file_that_asks_nobody(whole):
         assert "default-src 'none'" in page
 
 
-def test_a_workdir_that_is_none_is_refused(tmp_path):
+def test_a_folder_that_is_no_workdir_is_refused(tmp_path):
     for workdir, message in (("", "--workdir is required"), (str(tmp_path), "no such file")):
         with pytest.raises(UserError, match=message):
             report.main(report.ReportConfig(workdir=workdir))
@@ -117,7 +117,7 @@ def driver():
 def visit(driver, path, size="desktop", scheme="light"):
     browser.resize(driver, *WIDTHS[size], scheme)
     driver.get(f"file://{path}")
-    driver.get_log("browser")  # of pages before
+    driver.get_log("browser")  # drops messages of earlier pages
 
 
 def text_of(driver):
@@ -154,7 +154,7 @@ def test_all_parts_are_there_at_both_widths(driver, whole, size):
     assert width <= WIDTHS[size][0]
     assert {"12.5", "4.25", "41.5", "20.2"} <= set(re.findall(r"[\d.]+", text_of(driver)))
     tiles = "return [...document.querySelectorAll('.tiles img')].map(i => i.clientWidth)"
-    seen = [wide for wide in driver.execute_script(tiles) if wide]  # of the labels in sight
+    seen = [wide for wide in driver.execute_script(tiles) if wide]  # only visible tiles
     assert len(seen) > 50
     assert min(seen) >= 50
 
@@ -186,8 +186,8 @@ def click(driver, element):
     element.click()
 
 
-def of_members(page, key):
-    """What the page's script knows of the members, by the page's own text."""
+def members_data(page, key):
+    """A value of the members' data in the page."""
     text = re.search(r'id="data-members">(.*?)</script>', page.read_text(), re.DOTALL).group(1)
     return json.loads(text)[key]
 
@@ -196,12 +196,12 @@ def of_members(page, key):
 @pytest.mark.parametrize("size", WIDTHS)
 def test_a_click_on_a_photograph_shows_its_nearest_neighbours(driver, whole, size):
     visit(driver, whole[0], size)
-    names, near = of_members(whole[0], "name"), of_members(whole[0], "neighbours")
+    names, near = members_data(whole[0], "name"), members_data(whole[0], "neighbours")
     queries = driver.find_elements("css selector", "#queries .query")
     assert len(queries) == 5
     photo = queries[2].find_elements("css selector", "button")[1]  # a neighbour of the third
     row = int(photo.get_attribute("data-row"))
-    assert row == near[of_members(whole[0], "queries")[2]][0]
+    assert row == near[members_data(whole[0], "queries")[2]][0]
     click(driver, photo)
     dialog = driver.find_element("id", "members")
     shown = [item.text.splitlines()[0] for item in dialog.find_elements("css selector", "li")]
@@ -215,7 +215,7 @@ def test_a_click_on_a_photograph_shows_its_nearest_neighbours(driver, whole, siz
 
 
 @needs_chromium
-def test_it_opens_on_what_a_user_asks_first(driver, whole):
+def test_it_begins_with_the_users_questions(driver, whole):
     visit(driver, whole[0])
     asked = [h.text for h in driver.find_elements("css selector", "#short h3")]
     assert asked == ["Did it learn?", "What did it find?", "What next?"]
@@ -230,7 +230,7 @@ def test_it_opens_on_what_a_user_asks_first(driver, whole):
 
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_table_has_a_column_that_says_nothing(driver, whole, scheme):
+def test_no_table_has_an_empty_column(driver, whole, scheme):
     visit(driver, whole[1], "phone", scheme)
     driver.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     for table in driver.find_elements("css selector", "table.numbers"):
@@ -286,7 +286,7 @@ def test_a_round_of_labels_can_be_chosen(driver, whole):
 
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_meets_the_accessibility_rules_of_axe(driver, whole, scheme):
+def test_it_passes_axes_accessibility_rules(driver, whole, scheme):
     visit(driver, whole[1], "phone", scheme)
     axe = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text()
     driver.execute_script(axe)
@@ -298,7 +298,7 @@ def test_it_meets_the_accessibility_rules_of_axe(driver, whole, scheme):
 
 
 @needs_chromium
-def test_runs_stand_side_by_side(driver, whole):
+def test_compared_runs_are_side_by_side(driver, whole):
     visit(driver, whole[1])
     rows = driver.find_elements("css selector", "#compare tr")
     cells = [[c.text for c in row.find_elements("css selector", "th, td")] for row in rows]
@@ -311,7 +311,7 @@ def test_runs_stand_side_by_side(driver, whole):
 
 
 @needs_chromium
-def test_without_labels_it_says_nothing_of_classes_and_has_no_empty_panel(driver, unlabelled):
+def test_without_labels_it_mentions_no_classes_and_has_no_empty_panel(driver, unlabelled):
     for path in unlabelled:
         visit(driver, path)
         driver.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
@@ -327,7 +327,7 @@ def test_without_labels_it_says_nothing_of_classes_and_has_no_empty_panel(driver
 
 
 @needs_chromium
-def test_an_interrupted_run_is_reported_as_far_as_it_has_come(driver, unlabelled):
+def test_an_interrupted_run_is_reported_up_to_its_last_turn(driver, unlabelled):
     interrupted, finished = unlabelled
     visit(driver, interrupted)
     assert "not finished: 2 of 7 turns are done" in text_of(driver)
@@ -340,7 +340,7 @@ def test_an_interrupted_run_is_reported_as_far_as_it_has_come(driver, unlabelled
 
 
 @needs_chromium
-def test_names_of_files_are_text(driver, unlabelled):
+def test_file_names_are_escaped(driver, unlabelled):
     visit(driver, unlabelled[1])
     title = driver.title
     for button in driver.find_elements("css selector", "#cluster-list button"):

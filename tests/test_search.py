@@ -1,4 +1,4 @@
-"""The search: what it finds, what it prints, its page, its table; and the page in a browser."""
+"""The search: its hits, its output, its table, and its page, also in a browser."""
 
 import importlib.resources
 import re
@@ -57,7 +57,7 @@ def test_several_queries_and_a_name_with_a_comma(saved_model, photos, capsys):
 
 
 def test_duplicates_are_the_copies(saved_model, photos, capsys, tmp_path):
-    """Near to an untrained encoder is much; alike are the copies only."""
+    """An untrained encoder puts most images close together; only copies are duplicates."""
     page, flags = tmp_path / "d.html", {"duplicates": True, "duplicate_distance": 1.5}
     run(saved_model, photos, output=str(page), **flags)
     out = capsys.readouterr().out
@@ -121,7 +121,7 @@ def page(saved_model, photos, tmp_path_factory):
     return path
 
 
-def test_the_page_is_whole_in_itself_and_its_names_are_escaped(page):
+def test_the_page_is_self_contained_and_its_names_are_escaped(page):
     text = page.read_text(encoding="utf-8")
     assert "<i>" not in text
     assert "a, &#34;b&#34; &lt;i&gt;&amp;.png" in text

@@ -25,7 +25,7 @@ def images():
 
 
 @pytest.mark.parametrize("endpoint", ["embedding", "res4"])
-def test_it_is_the_signature_in_batches(saved_model, images, endpoint):
+def test_it_matches_the_signature_in_batches(saved_model, images, endpoint):
     found = Encoder(saved_model, endpoint=endpoint, batch_size=5).fit_transform(images)
     signature = tf.saved_model.load(saved_model).signatures["encode"]
     expected = signature(tf.constant(images))[endpoint].numpy()
@@ -80,12 +80,12 @@ def folder(images, tmp_path_factory):
         ),
     ],
 )
-def test_images_come_in_many_forms(encoder, images, folder, form):
+def test_all_forms_of_images_are_accepted(encoder, images, folder, form):
     found = encoder.transform(form(sorted(folder.glob("*.png"))))
     np.testing.assert_array_equal(found, encoder.transform(images))
 
 
-def test_one_path_is_one_image_and_none_are_none(encoder, images, folder):
+def test_a_single_image_and_no_images(encoder, images, folder):
     expected = encoder.transform(images[:1])
     for one in (folder / "00.png", str(folder / "00.png"), Image.fromarray(images[0]), images[0]):
         np.testing.assert_array_equal(encoder.transform(one), expected)
@@ -94,7 +94,7 @@ def test_one_path_is_one_image_and_none_are_none(encoder, images, folder):
 
 
 def test_pil_images_are_read_as_files_are(encoder, tmp_path):
-    """Transparency lies on white, EXIF turns, CMYK becomes RGB, for both alike."""
+    """Transparency, EXIF orientation and CMYK are treated in the same way."""
     rng = np.random.default_rng(0)
     rgb = Image.fromarray(rng.integers(0, 256, (32, 48, 3)).astype(np.uint8))
     clear = rgb.copy()
@@ -124,7 +124,7 @@ def test_names_of_features_and_pandas_output(saved_model, folder):
     assert columns.get_feature_names_out()[0] == "encoder__encoder0"
 
 
-def test_it_stands_in_a_pipeline_is_cloned_and_pickled(saved_model, images):
+def test_it_works_in_a_pipeline_and_can_be_cloned_and_pickled(saved_model, images):
     labels = [label_of(number, 0) for number in range(len(images))]
     pipeline = make_pipeline(Encoder(saved_model), LogisticRegression(C=1e4, max_iter=2000))
     predicted = pipeline.fit(images, labels).predict(images)
@@ -134,13 +134,13 @@ def test_it_stands_in_a_pipeline_is_cloned_and_pickled(saved_model, images):
 
 
 @pytest.mark.filterwarnings("error::sklearn.exceptions.EstimatorCheckFailedWarning")
-def test_scikit_learn_has_no_complaint(saved_model):
-    """Its checks of the interface; those that feed vectors of numbers do not apply to images."""
+def test_it_passes_scikit_learns_estimator_checks(saved_model):
+    """The checks of the interface; those that feed numeric vectors do not apply to images."""
     with pytest.warns(SkipTestWarning, match="requires input"):
         check_estimator(Encoder(saved_model))
 
 
-def test_what_it_refuses(saved_model, encoder, images, tmp_path):
+def test_refusals(saved_model, encoder, images, tmp_path):
     with pytest.raises(NotFittedError, match="fit first"):
         Encoder(saved_model).transform(images)
     with pytest.raises(UserError, match=r"no mgta_tf\.json"):

@@ -1,4 +1,4 @@
-"""Training with labels: it learns, resumes to the bit, and can be exported."""
+"""Training with labels: learning, bitwise equal resumes, and the export."""
 
 import dataclasses
 import json
@@ -102,7 +102,7 @@ def validation_accuracy(workdir):
 
 
 def test_validation_accuracy_is_that_of_the_exported_weights(finished):
-    """Against a classifier that is built anew from the checkpoint, image by image."""
+    """Compared, image by image, with a new classifier restored from the checkpoint."""
     config = config_of(finished)
     store = open_images(dataclasses.replace(config.data, data_split="val"), 32)
     net = supervised.Classifier(tf.distribute.get_strategy(), config, len(store.class_names))
@@ -117,7 +117,7 @@ def test_validation_accuracy_is_that_of_the_exported_weights(finished):
     assert validation_accuracy(finished) == pytest.approx(np.mean(right))
 
 
-def test_a_frozen_encoder_stays_as_it_was_given(finished, tmp_path):
+def test_a_frozen_encoder_does_not_change(finished, tmp_path):
     exported = str(tmp_path / "s")
     export.main(export.ExportConfig(workdir=str(finished), output=exported))
     flags = dict(init=exported, epochs=2, seed=7)
@@ -128,10 +128,10 @@ def test_a_frozen_encoder_stays_as_it_was_given(finished, tmp_path):
         pairs = zip(*(load_encoder(path)[0].get_weights() for path in (exported, output)))
         same = [np.array_equal(a, b) for a, b in pairs]
         assert all(same) if frozen else not any(same)
-    os.rename(exported, f"{exported}_moved")  # a run that has begun needs it no more
+    os.rename(exported, f"{exported}_moved")  # a started run no longer needs it
     supervised.train(config_of(tmp_path / "frozen", frozen_epochs=2, **flags))
     stage = json.loads((tmp_path / "frozen" / "summary.json").read_text())["stages"][0]
-    assert stage["loss"] < stage["first"]["loss"]  # the classifier did learn
+    assert stage["loss"] < stage["first"]["loss"]  # the classifier was trained
 
 
 def test_an_encoder_of_another_shape_is_refused_with_the_flag_to_set(

@@ -1,7 +1,8 @@
-"""The training command end to end: output, resuming, stopping."""
+"""The training command end to end: its files, resuming, and stopping."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -70,7 +71,7 @@ def test_labels_are_those_of_the_halves(finished):
     assert sorted(index[2]) == list(range(96))
 
 
-def test_the_flagfile_it_leaves_is_the_run(finished):
+def test_the_written_flagfile_is_that_of_the_run(finished):
     assert load_config(str(finished / "flags.flagfile"), TrainConfig) == config_of(finished)
 
 
@@ -90,7 +91,7 @@ def test_tensorboard_shows_both_nets(finished):
 
 
 def test_same_flags_same_weights_and_a_kill_changes_nothing(finished, tmp_path, monkeypatch):
-    """Killed after a checkpoint in the middle of two turns; the end is that of a quiet run."""
+    """Killed after a checkpoint in the middle of two turns, it ends as the uninterrupted run."""
     saves = checkpoints.Checkpoints.save
 
     def save_and_die(self, position):
@@ -120,7 +121,7 @@ def test_same_flags_same_weights_and_a_kill_changes_nothing(finished, tmp_path, 
             "peak_memory_mb",
             "k_table",
         ):
-            a.pop(key, None), b.pop(key, None)  # times; the table of K has some
+            a.pop(key, None), b.pop(key, None)  # times, also in the table of K
         assert a == b
 
 
@@ -158,7 +159,7 @@ def test_the_number_of_clusters_is_chosen_once_and_survives_a_kill(tmp_path, mon
     assert [point.step for point in events.Tensors("2_clusters/k_of_round_01/ch")] == [5, 7, 9]
 
 
-def test_a_finished_run_is_not_run_again(finished, capsys):
+def test_a_finished_run_is_not_repeated(finished, capsys):
     before = weights(finished, 1)
     train.train(config_of(finished))
     assert "at its end" in capsys.readouterr().out
@@ -172,18 +173,22 @@ def test_other_flags_are_named_and_refused(finished):
     assert "--margin was 0.3 and is 0.5" in str(e.value)
 
 
-def test_neutral_flags_may_change(finished):
-    train.train(config_of(finished, keep=5, log_every_steps=7, cache_budget_mb=1))
+def test_flags_without_influence_on_the_weights_may_change(finished, tmp_path):
+    workdir = tmp_path / "w"
+    shutil.copytree(finished, workdir)
+    train.train(config_of(workdir, keep=5, log_every_steps=7, cache_budget_mb=1))
+    assert load_config(str(workdir / "flags.flagfile"), TrainConfig).run.keep == 5
+    assert_same_weights(finished, workdir)
 
 
-def test_another_folder_is_not_written_into(tmp_path):
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(UserError, match="is not a run"):
         train.train(config_of(tmp_path))
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
-def test_an_iae_serves_another_run(finished, tmp_path):
+def test_the_iae_of_another_run_can_be_loaded(finished, tmp_path):
     config = config_of(tmp_path / "w", iae_checkpoint=str(finished), rounds=0, final_epochs=0)
     train.train(config)
     models = [
@@ -202,7 +207,7 @@ def test_an_iae_of_another_shape_is_refused(finished, tmp_path, flags):
         train.train(config)
 
 
-def test_a_run_that_has_saved_nothing_may_be_started_with_other_flags(tmp_path):
+def test_a_run_without_a_checkpoint_may_restart_with_other_flags(tmp_path):
     for flags, message in (({"data_dir": "/nowhere"}, "no such folder"), ({}, "larger than")):
         flags = {"data_source": "", **flags} if flags else {"clusters_per_batch": 40}
         with pytest.raises(UserError, match=message):
@@ -322,7 +327,7 @@ def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path):
         ({"iae_checkpoint": "a,b"}, "2 folders, but 1 net"),
     ],
 )
-def test_flags_that_two_views_alone_cannot_have(flags, message, tmp_path):
+def test_flags_that_do_not_fit_two_views_alone(flags, message, tmp_path):
     with pytest.raises(UserError, match=message):
         train.train(config_of(tmp_path / "w", **{**VIEWS, **flags}))
 
@@ -337,7 +342,7 @@ def saved_model(finished):
     return output
 
 
-USE_IT = """
+USE_SAVED_MODEL = """
 import sys, numpy as np, tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
 images = np.random.default_rng(0).integers(0, 256, (2, 45, 70, 3)).astype(np.uint8)
@@ -351,7 +356,7 @@ assert "mgta_tf" not in sys.modules
 def test_a_saved_model_needs_nothing_but_tensorflow(saved_model, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", USE_IT, str(saved_model)],
+        [sys.executable, "-c", USE_SAVED_MODEL, str(saved_model)],
         capture_output=True,
         text=True,
         check=False,
@@ -370,7 +375,7 @@ def test_a_saved_model_needs_nothing_but_tensorflow(saved_model, tmp_path):
     assert eval(reconstruction) == [2, 45, 70, 3]
 
 
-def test_it_encodes_as_the_trained_net_does(finished, saved_model):
+def test_the_export_encodes_like_the_trained_net(finished, saved_model):
     from mgta_tf.models.artifact import load_encoder
     from mgta_tf.models.autoencoder import build_autoencoder
 

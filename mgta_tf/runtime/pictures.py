@@ -33,10 +33,10 @@ def enlarge(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def rows(blocks: list[np.ndarray], columns: int = 4) -> np.ndarray:
-    """Blocks of images in rows of a few, the same part of each block below that of the one before.
+    """Blocks of images, row by row: below each row of a block is the same row of the next block.
 
-    uint8 [n, S, S, 3] each → [H, columns·S, 3]; a gap follows the last block's part; places that
-    are left over are grey.
+    uint8 [n, S, S, 3] each → [H, columns·S, 3]; a gap follows the row of the last block; places
+    without an image are gray.
     """
     size = blocks[0].shape[1]
     lines = []

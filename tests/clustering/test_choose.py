@@ -19,14 +19,14 @@ def blobs():
 
 
 @pytest.mark.parametrize("criterion", sorted(CRITERIA))
-def test_a_known_number_is_found(blobs, criterion):
+def test_the_known_number_of_clusters_is_found(blobs, criterion):
     choice = choose_k(blobs, range(3, 13), criterion, seed=1)
     assert choice.best_k == 7
     assert not choice.on_edge
     assert [row["k"] for row in choice.table] == list(range(3, 13))
 
 
-def test_ch_is_scikit_learns(blobs):
+def test_ch_matches_scikit_learn(blobs):
     start = kmeans_plus_plus(blobs, 20, seed=1)
     for row in choose_k(blobs, [2, 5, 7, 20], seed=1).table:
         found = kmeans(blobs, row["k"], 1, tolerance=1e-3, start=start)
@@ -44,7 +44,7 @@ def test_without_clear_clusters_ch_falls_and_on_edge_is_true():
     assert scores == sorted(scores, reverse=True)
 
 
-def test_gap_finds_one_smallest_candidate_in_uniform_data():
+def test_gap_chooses_few_clusters_in_uniform_data():
     points = np.random.default_rng(0).uniform(size=(400, 2)).astype(np.float32)
     assert choose_k(points, [2, 3, 4, 5], "gap", seed=0).best_k <= 3
 

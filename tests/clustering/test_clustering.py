@@ -1,4 +1,4 @@
-"""What happens to features before k-means, and what is said of labels after it."""
+"""Features before k-means, the clusterers, and the diagnostics of their labels."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ def test_features_are_collected_in_order_in_memory_or_in_a_file(features, tmp_pa
     np.testing.assert_array_equal(large, wide)
 
 
-def test_pca_whitened_is_scikit_learns(features):
+def test_whitened_pca_matches_scikit_learn(features):
     config = dataclasses.replace(CONFIG, cluster_pca_dim=5)
     ours = prepare(features, config)
     exact = PCA(5, whiten=True, svd_solver="full").fit_transform(features.astype(np.float64))
@@ -50,13 +50,13 @@ def test_pca_whitened_is_scikit_learns(features):
     assert plain.std(0)[0] > 2
 
 
-def test_length_one_comes_last(features):
+def test_normalization_to_length_1_comes_last(features):
     config = dataclasses.replace(CONFIG, cluster_pca_dim=5, cluster_l2_normalize=True)
     lengths = np.linalg.norm(prepare(features, config), axis=1)
     np.testing.assert_allclose(lengths, 1, rtol=1e-5)
 
 
-def test_a_collapsed_or_diverged_net_is_named(features):
+def test_a_collapsed_or_diverged_net_is_reported(features):
     with pytest.raises(UserError, match="all features are equal"):
         prepare(np.ones((9, 3), np.float32), CONFIG)
     features[7, 3] = np.nan
@@ -74,36 +74,36 @@ def test_diagnostics():
     found = found_of([0, 0, 0, 0, 1, 1, 2, 2])
     truth = np.array([0, 0, 0, 1, 1, 1, 0, 0])
     previous = np.array([5, 5, 5, 5, 3, 3, -1, -1])
-    said = describe_clusters(found, truth, previous)
-    assert (said["largest"], said["median"], said["smallest"]) == (4, 2.0, 2)
-    assert (said["num_clusters"], said["noise"], said["largest_fraction"]) == (3, 0, 0.5)
-    assert said["nmi_previous"] == pytest.approx(1)  # among the six that had a label
-    assert said["ari_previous"] == pytest.approx(1)
-    assert said["nmi_truth"] == pytest.approx(normalized_mutual_info_score(truth, found.labels))
-    assert said["ari_truth"] == pytest.approx(adjusted_rand_score(truth, found.labels))
-    assert said["purity"] == pytest.approx(7 / 8)  # 3 of 4, 2 of 2, 2 of 2
+    row = describe_clusters(found, truth, previous)
+    assert (row["largest"], row["median"], row["smallest"]) == (4, 2.0, 2)
+    assert (row["num_clusters"], row["noise"], row["largest_fraction"]) == (3, 0, 0.5)
+    assert row["nmi_previous"] == pytest.approx(1)  # of the six that had a label before
+    assert row["ari_previous"] == pytest.approx(1)
+    assert row["nmi_truth"] == pytest.approx(normalized_mutual_info_score(truth, found.labels))
+    assert row["ari_truth"] == pytest.approx(adjusted_rand_score(truth, found.labels))
+    assert row["purity"] == pytest.approx(7 / 8)  # 3 of 4, 2 of 2, 2 of 2
     alone = describe_clusters(found)
     assert [alone[k] for k in ("nmi_truth", "ari_truth", "purity", "nmi_previous")] == [None] * 4
 
 
 @pytest.mark.parametrize(("clusters", "low", "high"), [(2, 0.0, 0.02), (200, 0.4, 0.8)])
-def test_agreement_with_classes_is_beside_that_of_chance(clusters, low, high):
-    """Clusters of two images agree with any classes; clusters of 200 with none but their own."""
+def test_agreement_with_classes_comes_with_that_by_chance(clusters, low, high):
+    """By chance, 200 clusters of two images agree with any classes; 2 clusters of 200 do not."""
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 10, 400)
-    said = describe_clusters(found_of(np.arange(400) % clusters), truth)
-    assert low <= said["nmi_chance"] <= high
-    assert said["nmi_chance"] == pytest.approx(said["nmi_truth"], abs=0.03)  # these say nothing
-    told = describe_clusters(found_of(truth), truth)
-    assert told["nmi_truth"] == pytest.approx(1)
-    assert told["nmi_chance"] < 0.1
+    unrelated = describe_clusters(found_of(np.arange(400) % clusters), truth)
+    assert low <= unrelated["nmi_chance"] <= high
+    assert unrelated["nmi_chance"] == pytest.approx(unrelated["nmi_truth"], abs=0.03)
+    perfect = describe_clusters(found_of(truth), truth)
+    assert perfect["nmi_truth"] == pytest.approx(1)
+    assert perfect["nmi_chance"] < 0.1
     assert describe_clusters(found_of(truth))["nmi_chance"] is None
 
 
-def test_noise_counts_for_nothing():
-    said = describe_clusters(found_of([0, 0, 1, 1, -1, -1]), np.array([3, 3, 4, 4, 3, 4]))
-    assert (said["noise"], said["num_clusters"], said["smallest"]) == (2, 2, 2)
-    assert said["nmi_truth"] == said["ari_truth"] == said["purity"] == pytest.approx(1)
+def test_noise_is_ignored():
+    row = describe_clusters(found_of([0, 0, 1, 1, -1, -1]), np.array([3, 3, 4, 4, 3, 4]))
+    assert (row["noise"], row["num_clusters"], row["smallest"]) == (2, 2, 2)
+    assert row["nmi_truth"] == row["ari_truth"] == row["purity"] == pytest.approx(1)
     labels = np.array([1, -1, 1, 0], np.int32)
     distances = np.array([2.0, np.inf, 1.0, 5.0])
     np.testing.assert_array_equal(core(labels, distances, 0.5), [-1, -1, 1, 0])

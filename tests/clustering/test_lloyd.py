@@ -1,4 +1,4 @@
-"""k-means against scikit-learn from the same start, and where it is hard."""
+"""k-means against scikit-learn from the same start, and on difficult points."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def points_of(count, dimensions, centers, spread=4.0, seed=0):
 @pytest.mark.parametrize(
     ("count", "dimensions", "k"), [(500, 2, 7), (800, 20, 12), (300, 200, 25), (60, 5, 50)]
 )
-def test_labels_and_inertia_are_scikit_learns_from_the_same_start(count, dimensions, k):
+def test_labels_and_inertia_match_scikit_learn_from_the_same_start(count, dimensions, k):
     points = points_of(count, dimensions, centers=10)
     ours = kmeans(points, k, seed=3, max_steps=300, tolerance=0)
     start = points[np.sort(kmeans_plus_plus(points, k, seed=3).indices)]
@@ -28,7 +28,7 @@ def test_labels_and_inertia_are_scikit_learns_from_the_same_start(count, dimensi
     np.testing.assert_allclose(ours.centroids, theirs.cluster_centers_, rtol=1e-3, atol=1e-3)
 
 
-def test_what_it_reports_is_what_its_labels_say():
+def test_distances_inertia_and_scatter_match_the_labels():
     points = points_of(700, 30, centers=9)
     found = kmeans(points, 9, seed=0)
     differences = points.astype(np.float64) - found.centroids[found.labels]
@@ -76,7 +76,7 @@ def test_no_cluster_is_empty_among_many_duplicates(distinct, copies, k):
 
 
 def test_an_emptied_cluster_is_reseeded_and_counted():
-    """A start whose second centroid no point is nearest to."""
+    """No point is nearest to the second of these initial centroids."""
     points = np.array([[0.0], [0.1], [0.2], [9.0], [9.1], [30.0]], np.float32)
     start = Start(points.mean(0), np.array([0, 0, 3]), scatter=float(points.var() * 6))
     found = kmeans(points, 3, 0, start=start)
@@ -102,7 +102,7 @@ def test_what_cannot_be_clustered_is_refused(points, k, message):
         kmeans(points.astype(np.float32), k, 0)
 
 
-def test_a_long_start_serves_fewer_clusters():
+def test_a_longer_initialization_serves_fewer_clusters():
     points = points_of(500, 10, centers=8)
     start = kmeans_plus_plus(points, 20, seed=1)
     assert len(set(start.indices)) == 20

@@ -1,11 +1,11 @@
-"""Which images show what a clustering is like, on hand-worked clusters."""
+"""Representative clusters, and samples of images, on hand-worked cases."""
 
 import numpy as np
 import pytest
 
 from mgta_tf.clustering import members
 
-#              cluster 0: rows 0, 3, 5;  1: rows 1, 2;  2: row 4;  noise: row 6;  3 holds nothing
+#              cluster 0: rows 0, 3, 5;  1: rows 1, 2;  2: row 4;  noise: row 6;  3 is empty
 LABELS = np.array([0, 1, 1, 0, 2, 0, -1], np.int32)
 DISTANCES = np.array([3.0, 0.2, 0.1, 1.0, 0.0, 2.0, np.inf], np.float32)
 
@@ -19,7 +19,7 @@ def test_the_representative_clusters():
     assert {kind: one.cluster for kind, one in found.items()} == {
         "largest": 0,
         "smallest": 2,
-        "median": 1,  # which the tightest would be, too
+        "median": 1,  # also the tightest
     }
     assert found["largest"].images == 3
     assert found["largest"].mean_distance == 2.0
@@ -39,20 +39,20 @@ def test_no_cluster_is_shown_twice(clusters):
         assert found == {"largest": 8, "smallest": 0, "median": 4, "tightest": 7}
 
 
-def test_the_two_ends_do_not_overlap():
+def test_nearest_and_farthest_members_do_not_overlap():
     labels, distances = np.zeros(12, np.int32), np.arange(12, dtype=np.float32)
     (one, *_) = members.representative(labels, distances)
     assert list(one.nearest) == list(range(8))
     assert list(one.farthest) == [8, 9, 10, 11]
 
 
-def test_numbers_without_an_image_are_passed_over():
+def test_cluster_numbers_without_images_are_ignored():
     labels = np.array([5, 5, 2], np.int32)
     found = {one.kind: one for one in members.representative(labels, np.ones(3, np.float32))}
     assert {one.cluster for one in found.values()} == {2, 5}
 
 
-def test_a_sample_takes_of_every_cluster_alike_from_end_to_end():
+def test_a_sample_takes_equally_from_all_clusters_and_distances():
     labels = np.repeat(np.arange(3), [100, 10, 1]).astype(np.int32)
     distances = np.arange(111, dtype=np.float32)
     rows = members.sample(labels, distances, 15)
@@ -60,5 +60,5 @@ def test_a_sample_takes_of_every_cluster_alike_from_end_to_end():
     assert sorted(members.sample(labels, distances, 1000)) == list(range(111))
 
 
-def test_a_sample_smaller_than_the_clusters_is_of_the_largest():
+def test_a_sample_below_the_number_of_clusters_takes_the_largest():
     assert list(members.sample(LABELS, DISTANCES, 2)) == [3, 2]

@@ -1,4 +1,4 @@
-"""clusters.csv: of hand-worked labels, and of a run."""
+"""clusters.csv of hand-worked labels and of a run."""
 
 import csv
 import os
@@ -15,7 +15,7 @@ def read(path):
         return list(csv.reader(file))
 
 
-def test_by_cluster_and_distance_with_names_of_any_bytes(tmp_path):
+def test_rows_are_sorted_by_cluster_and_distance_with_names_of_any_bytes(tmp_path):
     path = str(tmp_path / "clusters.csv")
     index = np.array([5, 4, 3, 1, 2])
     labels = np.array([1, -1, 0, 1, 0])
@@ -32,7 +32,7 @@ def test_by_cluster_and_distance_with_names_of_any_bytes(tmp_path):
     assert os.listdir(tmp_path) == ["clusters.csv"]
 
 
-def test_no_cluster_at_all(tmp_path):
+def test_all_images_may_be_noise(tmp_path):
     path = str(tmp_path / "clusters.csv")
     clusters_table(path, NAMES, np.array([0]), np.array([-1]), np.array([0.5]))
     assert read(path)[1:] == [["a.jpg", "-1", "0.5"]]

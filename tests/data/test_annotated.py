@@ -1,4 +1,4 @@
-"""Which way up a photograph with boxes lies: all orientations, with paint as the truth."""
+"""Orientation of photographs with boxes: all EXIF tags, with painted pixels as the truth."""
 
 import io
 
@@ -13,7 +13,7 @@ from mgta_tf.errors import UserError
 BOX = (11, 6, 30, 15)  # VOC's pixels
 SCENE = np.full((40, 60, 3), 90, np.uint8)
 SCENE[5:15, 10:30] = (200, 30, 30)
-# What turns the scene so that a viewer, who obeys the tag, shows the scene again.
+# How the scene is stored so that a viewer, which obeys the tag, shows it upright.
 UNDO = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -26,7 +26,7 @@ UNDO = {
 
 
 def photograph(orientation, drawn_on, scene=SCENE, kind="PNG"):
-    """A file whose scene is upright as it is stored, or as a viewer shows it."""
+    """A file whose scene is upright as stored, or as displayed by a viewer."""
     picture = Image.fromarray(scene)
     if drawn_on == "displayed" and orientation in UNDO:
         picture = picture.transpose(UNDO[orientation])
@@ -57,24 +57,24 @@ def test_the_stated_size_tells_what_the_box_was_drawn_on(orientation, drawn_on, 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", [1, *UNDO])
-def test_the_header_says_what_decoding_finds(orientation, kind):
-    """Whoever turns a photograph, Pillow or a viewer: stored pixels and tag are the file's own."""
+def test_the_header_agrees_with_decoding(orientation, kind):
+    """Stored pixels and tag are the file's own, even where Pillow turns the image."""
     data = photograph(orientation, "displayed", kind=kind)
-    size, said = images.header(data)
+    size, stated = images.header(data)
     stored, found = images.decode_stored(data)
-    assert said == found == orientation
+    assert stated == found == orientation
     assert size == stored.shape[1::-1] == ((40, 60) if orientation >= 5 else (60, 40))
     np.testing.assert_array_equal(images.turned(stored, found), images.decode(data))
     assert painted(images.decode(data)) == BOX
 
 
-def test_a_tiff_that_is_turned_by_pillow_has_its_stored_pixels():
+def test_a_tiff_that_pillow_turns_is_returned_as_stored():
     for orientation in UNDO:
         stored, _ = images.decode_stored(photograph(orientation, "stored", kind="TIFF"))
         np.testing.assert_array_equal(stored, SCENE)
 
 
-# (size that is stated, orientation) → what a box was drawn on; the pixels are 60×40 as stored.
+# (stated size, orientation) → the image that a box was drawn on; the stored image is 60×40.
 RULE = {
     **{((60, 40), turn): "stored" for turn in (5, 6, 7, 8)},
     **{((40, 60), turn): "displayed" for turn in (5, 6, 7, 8)},
@@ -96,8 +96,8 @@ def test_the_rule_for_every_orientation(size, orientation):
             drawn_as_stored((60, 40), orientation, size, True)
 
 
-def test_what_is_unclear_is_refused_by_its_header(tmp_path, monkeypatch):
-    """All of them are named; what cannot be read is left to whoever decodes it."""
+def test_unclear_orientations_are_refused_by_their_headers(tmp_path, monkeypatch):
+    """All of them are named; unreadable files are left to the decoder."""
     for turn in (1, 3, 6):
         (tmp_path / f"{turn}.png").write_bytes(photograph(turn, "stored"))
     (tmp_path / "bad.png").write_bytes(b"no image")
@@ -145,5 +145,5 @@ def test_nothing_is_refused_without_a_tag_or_without_boxes(size):
 
 
 @pytest.mark.parametrize("tag", [0, 9, 255])
-def test_a_tag_that_means_nothing_is_none(tag):
+def test_an_invalid_tag_is_ignored(tag):
     assert images.decode_stored(photograph(tag, "stored"))[1] == 1

@@ -1,4 +1,4 @@
-"""Digits in random colors: classes and writers are scikit-learn's, everything else is chance."""
+"""Digits in random colors: shapes and classes are scikit-learn's, everything else is random."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.errors import UserError
 
 
-def test_an_image_is_its_number_and_split():
+def test_an_image_depends_on_its_number_and_split_alone():
     np.testing.assert_array_equal(digits.single_object(5, 0), digits.single_object(5, 0))
     assert not np.array_equal(digits.single_object(5, 0), digits.single_object(6, 0))
     again = 5 + digits.count(0)  # the same handwriting
@@ -26,7 +26,7 @@ def test_the_splits_share_no_digit_and_have_scikit_learns_classes():
 
 
 def test_the_mask_is_the_digit():
-    """Its mean over each of 8×8 squares correlates with scikit-learn's pixels."""
+    """Its means over 8×8 squares correlate with scikit-learn's pixels."""
     strokes = load_digits().images
     for number in range(20):
         mask = digits.mask(strokes[number] / 16, digits.SIZE, 0.0, 0.0)
@@ -35,7 +35,7 @@ def test_the_mask_is_the_digit():
 
 
 def test_colors_size_and_place_are_independent_of_the_class(monkeypatch):
-    """Kruskal-Wallis over the ten classes does not see the class in what is drawn by chance."""
+    """By Kruskal-Wallis tests over the ten classes, no random draw depends on the class."""
     drawn = []
     mask, colors = digits.mask, digits._colors
 
@@ -60,17 +60,17 @@ def test_colors_size_and_place_are_independent_of_the_class(monkeypatch):
         assert stats.kruskal(*(column[labels == digit] for digit in range(10))).pvalue > 0.001
 
 
-def test_pixels_hardly_tell_the_class():
-    """A linear classifier is near chance, 10 %; of scikit-learn's own pixels it is above 85 %."""
+def test_raw_pixels_hardly_predict_the_class():
+    """A linear classifier is near chance, 10 %; on scikit-learn's own pixels it is above 85 %."""
     truth = load_digits()
     images = np.stack([digits.single_object(number, 0)[::8, ::8] for number in range(1000)])
     for pixels, low, high in ((images, 5, 20), (truth.images[:1000], 85, 100)):
         pixels = pixels.reshape(1000, -1) / pixels.max()
-        fitted = RidgeClassifier().fit(pixels[:700], truth.target[:700])
-        assert low < 100 * fitted.score(pixels[700:], truth.target[700:1000]) < high
+        classifier = RidgeClassifier().fit(pixels[:700], truth.target[:700])
+        assert low < 100 * classifier.score(pixels[700:], truth.target[700:1000]) < high
 
 
-def test_such_splits_as_there_are():
+def test_splits_are_train_and_val():
     source = open_source(DataConfig(data_source="digits", shapes_count=7, data_split="val"))
     assert len(source.names) == 7
     assert source.class_names == tuple("0123456789")

@@ -1,4 +1,4 @@
-"""The decoder on files as people and attackers make them, against Pillow used plainly."""
+"""The decoder on files of cameras, editors and attackers, compared with plain Pillow."""
 
 import contextlib
 import io
@@ -110,7 +110,7 @@ def test_bad_images_are_refused_with_a_reason(data, reason):
         images.decode(data)
 
 
-def test_the_pixel_limit_counts_before_decoding():
+def test_the_pixel_limit_is_checked_before_decoding():
     data = encode(Image.fromarray(PIXELS), "PNG")
     assert images.decode(data, max_pixels=600).shape == (20, 30, 3)
     with pytest.raises(BadImage, match="30×20 is over the limit of 599"):
@@ -125,15 +125,15 @@ def test_the_shorter_side_is_read_from_the_header(kind, monkeypatch):
         assert images.shorter_side(data, images.MAX_PIXELS) == 20
 
 
-def test_the_shorter_side_of_what_is_no_image():
+def test_the_shorter_side_of_pixels_and_of_damaged_files():
     assert images.shorter_side(PIXELS, images.MAX_PIXELS) == 20  # pixels
     for data in (b"", b"a letter", encode(Image.fromarray(PIXELS), "PNG")[:20], bomb(60000, 60000)):
         with pytest.raises(BadImage):
             images.shorter_side(data, images.MAX_PIXELS)
 
 
-def test_no_damage_goes_unnamed():
-    """Every byte of a small JPEG and PNG turned over: decoded or BadImage, nothing else."""
+def test_a_file_with_an_inverted_byte_is_decoded_or_refused():
+    """Every byte of a small file of each format; BadImage is the only error."""
     small = Image.fromarray(PIXELS[:8, :8])
     for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM"):
         data = encode(small, kind)
@@ -146,7 +146,7 @@ def test_no_damage_goes_unnamed():
 RAMP = np.broadcast_to(np.arange(40, dtype=np.uint8)[None, :, None], (20, 40, 3))
 
 
-def test_crop_keeps_the_centre():
+def test_crop_keeps_the_center():
     out = images.resize(RAMP, 20, "crop")
     np.testing.assert_array_equal(out[0, :, 0], np.arange(10, 30))
 
@@ -171,7 +171,7 @@ def test_reducing_averages():
     assert np.abs(out.astype(int) - 127).max() < 12
 
 
-def test_draft_mode_is_close_to_the_whole_decoding():
+def test_draft_mode_is_close_to_full_decoding():
     y, x = np.mgrid[:512, :512]
     smooth = np.stack([x / 2, y / 2, (x + y) / 4], -1).astype(np.uint8)
     data = encode(Image.fromarray(smooth), "JPEG", quality=95)
@@ -190,7 +190,7 @@ def test_a_dark_picture_of_sixteen_bits_stays_dark():
     np.testing.assert_array_equal(images.decode(encode(Image.fromarray(deep), "PNG")), 0)
 
 
-def test_the_suffix_does_not_matter_and_an_animation_is_its_first_frame():
+def test_the_first_frame_of_an_animated_png_is_read():
     frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
     data = encode(frames[0], "PNG", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(images.decode(data), np.full((6, 6, 3), (255, 0, 0)))
@@ -218,7 +218,7 @@ def test_lossy_formats_match_pillow(kind):
         np.testing.assert_array_equal(images.decode(data), np.asarray(image.convert("RGB")))
 
 
-def test_of_a_tiff_the_first_page_counts():
+def test_the_first_page_of_a_tiff_is_read():
     pages = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
     data = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
     np.testing.assert_array_equal(images.decode(data), np.full((6, 6, 3), (255, 0, 0)))
@@ -228,7 +228,7 @@ TURNED = cases.turned_files()
 
 
 @pytest.mark.parametrize("name", TURNED)
-def test_orientation_is_one_tag_and_no_other_is_in_its_way(name):
+def test_orientation_is_read_despite_other_metadata(name):
     data, turn = TURNED[name]
     stored = np.asarray(Image.open(io.BytesIO(cases.JPEG)))
     expected = {
@@ -242,9 +242,9 @@ def test_orientation_is_one_tag_and_no_other_is_in_its_way(name):
         8: stored[:, ::-1].transpose(1, 0, 2),
     }
     np.testing.assert_array_equal(images.decode(data), expected[turn])
-    pixels, said = images.decode_stored(data)
+    pixels, found = images.decode_stored(data)
     np.testing.assert_array_equal(pixels, stored)
-    assert said == turn
+    assert found == turn
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "TIFF"])
@@ -257,7 +257,7 @@ def test_orientation_is_applied_once_in_every_format(kind, turn):
     np.testing.assert_array_equal(out, np.rot90(straight, {3: 2, 6: 3}[turn]))
 
 
-def test_a_png_of_imagemagick_has_its_exif_as_text():
+def test_exif_is_read_from_imagemagicks_text_chunk():
     info = cases.PngImagePlugin.PngInfo()
     raw = cases.exif_bytes(6)
     info.add_text("Raw profile type exif", f"\nexif\n{len(raw):8d}\n{raw.hex()}\n", zip=True)
@@ -275,7 +275,7 @@ def test_the_header_alone_tells_size_and_orientation(name):
 
 
 @pytest.mark.parametrize("name", METADATA)
-def test_metadata_never_costs_the_pixels(name):
+def test_metadata_does_not_change_the_pixels(name):
     found = images.decode(METADATA[name])
     exact = np.asarray(
         cases.BASE if not name.endswith(".jpg") else Image.open(io.BytesIO(cases.JPEG))
@@ -292,8 +292,8 @@ def test_scans_are_counted_to_the_end_of_the_image():
     assert images.decode(ordinary + ordinary * 200).shape == (600, 600, 3)
 
 
-def test_colours_do_not_depend_on_what_is_taken_away():
-    """Adobe's and JFIF's segments decide the colour space, and stay."""
+def test_colors_do_not_depend_on_the_removed_metadata():
+    """Adobe's and JFIF's segments set the color space, so they are kept."""
     for picture in (cases.BASE, cases.BASE.convert("CMYK")):
         for options in ({}, {"icc_profile": b"x" * 100_000}):
             data = encode(picture, "JPEG", **options)
@@ -302,8 +302,8 @@ def test_colours_do_not_depend_on_what_is_taken_away():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "I;16"])
-def test_a_transparent_colour_is_blended_with_white(mode):
-    """As tRNS says it: the colour of the left half."""
+def test_a_transparent_color_is_blended_with_white(mode):
+    """The tRNS chunk names the color of the left half."""
     pixels = np.full((4, 8, 3), 40, np.uint8)
     pixels[:, 4:] = 90
     picture = Image.fromarray(pixels)
@@ -326,25 +326,25 @@ def test_twelve_bits_in_sixteen_are_scaled_by_the_range_of_the_file_or_reported(
     values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     eight = np.repeat((values >> 4).astype(np.uint8)[..., None], 3, 2)
     png = encode(Image.fromarray(values), "PNG")
-    said = []
-    np.testing.assert_array_equal(images.decode(png, remarks=said)[..., 0], values >> 8)
-    assert said == [images.DARK]
+    remarks = []
+    np.testing.assert_array_equal(images.decode(png, remarks=remarks)[..., 0], values >> 8)
+    assert remarks == [images.DARK]
     with_sbit = png[:33] + png_chunk(b"sBIT", b"\x0c") + png[33:]
-    np.testing.assert_array_equal(images.decode(with_sbit, remarks=said), eight)
-    shifted = encode(Image.fromarray(values << 4), "PNG")  # as PNG wants them
+    np.testing.assert_array_equal(images.decode(with_sbit, remarks=remarks), eight)
+    shifted = encode(Image.fromarray(values << 4), "PNG")  # as PNG requires
     with_sbit = shifted[:33] + png_chunk(b"sBIT", b"\x0c") + shifted[33:]
-    np.testing.assert_array_equal(images.decode(with_sbit, remarks=said), eight)
+    np.testing.assert_array_equal(images.decode(with_sbit, remarks=remarks), eight)
     tiff = encode(Image.fromarray(values), "TIFF", tiffinfo={281: 4095})
-    np.testing.assert_array_equal(images.decode(tiff, remarks=said), eight)
+    np.testing.assert_array_equal(images.decode(tiff, remarks=remarks), eight)
     pgm = b"P5 64 64 4095\n" + values.astype(">u2").tobytes()
-    assert np.abs(images.decode(pgm, remarks=said).astype(int) - eight).max() <= 1
-    assert said == [images.DARK]
+    assert np.abs(images.decode(pgm, remarks=remarks).astype(int) - eight).max() <= 1
+    assert remarks == [images.DARK]
     deep = np.repeat(values[..., None], 3, 2).astype(">u2").tobytes()
     rows = b"".join(b"\0" + deep[i * 384 : (i + 1) * 384] for i in range(64))
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0))
     rgb = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(rows))
-    images.decode(rgb + png_chunk(b"IEND", b""), remarks=said)
-    assert said == [images.DARK] * 2
+    images.decode(rgb + png_chunk(b"IEND", b""), remarks=remarks)
+    assert remarks == [images.DARK] * 2
 
 
 @pytest.mark.parametrize(("largest", "scale"), [(1, 255), (255, 1), (65535, 1 / 256)])
@@ -366,7 +366,7 @@ def test_every_format_is_refused_by_its_header_before_it_is_decoded(monkeypatch)
             images.decode(encode(cases.BASE, kind), max_pixels=6143)
 
 
-def test_a_webp_is_measured_before_pillow_makes_room_for_it(monkeypatch):
+def test_the_size_of_a_webp_is_checked_before_pillow_allocates_it(monkeypatch):
     for options in ({}, {"lossless": True}, {"exif": b"x"}):  # VP8, VP8L, VP8X
         data = encode(cases.BASE, "WEBP", **options)
         assert formats.webp_size(data) == (96, 64)
@@ -394,7 +394,7 @@ def test_a_tile_of_a_tiff_is_not_larger_than_an_image_may_be():
         images.decode(data, max_pixels=10**6)
 
 
-def test_previews_in_raw_files_are_no_photographs():
+def test_previews_in_raw_files_are_not_read():
     for tags in ({254: 1}, {50706: b"\1\4\0\0"}):  # a reduced image, as NEF has; a DNG
         with pytest.raises(NotRead, match="raw file"):
             images.decode(encode(cases.BASE, "TIFF", tiffinfo=tags))
@@ -402,7 +402,7 @@ def test_previews_in_raw_files_are_no_photographs():
         images.decode(b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 99)
 
 
-def test_where_the_limit_is_above_pillows_own_the_message_names_that(monkeypatch):
+def test_the_message_names_the_lower_of_our_limit_and_pillows(monkeypatch):
     monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 1000)
     for max_pixels, limit in ((10**6, 2000), (1999, 1999)):
         with pytest.raises(BadImage, match=rf"over the limit of {limit} pixels"):
@@ -434,7 +434,7 @@ print(sorted(reasons))
 
 
 def test_a_damaged_tiff_has_a_reason_and_libtiff_prints_nothing():
-    """In a process of its own: libtiff writes to the terminal past Python."""
+    """In a subprocess, because libtiff writes to the terminal itself, not through Python."""
     command = [sys.executable, "-c", DAMAGED_TIFFS]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert "truncated" in done.stdout

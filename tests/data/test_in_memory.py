@@ -1,4 +1,4 @@
-"""Images that a program has already, as a source."""
+"""Images in memory as a source."""
 
 import numpy as np
 import pytest
@@ -55,14 +55,14 @@ def test_arrays_datasets_and_lists_give_the_same_images(pixels, tmp_path):
         (tf.data.Dataset.range(3), r"images are uint8 .* not int64 \[\]"),
     ],
 )
-def test_what_is_no_image_is_named(data, message):
+def test_invalid_data_is_refused(data, message):
     with pytest.raises(UserError, match=message):
         source_of(data)
 
 
 def test_a_picture_in_memory_is_read_like_its_file(tmp_path):
     hidden = np.zeros((32, 32, 4), np.uint8)
-    hidden[..., 0] = 200  # red, but nothing of it is opaque
+    hidden[..., 0] = 200  # red, but fully transparent
     deep = Image.fromarray(np.full((32, 32), 40_000, np.uint16))
     pictures = [Image.fromarray(hidden), deep]
     paths = [tmp_path / f"{number}.png" for number in range(2)]

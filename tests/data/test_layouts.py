@@ -1,4 +1,4 @@
-"""Folders as people have them: what is read, as which classes, and what is said of the rest."""
+"""Folder layouts: the images and classes that are read, and what is reported about the rest."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def count_files(folder):
     return sum(len(names) for _, _, names in os.walk(folder))
 
 
-# Layout → images read of --data_split=train, classes, splits.
+# Layout → number of images of --data_split=train, classes, splits.
 READ = {
     "stray_picture": (37, ("birds", "cats", "dogs"), ()),
     "date_tree": (36, ("2024",), ()),
@@ -67,7 +67,7 @@ READ = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_what_is_read_and_that_counts_add_up(folders, name):
+def test_images_and_classes_are_found_and_the_counts_add_up(folders, name):
     folder, (images, classes, splits) = folders / name, READ[name]
     store = load(folder)
     assert len(store) == images
@@ -83,14 +83,14 @@ def test_what_is_read_and_that_counts_add_up(folders, name):
     assert (f"; {len(unread)} not read" in line) == bool(unread)
 
 
-def test_mostly_webp_is_counted_whether_heic_can_be_read_or_not(folders):
+def test_heic_files_are_counted_whether_they_can_be_read_or_not(folders):
     source = open_source(DataConfig(data_dir=str(folders / "mostly_webp")))
     store = load_store(source, size=8, max_bad_fraction=0.5)
     assert len(store) == 24
     assert len(store.skipped) + len(store.unread) == 12
 
 
-def test_stray_pictures_have_no_class_and_are_said(folders):
+def test_stray_pictures_have_no_class_and_are_reported(folders):
     store = load(folders / "stray_picture")
     assert store.labels[store.names.index("preview.png")] == -1
     assert describe(store)[1:] == ["  1 without a class, beside the class folders"]
@@ -106,7 +106,7 @@ def test_classes_without_images_are_reported(folders):
     ]
 
 
-def test_a_split_is_read_and_one_that_is_not_there_is_refused(folders):
+def test_splits_are_read_and_a_missing_one_is_refused(folders):
     for name in ("imagefolder_splits", "roboflow", "tiny_restructured", "flat_splits"):
         train, val = load(folders / name), load(folders / name, "val")
         assert not set(train.names) & set(val.names)
@@ -122,7 +122,7 @@ def test_a_split_is_read_and_one_that_is_not_there_is_refused(folders):
             load(folders / name, split)
 
 
-def test_only_val_is_not_taken_for_train(tmp_path):
+def test_val_alone_does_not_count_as_train(tmp_path):
     cases.put(f"{tmp_path}/Validation/1.png")
     with pytest.raises(UserError, match="no split 'train'; it has val"):
         load(tmp_path)
@@ -204,7 +204,7 @@ def test_messages_contain_no_escape_codes(tmp_path):
     assert describe(load(tmp_path))[0].endswith(r"1 not read (1 no image: .\x1b[31mred)")
 
 
-def test_links_broken_looping_and_doubled(tmp_path):
+def test_broken_looping_and_duplicate_links(tmp_path):
     cases.put(f"{tmp_path}/a/1.png")
     cases.put(f"{tmp_path}/a/2.png")
     for target, name in (("gone.png", "3.png"), ("../a", "loop"), ("nowhere", "folder")):
@@ -222,7 +222,7 @@ def test_links_broken_looping_and_doubled(tmp_path):
     }
 
 
-def test_where_more_than_half_is_not_read_the_run_stops(tmp_path):
+def test_a_run_stops_if_over_half_of_the_images_are_not_read(tmp_path):
     for number in range(4):
         cases.put(f"{tmp_path}/{number}.png")
         os.symlink("gone", tmp_path / f"x{number}.jpg")
@@ -238,7 +238,7 @@ def test_where_more_than_half_is_not_read_the_run_stops(tmp_path):
         load(tmp_path)
 
 
-def test_a_stray_tfrecord_does_not_win_over_a_folder_of_images(tmp_path):
+def test_a_stray_tfrecord_does_not_hide_a_folder_of_images(tmp_path):
     for number in range(3):
         cases.put(f"{tmp_path}/a/{number}.png")
     with (
@@ -251,7 +251,7 @@ def test_a_stray_tfrecord_does_not_win_over_a_folder_of_images(tmp_path):
         load(tmp_path)
 
 
-def test_tables_of_mini_imagenet_as_spreadsheets_write_them(tmp_path):
+def test_tables_of_mini_imagenet_written_by_spreadsheets(tmp_path):
     for name in "abc":
         cases.put(f"{tmp_path}/images/{name}.png")
     cases.text(f"{tmp_path}/train.csv", "\ufeff,Filename , LABEL\r\n0,a.png, n2\r\n1,b.png ,n1\r\n")
@@ -263,7 +263,7 @@ def test_tables_of_mini_imagenet_as_spreadsheets_write_them(tmp_path):
         load(tmp_path, "test")
 
 
-def test_the_check_is_asked_before_anything_is_decoded(folders, monkeypatch):
+def test_the_check_runs_before_anything_is_decoded(folders, monkeypatch):
     asked = []
 
     def check(count, labels):
@@ -279,7 +279,7 @@ def test_the_check_is_asked_before_anything_is_decoded(folders, monkeypatch):
 # ------------------------------------------------------------------------------------ Fingerprints
 
 
-def test_the_fingerprint_is_of_names_and_contents_not_of_the_place(tmp_path):
+def test_the_fingerprint_covers_names_and_contents_but_not_the_location(tmp_path):
     cases.relabelled(tmp_path / "one", right=True)
     os.rename(tmp_path / "one", tmp_path / "two")
     first = load(tmp_path / "two").fingerprint()
@@ -294,7 +294,7 @@ def test_the_fingerprint_is_of_names_and_contents_not_of_the_place(tmp_path):
         same.__class__(**{**vars(same), "pixels": None}).batch(np.array([0]))
 
 
-def test_classes_count_where_they_are_trained_on(tmp_path):
+def test_the_fingerprint_covers_classes_that_are_trained_on(tmp_path):
     for name in "ab":
         cases.put(f"{tmp_path}/images/{name}.png")
     prints = []
@@ -307,7 +307,7 @@ def test_classes_count_where_they_are_trained_on(tmp_path):
     assert prints[0][1] != prints[1][1]
 
 
-def test_generated_images_have_one_too():
+def test_generated_images_have_fingerprints():
     config = DataConfig(data_source="shapes", shapes_count=4)
     one, two = (load_store(open_source(config, s), size=32) for s in ("train", "val"))
     assert one.names == two.names

@@ -1,4 +1,4 @@
-"""Augmentation by hand-worked cases, and the feed."""
+"""Augmentation on hand-worked cases, and the feed."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ OFF = dict(image_size=32, flip=False, crop_min_area=1.0, color_jitter=0.0)
 
 
 class Store:
-    """Image i is filled with i, but for its left upper pixel, which is 255."""
+    """Image i is filled with i, except for its upper left pixel, which is 255."""
 
     def __init__(self, count, size=32):
         self.size = size
@@ -31,7 +31,7 @@ def seen(images, draws, config):
     return pipeline.augment(images, draws, config)[0]
 
 
-# The columns of `uniforms` that the tests set, by what they decide.
+# The columns of `uniforms` that the tests set, by what they control.
 COLUMN = dict(crop_area=0, crop_aspect=1, crop_left=3, flip=4, brightness=5, saturation=7)
 SQUARES = 9  # the first of 4×4
 
@@ -59,8 +59,8 @@ def test_half_of_the_images_are_mirrored():
 
 
 @pytest.mark.parametrize("u", [0.0, 0.5, 0.999])
-def test_crops_keep_to_the_image_and_their_area(u):
-    """On a ramp of columns the crop's values say where it was cut."""
+def test_crops_stay_inside_the_image_and_have_their_area(u):
+    """On a horizontal ramp, the values of a crop tell where it was cut."""
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, None, :, None], (1, 64, 64, 3))
     config = AugmentConfig(**{**OFF, "crop_min_area": 0.25})
     out = seen(ramp, uniforms(1, crop_area=u, crop_aspect=0.5, crop_left=1.0), config).numpy()[
@@ -93,7 +93,7 @@ def test_color_jitter_by_hand():
     np.testing.assert_allclose(seen(image, uniforms(1), config)[0, 0, 0], [grey] * 3)
 
 
-def test_hidden_squares_take_the_mean_colour():
+def test_hidden_squares_have_the_mean_color():
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
     draws = uniforms(2).numpy()
     draws[1, SQUARES + 4 * 1 + 2] = 0.1  # row 1, column 2 of the 4×4 squares
@@ -105,7 +105,7 @@ def test_hidden_squares_take_the_mean_colour():
 
 
 @pytest.mark.parametrize("reconstruct", ["seen", "clean"])
-def test_the_target_is_what_is_seen_or_the_image_before_its_colours_changed(reconstruct):
+def test_the_target_is_the_input_or_the_image_before_color_changes(reconstruct):
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     flips = {**OFF, "flip": True}
     draws = np.full((3, UNIFORMS), 0.8, np.float32)  # flipped, brighter
@@ -119,10 +119,10 @@ def test_the_target_is_what_is_seen_or_the_image_before_its_colours_changed(reco
 
 
 @pytest.mark.parametrize("name", pipeline.NORMALIZATIONS)
-def test_normalization_goes_there_and_back(name):
+def test_denormalize_inverts_normalize(name):
     images = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
-    there = pipeline.normalize(images, name)
-    np.testing.assert_array_equal(pipeline.denormalize(there, name), images)
+    normalized = pipeline.normalize(images, name)
+    np.testing.assert_array_equal(pipeline.denormalize(normalized, name), images)
 
 
 def test_imagenet_normalization_is_the_usual_one():
@@ -140,7 +140,7 @@ def read(feed, *args, **kwargs):
     return [[np.asarray(x) for x in batch] for batch in feed.batches(*args, **kwargs)]
 
 
-def test_feed_follows_the_plan_and_a_new_one():
+def test_the_feed_follows_each_plan():
     feed = Feed(Store(50), 4, tf.distribute.get_strategy())
     labels = np.arange(50, dtype=np.int32) * 2
     plan = np.random.default_rng(0).integers(0, 50, (6, 4)).astype(np.int32)
@@ -150,7 +150,7 @@ def test_feed_follows_the_plan_and_a_new_one():
         np.testing.assert_array_equal([batch[1] for batch in got], labels[rows])
 
 
-def test_feed_resumes_in_the_middle_with_the_same_random_numbers():
+def test_the_feed_resumes_with_the_same_random_numbers():
     feed = Feed(Store(50), 4, tf.distribute.get_strategy())
     plan = np.arange(40, dtype=np.int32).reshape(10, 4)
     labels = np.zeros(50, np.int32)
@@ -162,7 +162,7 @@ def test_feed_resumes_in_the_middle_with_the_same_random_numbers():
     assert not np.array_equal(whole[0][2], other[0][2])
 
 
-def test_replicas_take_whole_clusters_in_order(two_replicas):
+def test_replicas_get_whole_clusters_in_order(two_replicas):
     feed = Feed(Store(50), 8, two_replicas)
     plan = np.arange(8, dtype=np.int32)[None]
     labels = np.repeat(np.arange(25, dtype=np.int32), 2)
@@ -171,7 +171,7 @@ def test_replicas_take_whole_clusters_in_order(two_replicas):
     np.testing.assert_array_equal([p.numpy() for p in parts], [[0, 0, 1, 1], [2, 2, 3, 3]])
 
 
-def test_a_feed_can_be_left_before_its_end():
+def test_a_feed_can_be_abandoned_before_its_end():
     feed = Feed(Store(50), 4, tf.distribute.get_strategy())
     plan = np.arange(40, dtype=np.int32).reshape(10, 4)
     next(iter(feed.batches(plan, np.zeros(50, np.int32), [0])))
@@ -205,7 +205,7 @@ def feed(count):
         assert int(images[0, 0, 0, 0]) == 7
     return peak() - before
 
-feed(100)  # what TensorFlow takes for itself
+feed(100)  # TensorFlow's own memory
 print(feed(40_000))  # of 469 MiB
 """
 

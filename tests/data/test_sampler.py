@@ -84,7 +84,7 @@ def test_within_a_cluster_every_image_comes_before_any_comes_twice():
         assert max(drawn) - min(drawn) <= 1
 
 
-def test_clusters_are_drawn_alike_whatever_their_size():
+def test_clusters_of_all_sizes_are_drawn_equally_often():
     images, labels = clusters_of([10, 20, 30, 40, 50, 60, 70, 80, 90, 100])
     label_of = dict(zip(images, labels))
     config = BatchConfig(2, K, views_per_image=1)
@@ -93,7 +93,7 @@ def test_clusters_are_drawn_alike_whatever_their_size():
     assert draws.max() - draws.min() <= 1
 
 
-def test_singletons_are_reconstructed_but_are_no_anchors():
+def test_singletons_are_reconstructed_but_never_anchors():
     images, labels = clusters_of([1] * 40 + [20] * 6)
     labels[-20:] = -1  # and one cluster is noise
     plan = sampler.pk_plan(images, labels, CONFIG, epochs=20, seed=[1])
@@ -110,14 +110,14 @@ def test_labels_for_triplets():
     np.testing.assert_array_equal(sampler.labels_for_triplets(labels), [3, 3, -1, -1, 0, 0, 0])
 
 
-def test_a_plan_is_its_seed():
+def test_a_plan_depends_on_its_seed_alone():
     images, labels = clusters_of([10] * 8)
     plans = [sampler.pk_plan(images, labels, CONFIG, 3, seed) for seed in ([1, 2], [1, 2], [1, 3])]
     np.testing.assert_array_equal(plans[0], plans[1])
     assert not np.array_equal(plans[0], plans[2])
 
 
-def test_shuffled_plan_passes_over_all_images():
+def test_shuffled_plan_visits_every_image_once_per_epoch():
     images = np.arange(100, 130, dtype=np.int32)
     plan = sampler.shuffled_plan(images, 7, epochs=7, seed=[0])
     assert plan.shape == (30, 7)
@@ -125,7 +125,7 @@ def test_shuffled_plan_passes_over_all_images():
     assert all(len(set(row)) == 7 for row in plan)
 
 
-def test_too_few_clusters_or_images_say_so():
+def test_too_few_clusters_or_images_are_refused():
     images, labels = clusters_of([10, 10, 10, 10, 1, 1])
     with pytest.raises(UserError, match=r"only 4 clusters have 2 images or more.*=5"):
         sampler.pk_plan(images, labels, CONFIG, 1, [0])
@@ -136,7 +136,7 @@ def test_too_few_clusters_or_images_say_so():
         sampler.shuffled_plan(images, 20, 1, [0])
 
 
-def test_views_of_an_image_stand_side_by_side_and_count_in_k():
+def test_views_of_an_image_are_adjacent_and_count_towards_k():
     images, labels = clusters_of([1, 1, 2, 3, 9, 9])
     config = BatchConfig(P, K, views_per_image=2)
     label_of = dict(zip(images, labels))
@@ -163,7 +163,7 @@ def test_global_batch_sets_the_clusters_of_a_batch():
         BatchConfig(global_batch=30, images_per_cluster=4)
 
 
-def test_views_plan_has_p_images_k_times_each_and_passes_over_all():
+def test_views_plan_repeats_p_images_k_times_and_visits_all():
     images = np.random.default_rng(1).permutation(100)[:30].astype(np.int32)
     plan = sampler.views_plan(images, CONFIG, epochs=8, seed=[3])
     assert plan.shape == (30 * 8 // (P * K), P * K)  # epochs count every view

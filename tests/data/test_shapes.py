@@ -1,4 +1,4 @@
-"""Generated images: what their docstring promises."""
+"""The promises of the generated images' docstring."""
 
 import numpy as np
 import pytest
@@ -8,20 +8,20 @@ from mgta_tf.data import shapes, voc
 from mgta_tf.errors import UserError
 
 
-def test_an_image_is_its_number_and_seed():
+def test_an_image_depends_on_its_number_and_seed_alone():
     np.testing.assert_array_equal(shapes.single_object(5, 0), shapes.single_object(5, 0))
     assert not np.array_equal(shapes.single_object(5, 0), shapes.single_object(6, 0))
     assert not np.array_equal(shapes.single_object(5, 0), shapes.single_object(5, 1))
 
 
-def test_ten_or_more_classes_come_up_alike():
+def test_ten_or_more_classes_are_equally_frequent():
     counts = np.bincount([shapes.label_of(i, 0) for i in range(2400)])
     assert len(counts) == len(shapes.SHAPES) >= 10
     assert np.abs(counts - 200).max() < 5 * np.sqrt(200)
 
 
 def test_the_mask_is_the_shape():
-    """Areas of outlines whose area is known, turned and moved as it happens."""
+    """Shapes whose area is known, at random rotations and positions."""
     rng = np.random.default_rng(0)
     areas = {"disc": np.pi, "square": 2.0, "ring": np.pi * (1 - 0.55**2), "bar": 2 * 0.56}
     areas |= {"hexagon": 1.5 * np.sqrt(3), "triangle": 0.75 * np.sqrt(3)}
@@ -53,8 +53,8 @@ def test_scenes_make_a_voc_tree_that_the_voc_reader_reads(tmp_path):
         shapes.write_voc_scenes(str(tmp_path), 1, 1)
 
 
-def test_boxes_hug_their_objects():
-    """A lone object differs from its background inside its box only."""
+def test_boxes_enclose_their_objects_tightly():
+    """A single object changes the background only inside its box."""
     checked = 0
     for number in range(40):
         pixels, objects = shapes.scene(number, 0, 96)

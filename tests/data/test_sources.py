@@ -1,4 +1,4 @@
-"""Every format from hand-made files, and what is wrong with them in one line."""
+"""Every format from hand-made files, and one-line messages about damaged ones."""
 
 import os
 import pickle
@@ -30,7 +30,7 @@ def opened(folder, **flags):
 
 
 def values(source):
-    """The grey value of every image, as its file says."""
+    """The gray value of every image."""
     out = []
     for i in range(len(source.names)):
         data = source.read(i)
@@ -125,13 +125,13 @@ def test_csv_entries_stay_inside_their_folder(mini_csv, name):
 @pytest.mark.parametrize(
     "line", ["a\0.png,n1", "x" * 200_000 + ",n1", '"a.png,n1', "a.png"], ids=range(4)
 )
-def test_csv_lines_that_are_none(mini_csv, line):
+def test_malformed_csv_lines_are_named(mini_csv, line):
     (mini_csv / "val.csv").write_text(f"filename,label\n{line}\n")
     with pytest.raises(UserError, match=r"val.csv:2: "):
         opened(mini_csv)
 
 
-def test_words_without_a_tab_are_no_words(tiny):
+def test_lines_of_words_txt_without_a_tab_are_ignored(tiny):
     (tiny / "words.txt").write_text("n01\nn02\tgoldfish\n")
     assert opened(tiny).class_names == ("goldfish", "n01")
 
@@ -176,7 +176,7 @@ def test_names_of_any_bytes_are_listed_in_one_line_each(tmp_path):
     assert [line.partition("\t")[0] for line in lines] == [r"a\nb\x1b[31m.png", r"\udcff\udcfe.png"]
 
 
-def test_csv_of_another_kind(mini_csv):
+def test_a_csv_with_other_columns_is_refused(mini_csv):
     (mini_csv / "val.csv").write_text("id,class\n1,2\n")
     with pytest.raises(UserError, match=r"val.csv: its first line"):
         opened(mini_csv)
@@ -256,7 +256,7 @@ def test_other_pickles_are_refused_and_run_nothing(tmp_path, content):
 
 
 def nested(levels):
-    """A list in which `levels` lists stand twice in each other: small, and 2**levels long."""
+    """Nested lists, each twice in the next: a small pickle of 2**levels elements."""
     value = [1, 1]
     for _ in range(levels):
         value = [value, value]
@@ -269,7 +269,7 @@ def nested(levels):
         b"\x80\x04]r\xff\xff\xff\xff.",  # a memo of 2**32 places
         b"\x80\x04\x8e" + (2**60).to_bytes(8, "little") + b".",  # bytes of 2**60
         b"\x80\x04\x8b\xff\xff\xff\x7f.",  # a LONG4
-        b"c_codecs\nencode\n(dS'x'\nI1\nsb.",  # sets an attribute of a function of ours
+        b"c_codecs\nencode\n(dS'x'\nI1\nsb.",  # sets an attribute of a function
         pickle.dumps({"image_data": nested(60), "class_dict": {}}),
         pickle.dumps({"image_data": CACHE["image_data"], "class_dict": {"n1": nested(60)}}),
         b"I" + b"9" * 10**6 + b"\n.",
@@ -315,7 +315,7 @@ def test_tfrecords_there_and_back(tmp_path):
     (tmp_path / "in" / "class 1" / "bad.png").write_bytes(b"no image")
     refused = make_tfrecords(tmp_path / "in", tmp_path / "out", 2, bad=0.1)
     assert "1 of 6 images cannot be used, more than --max_bad_fraction=0.1" in refused.stderr
-    assert os.listdir(tmp_path / "out") == []  # so that the same command can be given again
+    assert os.listdir(tmp_path / "out") == []  # so that the command can be rerun
     done = make_tfrecords(tmp_path / "in", tmp_path / "out", 2)
     assert done.returncode == 0, done.stderr
     assert "5 images in 2 files" in done.stdout
@@ -348,7 +348,7 @@ def test_damaged_tfrecords_are_named(tmp_path, damage):
 
 
 def masked_crc(data):
-    """CRC-32C, bit by bit, masked as TFRecords have it."""
+    """CRC-32C, bit by bit, masked as in TFRecords."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -360,14 +360,14 @@ def masked_crc(data):
 
 @pytest.mark.parametrize("length", [200, 10**12, 2**63, 2**64 - 1])
 def test_a_record_that_claims_a_terabyte_is_refused(tmp_path, length):
-    """TensorFlow's reader makes room for it first, which ends the process."""
+    """TensorFlow's reader would allocate it first, which kills the process."""
     head = length.to_bytes(8, "little")
     (tmp_path / "0.tfrecord").write_bytes(head + masked_crc(head) + b"x" * 100)
     with pytest.raises(UserError, match=r"0.tfrecord: truncated or damaged after 0 records"):
         opened(tmp_path)
 
 
-def test_a_label_of_quintillions_is_refused(tmp_path):
+def test_a_huge_label_is_refused(tmp_path):
     path = tmp_path / "0.tfrecord"
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(tfrecords.make_example(b"x", "name", 2**62, "").SerializeToString())
@@ -391,7 +391,7 @@ def test_shapes_need_no_folder():
     assert source.read(3).dtype == np.uint8
 
 
-def test_tfds_that_is_not_there(tmp_path):
+def test_a_missing_tfds_data_set_is_named(tmp_path):
     with pytest.raises(UserError, match="tfds:mnist: not prepared on disk"):
         open_source(DataConfig(data_source="tfds:mnist", data_dir=str(tmp_path)))
 

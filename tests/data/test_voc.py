@@ -38,7 +38,7 @@ def tree(tmp_path):
     return tmp_path
 
 
-def test_the_folder_is_found_from_anywhere(tree):
+def test_the_folder_is_found_from_any_of_its_parents(tree):
     expected = str(tree / "VOCdevkit" / "VOC2007")
     for root in (tree, tree / "VOCdevkit", tree / "VOCdevkit" / "VOC2007"):
         assert voc.year_dir(str(root)) == expected
@@ -106,7 +106,7 @@ def changed(old, new):
             (353, 500),
             named(DOG, "犬"),
         ),
-        # A tool that says nothing of its encoding, and writes a folder's name in that of its system
+        # A tool that declares no encoding, and writes a folder's name in that of its system
         (
             changed("<filename>000001", "<folder>图片</folder><filename>1").encode("gbk"),
             (353, 500),
@@ -115,14 +115,14 @@ def changed(old, new):
     ],
     ids=range(20),
 )
-def test_what_labelling_tools_write(tmp_path, content, size, dog):
+def test_annotations_of_labelling_tools(tmp_path, content, size, dog):
     path = tmp_path / "a.xml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert voc.read_annotation(str(path)) == voc.VocAnnotation(size, (dog, PERSON))
 
 
 @pytest.mark.parametrize("place", ["<object>", "</object>"])
-def test_a_part_is_no_object(tmp_path, place):
+def test_parts_of_objects_are_ignored(tmp_path, place):
     part = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax>"
     part += "</bndbox></part>"
     text = ANNOTATION.replace(place, place + part if place == "<object>" else part + place)
@@ -195,7 +195,7 @@ def test_bad_lists_are_named(tree, file, text, message):
 
 
 @pytest.mark.parametrize("style", ["{}.jpg", "JPEGImages/{}.JPG", "JPEGImages\\{}.png", "{} "])
-def test_lists_may_name_files(tree, style):
+def test_lists_may_contain_file_names(tree, style):
     folder = voc.year_dir(str(tree))
     for name in (f"{name}_trainval.txt" for name in voc.CLASSES):
         path = tree / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main" / name
@@ -207,7 +207,7 @@ def test_lists_may_name_files(tree, style):
     assert labels[:, voc.CLASSES.index("dog")].tolist() == [1, -1, 0]
 
 
-def test_names_may_hold_dots_and_blanks_and_suffixes_may_be_any(tree):
+def test_names_may_contain_dots_and_spaces_and_have_any_suffix(tree):
     folder = tree / "VOCdevkit" / "VOC2007"
     (folder / "JPEGImages").mkdir()
     photographs = ["img_jpg.rf.0001.jpg", "my photo.2.PNG", "3.jpeg", "unlisted.bmp"]
@@ -226,7 +226,7 @@ def test_names_may_hold_dots_and_blanks_and_suffixes_may_be_any(tree):
         voc.image_paths(str(folder), "trainval", ["img_jpg.rf.0001", "4", "5"])
 
 
-def test_without_class_lists_the_annotations_say_what_an_image_shows(tree):
+def test_without_class_lists_labels_come_from_the_annotations(tree):
     folder = tree / "VOCdevkit" / "VOC2007"
     for name in voc.CLASSES:
         (folder / "ImageSets" / "Main" / f"{name}_trainval.txt").unlink()
@@ -246,7 +246,7 @@ def test_missing_split_is_named(tree):
         voc.image_ids(voc.year_dir(str(tree)), "test")
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "a.xml")
     with pytest.raises(UserError, match=r"a.xml: (not a file|Invalid)"):
         voc.read_annotation(str(tmp_path / "a.xml"))

@@ -1,4 +1,4 @@
-"""A VOC tree drawn by hand, its records, and a tiny untrained encoder, once for all tests here."""
+"""A drawn VOC tree, its records and a tiny untrained encoder, shared by all tests here."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from mgta_tf.models import artifact
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ModelConfig
 
-ODD = "a [b-c] *?, d"  # characters of which TensorFlow or Model Garden makes a pattern
+ODD = "a [b-c] *?, d"  # characters that TensorFlow or Model Garden treats as a pattern
 MODEL = ModelConfig(width=0.0625, blocks=(1, 1, 1, 1))
 SIDE = 96
 COLOURS = {"aeroplane": (250, 40, 40), "bird": (40, 250, 40), "cow": (40, 40, 250)}
@@ -73,7 +73,7 @@ def make_voc():
 
 @pytest.fixture(scope="session")
 def devkit(tmp_path_factory):
-    """Training and test on the same four images, and one more to train on, without objects."""
+    """The same four images for training and test, and one training image without objects."""
     return write_voc(tmp_path_factory.mktemp("voc") / ODD / "VOCdevkit", [*SCENES, []], SCENES)
 
 
@@ -95,10 +95,10 @@ def saved_model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small(saved_model, records_dir):
-    """A config at which everything takes seconds.
+    """A config with which everything takes seconds.
 
-    After 400 steps, four images are not yet learned by heart with every seed: AP50 was 100, 100,
-    66.7 and 94.9 for seeds 1 to 4, and 84.8 with seed 1 after other tests in the process.
+    400 steps do not memorize four images with every seed: AP50 was 100, 100, 66.7 and 94.9 for
+    seeds 1 to 4, and 84.8 with seed 1 after other tests in the process.
     """
     return DetectConfig(
         run=DetectRunConfig(

@@ -1,4 +1,4 @@
-"""Anchors and their targets, worked out by hand."""
+"""Anchors and their targets, computed by hand."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_anchors_of_two_cells_match_values_computed_by_hand():
     assert anchors.multilevel_boxes["4"].shape == (1, 2, 24)
 
 
-def test_the_papers_anchors_have_these_sides():
+def test_sides_of_the_papers_anchors():
     boxes = OctaveAnchor((64, 128, 256, 512), (1008, 1008)).boxes.numpy()
     assert len(boxes) == 63 * 63 * 12
     sides = boxes[:12, 2:] - boxes[:12, :2]
@@ -53,7 +53,7 @@ def test_targets_of_an_object():
     assert (scores[:, [0, 3]] == -1).all()
 
 
-def test_anchors_over_the_edge_take_no_part_in_a_smaller_image():
+def test_anchors_across_the_edge_of_a_smaller_image_are_ignored():
     scores, _ = targets([(8.0, 8.0, 40.0, 40.0)], shape=(64.0, 40.0))
     inside = np.argwhere(scores >= 0).tolist()
     assert [1, 1, 1] in inside
@@ -75,6 +75,6 @@ def test_an_object_without_any_anchor_inside_has_no_positive():
     assert (scores != 1).all()
 
 
-def test_no_more_anchors_are_sampled_than_asked_for():
+def test_the_number_of_sampled_anchors_is_limited():
     scores, _ = targets([(8.0, 8.0, 40.0, 40.0)], samples=2)
     assert np.sum(scores >= 0) == 2

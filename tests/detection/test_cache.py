@@ -1,4 +1,4 @@
-"""The body's features on disk: the same numbers, to bfloat16, and the same losses."""
+"""The body's features on disk: equal to bfloat16's precision, with equal losses."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from mgta_tf.detection.task import FasterRcnnC4Task, experiment
 from mgta_tf.errors import UserError
 from mgta_tf.models import artifact
 
-EPSILON = 2.0**-8  # of bfloat16: eight bits
+EPSILON = 2.0**-8  # relative precision of bfloat16: eight bits
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_losses_with_and_without_the_cache_agree(folder, files, small):
     batches: list = [[], []]
     for number, raw in enumerate(tf.data.TFRecordDataset(files)):
         for batch, source in zip(batches, (None, features)):
-            tf.keras.utils.set_random_seed(number)  # of the anchors that are sampled
+            tf.keras.utils.set_random_seed(number)  # for sampling the anchors
             example = Parser(config.detector, source).train_example(
                 parser.decode(raw), tf.constant(number % 2 == 1)
             )
@@ -76,7 +76,7 @@ def test_losses_with_and_without_the_cache_agree(folder, files, small):
     found = []
     for batch in batches:
         inputs, labels = tf.nest.map_structure(lambda *parts: tf.stack(parts), *batch)
-        tf.keras.utils.set_random_seed(0)  # of the proposals that are sampled
+        tf.keras.utils.set_random_seed(0)  # for sampling the proposals
         outputs = model(
             inputs,
             image_shape=labels["image_info"][:, 1],
@@ -89,10 +89,10 @@ def test_losses_with_and_without_the_cache_agree(folder, files, small):
         found.append({name: float(value) for name, value in losses.items()})
     assert found[1] == pytest.approx(found[0], rel=EPSILON)
     assert found[0]["roi_class_loss"] > 0
-    assert found[0] != found[1]  # or one of them was not what it says
+    assert found[0] != found[1]  # otherwise the cache was not used
 
 
-def test_a_cache_is_used_again_and_never_for_something_else(folder, files, body, small):
+def test_a_cache_is_reused_for_the_same_inputs_only(folder, files, body, small):
     before = os.stat(f"{folder}/body.bf16").st_mtime_ns
     assert choose(small, files, body, "", cache_body_features=folder) == folder
     assert os.stat(f"{folder}/body.bf16").st_mtime_ns == before
@@ -102,7 +102,7 @@ def test_a_cache_is_used_again_and_never_for_something_else(folder, files, body,
         choose(small, files[:1], body, "", cache_body_features=folder)
 
 
-def test_what_decides_the_features_decides_the_key(files, body, saved_model, small):
+def test_the_key_covers_everything_that_the_features_depend_on(files, body, saved_model, small):
     encoder, _ = artifact.load_encoder(saved_model)
     detector = dataclasses.replace(small.detector, short_side=64)
     other = FrozenBody(encoder, "unit" if body.normalization != "unit" else "centered")
@@ -149,7 +149,7 @@ def test_a_damaged_cache_is_named(folder, tmp_path):
         cache.open_features(str(copy))
 
 
-def test_the_paper_sized_cache_is_counted_right(files, body):
+def test_the_size_of_a_cache_with_the_papers_settings(files, body):
     planned = cache.plan(files, body, DetectConfig().detector)
     # 96×96 becomes 600×600: 38×38 cells of 64 channels, five images and their mirror images
     assert planned.num_values == 5 * 2 * 38 * 38 * 64

@@ -1,4 +1,4 @@
-"""Which images are the best and the worst, and what is drawn on them."""
+"""The choice of the best and worst images, and the boxes drawn on them."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ FOUND = Detections(
 )
 
 
-def test_images_are_evaluated_by_right_wrong_and_missed_boxes():
+def test_images_are_ranked_by_right_wrong_and_missed_boxes():
     verdicts = drawing.evaluate(FOUND, THERE, CLASSES, min_score=0.5)
     assert [v.image for v in verdicts] == [2, 1, 3]
     counts = {v.image: (v.right, v.wrong, v.missed) for v in verdicts}
@@ -34,7 +34,7 @@ def test_images_are_evaluated_by_right_wrong_and_missed_boxes():
     assert [v.f1 for v in verdicts] == [1.0, 0.8, 0.0]
 
 
-def test_colours_say_what_a_box_is():
+def test_colors_mark_right_wrong_and_missed_boxes():
     one, two, three = (
         {(i.text, i.colour) for i in v.items}
         for v in sorted(drawing.evaluate(FOUND, THERE, CLASSES, 0.5), key=lambda v: v.image)
@@ -44,7 +44,7 @@ def test_colours_say_what_a_box_is():
     assert three == {("boot", ORANGE)}
 
 
-def test_a_box_is_drawn_on_its_edges_and_its_words_inside_the_picture():
+def test_boxes_are_drawn_on_their_edges_and_text_inside_the_picture():
     blank = np.zeros((100, 120, 3), np.uint8)
     drawn = drawing.draw(blank, [Box((11, 31, 60, 80), "", GREEN)])
     painted = np.argwhere((drawn == GREEN).all(axis=-1))

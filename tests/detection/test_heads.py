@@ -1,4 +1,4 @@
-"""Body and heads against the encoder that they are made of."""
+"""Body and heads against the encoder that they are built from."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from mgta_tf.models.encoder import ModelConfig, build_encoder
 
 @pytest.fixture(scope="module")
 def encoder():
-    """With batch norm that is not the identity."""
+    """An encoder whose batch norm is not the identity."""
     tf.keras.utils.set_random_seed(0)
     encoder = build_encoder(ModelConfig(width=0.0625, blocks=(1, 1, 1, 1)))
     rng = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def test_the_body_is_the_encoder_up_to_res4_in_inference_mode(encoder):
     assert all((v.numpy() == old).all() for v, old in zip(body.variables, before))
 
 
-def test_cells_in_the_padding_are_zero_and_pixels_in_it_do_not_count(encoder):
+def test_cells_in_the_padding_are_zero_and_its_pixels_are_ignored(encoder):
     body = FrozenBody(encoder, "imagenet")
     images = np.zeros((1, 64, 64, 3), np.float32)
     images[:, :33, :16] = 99
@@ -56,7 +56,7 @@ def test_the_res5_head_starts_as_the_encoders_res5(encoder):
     assert classes.numpy().reshape(10, 3) == pytest.approx(pooled @ kernel + bias, abs=1e-4)
 
 
-def test_what_trains_in_the_heads(encoder):
+def test_trainable_variables_of_the_heads(encoder):
     head = Res5Head(encoder, num_classes=3)
     head(tf.zeros((1, 1, 14, 14, 64)))
     names = [v.name for v in head.trainable_variables]

@@ -1,4 +1,4 @@
-"""The losses against sums written out."""
+"""The losses against explicit sums."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_rpn_losses_count_every_sampled_anchor_once():
     assert [float(v) for v in found] == pytest.approx([score_sum / count, box_sum / count], 1e-5)
 
 
-def test_roi_losses_read_the_box_of_the_targets_class():
+def test_roi_losses_use_the_box_of_the_target_class():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(2, 5, 3)).astype(np.float32)
     boxes = rng.normal(size=(2, 5, 12)).astype(np.float32)

@@ -55,7 +55,7 @@ def test_inputs_are_scaled_and_padded_to_the_right_and_below():
     assert labels["image_info"].numpy().tolist() == info
 
 
-def test_flip_mirrors_image_and_boxes_alike():
+def test_flip_mirrors_image_and_boxes():
     pixels = np.zeros((16, 20, 3), np.uint8)
     pixels[2:10, 3:9] = 200
     data = record(pixels, [(2, 3, 10, 9)], [5], [False])
@@ -105,7 +105,7 @@ def test_no_object_of_a_full_image_is_dropped():
     assert labels["groundtruths"]["boxes"].shape[0] == 130
 
 
-def test_features_stand_in_for_the_image():
+def test_cached_features_replace_the_image():
     asked = []
 
     def features(source_id, flip):

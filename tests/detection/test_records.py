@@ -1,4 +1,4 @@
-"""VOC → TFRecords: what is kept, what is put right, what is refused."""
+"""VOC → TFRecords: what is kept, corrected and refused."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from mgta_tf.errors import UserError
 
 
 def write(devkit, output, name="2007_trainval"):
-    """One of VOC's sets alone."""
+    """Writes the records of a single VOC set; returns its counts."""
     year, split = name.split("_")
     folder, classes = voc.year_dir(str(devkit), year), voc.CLASSES
     paths = voc.image_paths(folder, split, voc.image_ids(folder, split))
@@ -38,14 +38,14 @@ def test_a_set_comes_back_as_it_was(records_dir, devkit):
     assert records.size(examples[0]) == (96, 96)
     path = devkit / "VOC2007" / "JPEGImages" / "000006.jpg"
     encoded = examples[0].features.feature["image/encoded"].bytes_list.value[0]
-    assert encoded == path.read_bytes()  # a plain JPEG is not encoded anew
+    assert encoded == path.read_bytes()  # a plain JPEG is not re-encoded
     there = records.objects_of(files)
     first = there.image == 200_700_000
     assert there.label[first].tolist() == [0, 2]  # aeroplane, bird
     assert there.box[first] == pytest.approx(np.array([[11, 21, 42, 52], [56, 50, 87, 81]]))
 
 
-def test_what_the_parser_reads_are_the_edges_of_voc_boxes(records_dir):
+def test_the_parser_reads_the_edges_of_voc_boxes(records_dir):
     files = records.files_of(records_dir, ("2007_test",))
     raw = next(iter(tf.data.TFRecordDataset(files[0])))
     data = parser.decode(raw)
@@ -78,11 +78,11 @@ def test_bad_boxes_are_dropped_counted_and_named(make_voc, tmp_path, capsys):
     assert "VOC's own has 5011 images" in records.describe("2007_trainval", counts)
 
 
-def test_images_that_tensorflow_decodes_otherwise_become_png(make_voc, tmp_path):
+def test_images_that_tensorflow_decodes_differently_become_png(make_voc, tmp_path):
     devkit = make_voc(tmp_path / "VOCdevkit", [[]], [])
     path = devkit / "VOC2007" / "JPEGImages" / "000001.jpg"
     grey = np.arange(96 * 48, dtype=np.uint16).reshape(48, 96) % 251
-    Image.fromarray(grey.astype(np.uint8)).save(path, "PNG")  # grey, and not of the size it says
+    Image.fromarray(grey.astype(np.uint8)).save(path, "PNG")  # gray, and not of the stated size
     write(devkit, tmp_path / "out")
     (example,) = records.read(records.files_of(str(tmp_path / "out"), ("2007_trainval",)))
     assert records.size(example) == (48, 96)
@@ -109,7 +109,7 @@ def test_bad_input_is_named(make_voc, records_dir, tmp_path):
     with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: truncated or damaged"):
         records.files_of(str(copy), ("2007_test",))
     with tf.io.TFRecordWriter(str(cut)) as writer:
-        writer.write(tf.train.Example().SerializeToString())  # none of ours
+        writer.write(tf.train.Example().SerializeToString())  # not one of our records
     with pytest.raises(UserError, match=r"00002-of-00008.tfrecord: truncated or damaged"):
         list(records.read(records.files_of(str(copy), ("2007_test",))))
     cut.write_bytes((10**12).to_bytes(8, "little") + b"x" * 100)  # a record of a terabyte
@@ -141,8 +141,8 @@ def test_bad_input_is_named(make_voc, records_dir, tmp_path):
 
 
 def test_boxes_match_pixels_in_every_orientation(make_voc, tmp_path):
-    # Stored upright with a tag, as tools leave it that know no EXIF: the detector and the sheet
-    # must both see the stored pixels; then turned, as a camera stores it.
+    # First upright with a tag, as written by tools that ignore EXIF: the detector and the sheet
+    # must both see the stored pixels. Then turned, as stored by a camera.
     scene = [("aeroplane", 11, 21, 42, 52, 0)]
     devkit = make_voc(tmp_path / "VOCdevkit", [scene] * 10, [])
     folder = devkit / "VOC2007"
@@ -172,7 +172,7 @@ def test_boxes_match_pixels_in_every_orientation(make_voc, tmp_path):
             assert box == pytest.approx([11, 21, 42, 52], abs=1)  # JPEG blurs edges
 
 
-def test_an_orientation_that_the_size_does_not_tell_is_refused_by_name(make_voc, tmp_path):
+def test_an_ambiguous_orientation_is_refused_by_name(make_voc, tmp_path):
     devkit = make_voc(tmp_path / "VOCdevkit", [[("cow", 5, 5, 20, 20, 0)]], [])
     path = devkit / "VOC2007" / "JPEGImages" / "000001.jpg"
     exif = Image.Exif()

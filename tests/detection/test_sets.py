@@ -1,4 +1,4 @@
-"""Photographs with boxes as people have them: what is trained and evaluated on, what is said."""
+"""Layouts of photographs with boxes: the images to train and evaluate on, and the remarks."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from mgta_tf.detection.config import BoxDataConfig
 from mgta_tf.detection.sets import digest, load
 from mgta_tf.errors import UserError
 
-# What every layout below holds: photograph → (class, xmin, ymin, xmax, ymax) in VOC's pixels.
+# The content of every layout below: photograph → (class, xmin, ymin, xmax, ymax) in VOC's pixels.
 TRAIN = {
     "a.1.rf.0f.jpg": [("helmet", 11, 6, 30, 15), ("vest", 1, 1, 60, 40)],
     "b c.JPG": [("helmet", 2.5, 6, 30, 15.25)],
@@ -48,7 +48,7 @@ def pair(images, annotations, photographs):
 
 
 def coco(path, photographs, file_name="{}", first=0, **more):
-    """A JSON as tools export it: ids with gaps, and a category above the others without boxes."""
+    """A JSON as exported by tools: ids with gaps, and a parent category without boxes."""
     ids = {"helmet": 1, "vest": 7}
     images, annotations = [], []
     for number, (name, boxes) in enumerate(photographs.items(), first):
@@ -83,7 +83,7 @@ def deeper(root):
     pair(f"{root}/JPEGImages/2024/02", f"{root}/Annotations/2024/02", {**VAL, **TEST})
 
 
-def cvat(root):  # its list is of no split
+def cvat(root):  # its list names no split
     pair(f"{root}/JPEGImages", f"{root}/Annotations", ALL)
     os.makedirs(f"{root}/ImageSets/Main")
     with open(f"{root}/ImageSets/Main/default.txt", "w") as file:
@@ -109,7 +109,7 @@ def lists(root):
 
 
 def roboflow_same_names(root):
-    """Splits may number their photographs alike; here a photograph of train's name is in test."""
+    """Splits may use the same file names: here, test has a name that is also in train."""
     roboflow(root)
     for name in ("t.jpg", "t.xml"):
         os.remove(f"{root}/test/{name}")
@@ -166,7 +166,8 @@ def found(sets, name):
     }
 
 
-def own(root, **flags):
+def load_own(root, **flags):
+    """Loads a folder as --coco_root if it holds a JSON, as --voc_root otherwise."""
     flag = "coco_root" if any(p.suffix == ".json" for p in [root, *root.rglob("*")]) else "voc_root"
     return load(BoxDataConfig(**{flag: str(root)}, **flags))
 
@@ -174,9 +175,9 @@ def own(root, **flags):
 @pytest.mark.parametrize(
     "layout", [roboflow, split_pairs, lists, coco_roboflow, coco_of_folders, coco_itself]
 )
-def test_splits_of_their_own(tmp_path, layout):
+def test_splits_of_the_data_are_used(tmp_path, layout):
     layout(str(tmp_path / "data"))
-    sets = own(tmp_path / "data")
+    sets = load_own(tmp_path / "data")
     assert sets.classes == ("helmet", "vest")
     test = {**VAL, **TEST} if layout is coco_itself else TEST
     assert found(sets, "test") == test
@@ -186,41 +187,43 @@ def test_splits_of_their_own(tmp_path, layout):
     with pytest.raises(
         UserError, match=r"--test_share=0\.5: the data have a \w+ split of their own"
     ):
-        own(tmp_path / "data", test_share=0.5)
+        load_own(tmp_path / "data", test_share=0.5)
 
 
 @pytest.mark.parametrize(
     "layout", [pair_of_folders, side_by_side, deeper, cvat, coco_cvat, coco_label_studio]
 )
-def test_a_share_to_evaluate_on(tmp_path, layout):
+def test_data_without_splits_are_split_by_test_share(tmp_path, layout):
     layout(str(tmp_path / "data"))
-    sets = own(tmp_path / "data", test_share=0.4)
+    sets = load_own(tmp_path / "data", test_share=0.4)
     train, test = found(sets, "train"), found(sets, "test")
     assert {**train, **test} == ALL
     assert (len(train), len(test)) == (4, 2)  # of 5 with boxes 2, of 1 without boxes none
     assert "empty.png" in train
     assert "(--test_share=0.4)" in sets.remarks[0]
-    assert found(own(tmp_path / "data"), "test").items() <= test.items()  # 0.2: a part of these
+    assert (
+        found(load_own(tmp_path / "data"), "test").items() <= test.items()
+    )  # 0.2: a part of these
 
 
-def test_photographs_of_one_name_in_two_splits(tmp_path):
+def test_the_same_name_in_two_splits(tmp_path):
     roboflow_same_names(str(tmp_path / "data"))
-    sets = own(tmp_path / "data")
+    sets = load_own(tmp_path / "data")
     assert found(sets, "test") == {"b c.JPG": TEST["t.jpg"], "u.jpg": TEST["u.jpg"]}
     assert found(sets, "train") == {**TRAIN, **VAL}
     os.remove(tmp_path / "data" / "test" / "b c.JPG")  # train's is not taken in its place
-    sets = own(tmp_path / "data")
+    sets = load_own(tmp_path / "data")
     assert sets.skipped == {"annotation without an image": ["test/b c.xml"]}
 
 
-def test_a_json_that_is_named(tmp_path):
+def test_coco_root_may_be_a_json(tmp_path):
     coco_itself(str(tmp_path))
     path = str(tmp_path / "annotations" / "instances_train2017.json")
     sets = load(BoxDataConfig(coco_root=path))
     assert {**found(sets, "train"), **found(sets, "test")} == TRAIN
 
 
-def test_crowds_and_what_is_ignored_are_difficult(tmp_path):
+def test_crowds_and_ignored_boxes_are_difficult(tmp_path):
     coco(f"{tmp_path}/train/x.json", TRAIN)
     coco(f"{tmp_path}/test/x.json", TEST)
     for split, photographs in (("train", TRAIN), ("test", TEST)):
@@ -254,7 +257,7 @@ def test_what_is_not_read_is_counted_and_named(tmp_path):
         shutil.copytree(root / "annotations", root / service)
     photo(str(tmp_path / "elsewhere.jpg"))
     (root / "images" / "linked.jpg").symlink_to(tmp_path / "elsewhere.jpg")
-    sets = own(root)
+    sets = load_own(root)
     assert sum(map(len, sets.images.values())) == 4
     assert sets.skipped == {
         "a link that leads out of the folder": ["images/linked.jpg"],
@@ -267,31 +270,31 @@ def test_what_is_not_read_is_counted_and_named(tmp_path):
         os.remove(root / "images" / name)
     message = "1 photographs with boxes in VOC's XML; 1 × a link.*; 4 × annotation without an image"
     with pytest.raises(UserError, match=message):
-        own(root)
+        load_own(root)
 
 
 def test_classes(tmp_path):
     roboflow(str(tmp_path))
-    sets = own(tmp_path, classes="vest")
+    sets = load_own(tmp_path, classes="vest")
     assert sets.classes == ("vest",)
     assert found(sets, "train")["a.1.rf.0f.jpg"] == [("vest", 1, 1, 60, 40)]
     assert found(sets, "train")["b c.JPG"] == []
     assert "boxes of classes that --classes does not name: helmet" in sets.remarks
-    assert own(tmp_path, classes="vest, helmet").classes == ("vest", "helmet")
-    assert "boxes to train on/to evaluate on: helmet 3/1, vest 1/1" in own(tmp_path).remarks
+    assert load_own(tmp_path, classes="vest, helmet").classes == ("vest", "helmet")
+    assert "boxes to train on/to evaluate on: helmet 3/1, vest 1/1" in load_own(tmp_path).remarks
     with pytest.raises(UserError, match="--classes: no boxes of boot; the data have helmet, vest"):
-        own(tmp_path, classes="vest,boot")
+        load_own(tmp_path, classes="vest,boot")
     xml(f"{tmp_path}/test/t.xml", [("Helmet", 3, 4, 20, 30), ("boot", 1, 1, 9, 9)])
-    sets = own(tmp_path)
+    sets = load_own(tmp_path)
     assert sets.classes == ("Helmet", "boot", "helmet", "vest")
     assert "no boxes to train on: Helmet, boot" in sets.remarks
     assert "no boxes to evaluate on: vest" in sets.remarks
     assert sets.remarks[-1].endswith("taken as classes: Helmet, helmet")
     with pytest.raises(UserError, match="--classes: no boxes to train on of boot"):
-        own(tmp_path, classes="helmet,boot")
+        load_own(tmp_path, classes="helmet,boot")
 
 
-def test_vocs_twenty_are_those_of_a_devkit_that_has_no_others(make_voc, tmp_path):
+def test_a_devkit_without_other_classes_has_vocs_twenty(make_voc, tmp_path):
     scene = [("cow", 5, 5, 20, 20, 0)]
     devkit = make_voc(tmp_path / "VOCdevkit", [scene, []], [scene])
     sets = load(BoxDataConfig(voc_root=str(devkit)))
@@ -357,7 +360,7 @@ def test_what_cannot_be_used_is_refused_at_the_start(make_voc, tmp_path):
 
 @pytest.mark.parametrize("layout", ["voc", "coco", "devkit"])
 def test_photographs_of_unclear_orientation_are_refused_at_the_start(make_voc, tmp_path, layout):
-    """By their headers, before records are made; those without boxes do not matter."""
+    """By their headers, before records are written; photographs without boxes do not matter."""
     root = tmp_path / "data"
     if layout == "devkit":
         scenes = [[("cow", 5, 5, 20, 20, 0)], []]
@@ -433,22 +436,22 @@ def test_boxes_of_images_that_are_not_listed_are_counted(tmp_path):
     content = json.loads(path.read_text())
     del content["images"][0]  # with two boxes
     path.write_text(json.dumps(content))
-    sets = own(tmp_path)
+    sets = load_own(tmp_path)
     assert "2 boxes of images that it does not list are not read" in sets.remarks[1]
     assert sets.skipped["image without an annotation"] == ["images/default/a.1.rf.0f.jpg"]
 
 
-def test_the_digest_follows_boxes_classes_and_pixels_but_not_the_place(tmp_path):
+def test_the_digest_covers_boxes_classes_and_pixels_but_not_the_location(tmp_path):
     roboflow(str(tmp_path / "data"))
-    first = digest(own(tmp_path / "data"))
+    first = digest(load_own(tmp_path / "data"))
     shutil.copytree(tmp_path / "data", tmp_path / "moved")
-    assert digest(own(tmp_path / "moved")) == first
-    assert digest(own(tmp_path / "data", classes="vest,helmet")) != first
+    assert digest(load_own(tmp_path / "moved")) == first
+    assert digest(load_own(tmp_path / "data", classes="vest,helmet")) != first
     path = tmp_path / "data" / "train" / "b c.JPG"
     pixels = np.asarray(Image.open(path)).copy()
     pixels[:20] = 0
     Image.fromarray(pixels).save(path, "JPEG")
-    second = digest(own(tmp_path / "data"))
+    second = digest(load_own(tmp_path / "data"))
     assert second != first
     xml(f"{tmp_path}/data/train/b c.xml", [("helmet", 2, 6, 30, 15.25)])
-    assert digest(own(tmp_path / "data")) not in (first, second)
+    assert digest(load_own(tmp_path / "data")) not in (first, second)

@@ -1,4 +1,4 @@
-"""The registered experiments say what protocols §3a says, and the optimizer does it."""
+"""The registered experiments and the optimizer follow docs/protocols.md §3a."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mgta_tf.detection.task import FasterRcnnC4Task, to_detections, trainer
 from mgta_tf.errors import UserError
 
 
-def test_the_registered_experiment_is_the_papers_reference():
+def test_the_registered_experiment_has_the_papers_settings():
     params = exp_factory.get_exp_config("fasterrcnn_resnet50c4_voc07")
     model, trained = params.task.model, params.task.train_data
     assert model.num_classes == 21
@@ -53,7 +53,7 @@ def test_the_learning_rate_scales_with_the_batch():
     assert ScheduleConfig(batch_size=16).learning_rate == pytest.approx(8e-3)
 
 
-def test_a_bias_takes_steps_twice_as_long():
+def test_biases_have_twice_the_learning_rate():
     params = trainer(ScheduleConfig(warmup_steps=0), 1, 1)
     optimizer = FasterRcnnC4Task.create_optimizer(params.optimizer_config)
     kernel, bias = tf.Variable([[1.0, 2.0]]), tf.Variable([1.0, 2.0])
@@ -64,7 +64,7 @@ def test_a_bias_takes_steps_twice_as_long():
     assert 1 - bias.numpy()[0] == pytest.approx(2 * 2e-3 * 2.9, rel=1e-3)
 
 
-def test_predictions_go_back_to_the_photographs_pixels():
+def test_predictions_are_mapped_back_to_the_photograph():
     batch = {
         "detection_boxes": np.array([[[20, 10, 80, 60], [0, 0, 0, 0]]], np.float32),
         "detection_classes": np.array([[3, 1]]),

@@ -1,4 +1,4 @@
-"""The command as a user gives it, through Model Garden's own trainer, on four drawn images."""
+"""The command as a user runs it, with Model Garden's trainer, on four drawn images."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def with_run(config, **flags):
 def trained(small, two_replicas, tmp_path_factory):
     """A run that was killed at step 60 and resumed: (config, workdir, detection.json).
 
-    Until then it was on two devices, from there on one, as after a move to another machine.
+    It ran on two devices before the kill and on one after it, as if moved to another machine.
     """
     workdir = str(tmp_path_factory.mktemp("run") / "a run [lr=1], *?")
     config = with_run(small, workdir=workdir)
@@ -56,7 +56,7 @@ def trained(small, two_replicas, tmp_path_factory):
         return config, workdir, json.load(file)
 
 
-def test_four_images_are_learnt_by_heart_across_a_kill(trained):
+def test_four_images_are_memorized_despite_a_kill(trained):
     config, _, found = trained
     assert found["ap50_voc07"] >= 90
     assert found["ap50_area"] >= 90
@@ -68,7 +68,7 @@ def test_four_images_are_learnt_by_heart_across_a_kill(trained):
     assert found["steps"] == config.schedule.steps
 
 
-def test_the_run_went_on_where_it_was_killed(trained):
+def test_the_run_resumed_where_it_was_killed(trained):
     config, workdir, _ = trained
     curve = {}
     folder = os.path.join(workdir, "tensorboard", "train")
@@ -79,7 +79,7 @@ def test_the_run_went_on_where_it_was_killed(trained):
                     rate = float(tf.make_ndarray(value.tensor))
                     curve.setdefault(name, []).append((event.step, rate))
     first, second = curve.values()
-    # Model Garden writes a loop's scalars after the actions, so the killed one's are not there.
+    # Model Garden writes a loop's scalars after its actions, so those of the killed loop are lost.
     assert [step for step, _ in first] == [10, 20, 30, 40, 50]
     assert [step for step, _ in second] == list(range(60, config.schedule.steps + 1, 10))
     rates = dict(second)
@@ -88,13 +88,13 @@ def test_the_run_went_on_where_it_was_killed(trained):
     assert rates[config.schedule.steps] == pytest.approx(high / 10)
 
 
-def test_the_body_is_untouched_and_res5_has_learnt(trained):
+def test_the_body_is_untouched_and_res5_is_trained(trained):
     config, workdir, _ = trained
     encoder, facts = artifact.load_encoder(config.run.saved_model)
     before = {v.name: v.numpy() for v in encoder.variables}
     body, head = FrozenBody(encoder, facts.normalization), Res5Head(encoder, 21)
     for variable in encoder.variables:
-        variable.assign(tf.zeros_like(variable))  # what follows comes from the checkpoint
+        variable.assign(tf.zeros_like(variable))  # the values below come from the checkpoint
     with files.literal(os.path.join(workdir, "checkpoints")) as folder:
         newest = tf.train.latest_checkpoint(folder)
         status = tf.train.Checkpoint(backbone=body, detection_head=[head]).read(newest)
@@ -123,7 +123,7 @@ def test_a_photograph_is_drawn(trained, devkit, tmp_path, capsys):
 
 
 def test_records_replaced_during_a_run_are_refused(trained, tmp_path):
-    """Of --records as of its own: known by what they hold, wherever they lie."""
+    """Records are identified by their content, not by their folder."""
     config, workdir, _ = trained
     moved = str(tmp_path / "moved")
     shutil.copytree(config.run.records, moved)
@@ -182,10 +182,10 @@ def own(small, make_voc, tmp_path):
     return dataclasses.replace(config, data=data, schedule=schedule)
 
 
-def test_own_boxes_have_their_own_names_everywhere(own, tmp_path, capsys):
+def test_class_names_of_own_boxes_appear_everywhere(own, tmp_path, capsys):
     detect.main(own)
-    said = capsys.readouterr().out
-    assert "VOC's XML, 2 photographs to train on and 2 to evaluate on (--test_share=0.5)" in said
+    out = capsys.readouterr().out
+    assert "VOC's XML, 2 photographs to train on and 2 to evaluate on (--test_share=0.5)" in out
     with open(tmp_path / "w [1]" / "detection.json") as file:
         found = json.load(file)
     assert list(found["per_class"]) == list(found["per_class_area"]) == [VEST]
@@ -196,7 +196,7 @@ def test_own_boxes_have_their_own_names_everywhere(own, tmp_path, capsys):
     detect.main(DetectConfig(run=asked))
     assert f"  {VEST} 0." in capsys.readouterr().out
 
-    # The data may move, and a run resumes; but not on other boxes under the same names.
+    # A run resumes after its data moved, but not with other boxes under the same names.
     shutil.move(tmp_path / "data", tmp_path / "moved")
     detect.main(own)
     moved = BoxDataConfig(voc_root=str(tmp_path / "moved"), test_share=0.5)
@@ -219,9 +219,9 @@ def test_records_are_rebuilt_when_boxes_change_before_training(own, capsys):
         more = text[text.index("<object>") : text.index("</object>") + 9].replace("11", "12")
         file.write(text.replace("</annotation>", f"{more}</annotation>"))
     capsys.readouterr()
-    for said in (True, False):  # made anew once
+    for rebuilt in (True, False):
         training.with_records(own, workdir, load(own.data))
-        assert ("2 images" in capsys.readouterr().out) is said
+        assert ("2 images" in capsys.readouterr().out) is rebuilt
     assert records.contents(first, "voc07").most_objects == 3
 
 
@@ -244,7 +244,7 @@ def test_damaged_photographs_of_own_data_are_skipped_and_named(own, capsys):
         training.with_records(own, workdir, load(own.data))
 
 
-def test_bad_input_is_one_line(small, trained, tmp_path):
+def test_bad_input_is_refused_in_one_line(small, trained, tmp_path):
     workdir = trained[1]
 
     def fails(message, config, **flags):

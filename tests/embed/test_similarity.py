@@ -21,7 +21,7 @@ def duplicates(units, distance):
     return [group.tolist() for group in similarity.groups_of(pairs, len(units))]
 
 
-def test_nearest_is_brute_force_over_centred_cosines():
+def test_nearest_matches_brute_force_over_centered_cosines():
     vectors = RNG.normal(5, 1, (50, 8)).astype(np.float32)
     queries = RNG.normal(5, 1, (4, 8)).astype(np.float32)
     found = similarity.directions(vectors)
@@ -41,7 +41,7 @@ def test_fewer_images_than_asked_for():
 
 
 def test_groups_of_points_match_a_case_by_hand():
-    """On a circle: two pairs and a chain of three; what is far apart stays alone."""
+    """On a circle: two pairs and a chain of three; distant points stay alone."""
     degrees = np.array([0, 120, 1, 240, 121, 60, 61.5, 63, 300])
     vectors = np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], 1)
     units = vectors.astype(np.float32)
@@ -52,12 +52,12 @@ def test_groups_of_points_match_a_case_by_hand():
 
 
 def test_copies_of_one_image_are_one_group():
-    """Their mean is themselves: what is left of them is rounding, which has no direction."""
+    """Only rounding errors remain after the mean is subtracted, and they have no direction."""
     copies = np.repeat(RNG.normal(3, 1, (1, 16)).astype(np.float32), 30, axis=0)
     assert duplicates(similarity.directions(copies).units, 0.05) == [list(range(30))]
 
 
-def test_many_images_by_faiss(monkeypatch):
+def test_faiss_finds_the_same_duplicates(monkeypatch):
     pytest.importorskip("faiss", reason="faiss is not installed (requirements-bench.txt)")
     base = RNG.normal(size=(500, 16)).astype(np.float32)
     copies = base[:40] + RNG.normal(0, 0.01, (40, 16)).astype(np.float32)

@@ -18,7 +18,7 @@ from mgta_tf.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 COUNT = 11
-SHORT = b"\x89PNG\r\n\x1a\n" + bytes(20)  # begins as a PNG does
+SHORT = b"\x89PNG\r\n\x1a\n" + bytes(20)  # the signature of a PNG, without an image
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_names_and_vectors_in_the_order_of_the_data(saved_model, photos, tmp_pat
     assert sorted(os.listdir(tmp_path)) == ["photos", "t.npz"]
 
 
-def test_maps_are_averaged(saved_model, photos, tmp_path):
+def test_feature_maps_are_averaged(saved_model, photos, tmp_path):
     run(saved_model, photos, tmp_path / "t.npz", endpoint="res4")
     table = mgta_tf.embed(saved_model, photos, endpoint="res4", progress=False)
     np.testing.assert_array_equal(np.load(tmp_path / "t.npz")["embedding"], table.vectors)
@@ -65,7 +65,7 @@ def test_maps_are_averaged(saved_model, photos, tmp_path):
     np.testing.assert_allclose(table.vectors[0], first[0].numpy().mean((0, 1)), rtol=1e-4)
 
 
-def test_what_cannot_be_read_is_skipped_and_listed(saved_model, photos, tmp_path):
+def test_unreadable_images_are_skipped_and_listed(saved_model, photos, tmp_path):
     for number in range(4, 8):  # a whole block
         (photos / f"{number:02d}.png").write_bytes(SHORT)
     message = r"4 of 11 images cannot .*0\.01 allows; the first is 04\.png.*t\.npz\.skipped\.txt"
@@ -119,7 +119,9 @@ def encoded(monkeypatch):
     return count
 
 
-def test_an_interrupted_table_ends_with_the_same_bytes(saved_model, photos, tmp_path, monkeypatch):
+def test_an_interrupted_table_has_the_same_bytes_in_the_end(
+    saved_model, photos, tmp_path, monkeypatch
+):
     run(saved_model, photos, tmp_path / "whole.npz", batch_size=3)
     interrupt(monkeypatch, saved_model, photos, tmp_path / "t.npz", after=2)
     count = encoded(monkeypatch)
@@ -130,7 +132,7 @@ def test_an_interrupted_table_ends_with_the_same_bytes(saved_model, photos, tmp_
 
 
 @pytest.mark.parametrize("change", ["content", "name", "endpoint", "state", "vectors"])
-def test_what_was_done_of_something_else_is_done_again(
+def test_unfinished_work_on_other_inputs_is_redone(
     saved_model, photos, tmp_path, monkeypatch, change
 ):
     interrupt(monkeypatch, saved_model, photos, tmp_path / "t.npz", after=2)
@@ -203,7 +205,7 @@ assert embed is mgta_tf.embed and callable(embed)
 
 @pytest.mark.parametrize("first", ["mgta_tf", "mgta_tf.embed"])
 @pytest.mark.parametrize("second", ["import mgta_tf.embed", "import mgta_tf.embed.__main__"])
-def test_the_function_and_the_command_share_a_name(first, second):
+def test_function_and_command_share_a_name(first, second):
     code = "import sys\n" + ORDERS.format(first=first, second=second)
     subprocess.run([sys.executable, "-c", code], check=True)
 

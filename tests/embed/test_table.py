@@ -36,7 +36,7 @@ def written(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4096])
-def test_npz_is_numpy_s(written, monkeypatch, rows):
+def test_npz_is_read_by_numpy(written, monkeypatch, rows):
     monkeypatch.setattr(table, "ROWS", rows)
     path = written(".npz")
     with np.load(path) as found:
@@ -111,7 +111,7 @@ def test_other_suffixes_are_refused(path):
         },
     ],
 )
-def test_another_npz_is_no_table(tmp_path, arrays):
+def test_other_npz_files_are_refused(tmp_path, arrays):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(UserError, match=r"x\.npz: no table of mgta_tf\.embed"):
         table.read(str(tmp_path / "x.npz"))

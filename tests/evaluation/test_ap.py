@@ -1,4 +1,4 @@
-"""Average precision against a definition spelled out, and hand-worked cases."""
+"""Average precision against an explicit definition, and hand-worked cases."""
 
 import numpy as np
 import pytest
@@ -51,11 +51,11 @@ def test_order_among_ties_does_not_matter():
         ([0, 1, 0, -1, 0], 1.0, 1.0),
     ],
 )
-def test_by_hand(targets, area, voc2007):
+def test_hand_worked_rankings(targets, area, voc2007):
     scores = -np.arange(len(targets), dtype=float)
     assert average_precision(np.array(targets), scores) == pytest.approx(area)
     assert average_precision(np.array(targets), scores, "voc2007") == pytest.approx(voc2007)
 
 
-def test_without_positives_it_is_undefined():
+def test_average_precision_is_undefined_without_positives():
     assert np.isnan(average_precision(np.array([-1, 0, -1]), np.arange(3.0)))

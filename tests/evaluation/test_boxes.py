@@ -1,4 +1,4 @@
-"""VOC's average precision of boxes: cases worked by hand, and another implementation."""
+"""VOC's average precision of boxes, on hand-worked cases and against another implementation."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_the_second_detection_of_an_object_is_wrong():
     assert ap(found, there, "voc2007") == pytest.approx((6 + 5 * 2 / 3) / 11)
 
 
-def test_the_better_scored_detection_has_the_object_even_if_it_fits_worse():
+def test_the_higher_score_takes_the_object_even_if_its_box_fits_worse():
     shifted = (2, 1, 11, 10)
     outcome, _ = boxes.match(
         detections((0, 0, A, 0.5), (0, 0, shifted, 0.9)), objects((0, 0, A, False))
@@ -62,14 +62,14 @@ def test_the_better_scored_detection_has_the_object_even_if_it_fits_worse():
     assert outcome.tolist() == [WRONG, RIGHT]
 
 
-def test_a_detection_looks_only_at_the_object_that_it_overlaps_most():
+def test_a_detection_matches_only_the_object_that_it_overlaps_most():
     # The second box overlaps the first object by 9/11, the second by 8/12: the first is taken.
     there = objects((0, 0, (1, 1, 10, 10), False), (0, 0, (4, 1, 13, 10), False))
     found = detections((0, 0, (1, 1, 10, 10), 0.9), (0, 0, (2, 1, 11, 10), 0.8))
     assert boxes.match(found, there)[0].tolist() == [RIGHT, WRONG]
 
 
-def test_difficult_objects_are_neither_found_nor_missed():
+def test_difficult_objects_count_neither_as_found_nor_as_missed():
     there = objects((0, 0, A, False), (0, 0, B, True))
     found = detections((0, 0, B, 0.9), (0, 0, B, 0.8), (0, 0, A, 0.7))
     assert boxes.match(found, there)[0].tolist() == [IGNORED, IGNORED, RIGHT]

@@ -18,12 +18,12 @@ from mgta_tf.evaluation import features
         ("res5", 7, 2048, 8192),
     ],
 )
-def test_the_table_of_protocols_2_2(endpoint, side, channels, numbers):
+def test_feature_sizes_of_protocols_2_2(endpoint, side, channels, numbers):
     maps = np.zeros((1, side, side, channels), np.float32)
     assert features.pool(maps, endpoint).shape == (1, numbers)
 
 
-def test_the_pool_of_res4_by_loops():
+def test_pooling_of_res4_matches_loops():
     maps = np.random.default_rng(0).normal(size=(2, 14, 14, 3)).astype(np.float32)
     expected = np.zeros((2, 3, 3, 3))
     for row in range(3):
@@ -44,7 +44,7 @@ def test_small_maps_are_cut_into_bins_that_share_borders():
 
 
 def test_only_the_layers_that_an_endpoint_needs_run(tmp_path):
-    """The other endpoint of this SavedModel cannot be computed from 96 numbers."""
+    """The other endpoint of this SavedModel cannot be computed: 96 is no multiple of 7."""
 
     class Encoder(tf.Module):
         def __init__(self):
@@ -63,7 +63,7 @@ def test_only_the_layers_that_an_endpoint_needs_run(tmp_path):
         features.load_encode(str(tmp_path), "embedding")(images=tf.constant(images))
 
 
-def test_features_have_length_one_and_zero_stays_zero():
+def test_features_have_length_1_and_zero_stays_zero():
     values = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
     normalized = features.normalize(values)
     np.testing.assert_allclose(normalized, [[3 / 5.00001, 4 / 5.00001], [0, 0]], rtol=1e-6)
@@ -71,7 +71,7 @@ def test_features_have_length_one_and_zero_stays_zero():
 
 
 def test_the_image_is_stretched_not_cropped():
-    """A wide image whose left and right ends are marked keeps its ends."""
+    """A wide image keeps its marked left and right ends."""
     pixels = np.zeros((100, 300, 3), np.uint8)
     pixels[:, :30], pixels[:, -30:] = 255, 255
     image = features.voc_image(pixels)
@@ -81,7 +81,7 @@ def test_the_image_is_stretched_not_cropped():
     assert image[:, 60:160].max() < 5
 
 
-def test_the_image_by_pillow_in_two_steps():
+def test_the_image_matches_two_resizes_by_pillow():
     pixels = np.random.default_rng(0).integers(0, 256, (333, 500, 3)).astype(np.uint8)
     middle = Image.fromarray(pixels).resize((384, 256), Image.Resampling.BILINEAR)
     expected = np.asarray(middle.resize((224, 224), Image.Resampling.BILINEAR))
@@ -89,8 +89,6 @@ def test_the_image_by_pillow_in_two_steps():
 
 
 def test_extraction_keeps_order_and_names_its_pool():
-    import tensorflow as tf
-
     def encode(images):
         return {"res4": tf.cast(images, tf.float32)}
 
@@ -101,7 +99,7 @@ def test_extraction_keeps_order_and_names_its_pool():
     assert name == "average 8×8, stride 3"
 
 
-def test_the_cache_returns_what_was_made_for_the_same_key(tmp_path):
+def test_the_cache_returns_the_features_of_the_same_key(tmp_path):
     made = []
 
     def make():
@@ -115,7 +113,7 @@ def test_the_cache_returns_what_was_made_for_the_same_key(tmp_path):
     assert len(made) == 2
     for path in (tmp_path / "cache").iterdir():
         path.write_bytes(path.read_bytes()[:-30])
-    assert features.cached(folder, "a", make)[0][0, 0] == 3  # damaged, and so made again
+    assert features.cached(folder, "a", make)[0][0, 0] == 3  # damaged, so computed again
 
 
 def test_a_folder_that_is_no_saved_model_is_named(tmp_path):

@@ -15,14 +15,14 @@ def data(count=260, classes=7, seed=0):
     return (means[labels] + rng.normal(size=(count, 12))).astype(np.float32), labels
 
 
-def test_nearest_neighbour_and_majorities_are_scikit_learns(monkeypatch):
+def test_accuracy_matches_scikit_learn(monkeypatch):
     monkeypatch.setattr(knn, "CHUNK", 37)
     (train, train_labels), (test, test_labels) = data(), data(150, seed=1)
     ours = knn_accuracy(train, train_labels, test, test_labels)
     assert set(ours) == {1, 5, 20, 200}
     model = KNeighborsClassifier(1, metric="cosine").fit(train, train_labels)
     assert ours[1] == pytest.approx(100 * model.score(test, test_labels))
-    for k in (5, 20, 200):  # where the majority is one, ties aside
+    for k in (5, 20, 200):  # on images without ties
         model = KNeighborsClassifier(k, metric="cosine").fit(train, train_labels)
         votes = np.sort(model.predict_proba(test), axis=1)
         clear = votes[:, -1] > votes[:, -2] + 1e-9

@@ -1,4 +1,4 @@
-"""The quick evaluation of a run: who is chosen, and what it says of features that are known."""
+"""The quick evaluation during a run: the chosen images, and the figures of known features."""
 
 import numpy as np
 import pytest
@@ -6,13 +6,13 @@ import pytest
 from mgta_tf.evaluation import online
 
 
-def test_all_classes_alike_up_to_the_limit():
+def test_images_are_chosen_equally_from_all_classes():
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 0])
     np.testing.assert_array_equal(online.choose(labels, 6), [0, 1, 4, 5, 6, 7])
     np.testing.assert_array_equal(online.choose(labels, 99), np.arange(10))
 
 
-def test_chance_is_what_constant_features_come_to():
+def test_chance_is_the_figure_of_constant_features():
     """The most frequent class; as AP, the share of positives, which a random order has."""
     labels = np.repeat([0, 1, 2], [60, 30, 10])
     found = online.chance(labels)
@@ -20,7 +20,7 @@ def test_chance_is_what_constant_features_come_to():
     assert found["probe_map"] == pytest.approx(100 / 3)
 
 
-def test_features_that_tell_all_and_features_that_tell_nothing():
+def test_separable_and_random_features():
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(5), 40)
     clear = np.eye(5, dtype=np.float32)[labels] + rng.normal(0, 0.05, (200, 5)).astype(np.float32)

@@ -10,7 +10,7 @@ from mgta_tf.evaluation import svm
 
 
 def problem(count, dimensions, positives, seed=0):
-    """Features of length 1 with a decaying spectrum, and classes that lie in some directions."""
+    """Features of length 1 with a decaying spectrum, and classes along random directions."""
     rng = np.random.default_rng(seed)
     scales = np.arange(1, dimensions + 1) ** -0.5
     x = rng.normal(size=(2 * count, dimensions)) * scales + 0.3
@@ -33,7 +33,7 @@ COSTS = (0.01, 0.1, 1.0, 10.0)
     [(300, 40, (30, 100)), (120, 500, (20, 40)), (200, 60, (3, 50))],
     ids=["n > d", "n < d", "3 positives"],
 )
-def test_batched_is_liblinear(count, dimensions, positives):
+def test_batched_matches_liblinear(count, dimensions, positives):
     data = problem(count, dimensions, positives)
     batched = svm.linear_svm(*data, costs=COSTS, impl="batched")
     reference = svm.linear_svm(*data, costs=COSTS, impl="liblinear")
@@ -48,8 +48,8 @@ def test_batched_is_liblinear(count, dimensions, positives):
 
 
 @pytest.mark.parametrize("cost", [0.001, 0.3, 30.0])
-def test_scores_are_those_of_the_optimum(cost):
-    """The objective of protocols §2.5 spelled out, minimized by SciPy in float64."""
+def test_scores_match_the_optimum(cost):
+    """The objective of protocols §2.5, minimized by SciPy in float64."""
     train, targets, test, test_targets = problem(80, 12, (15,))
     x = np.hstack([train, np.ones((80, 1))]).astype(np.float64)
     y = targets[:, 0].astype(np.float64)
@@ -84,7 +84,7 @@ def test_the_certified_error_bounds_the_true_one():
             assert float(error[0]) > svm.ERROR or true < 2 * svm.ERROR
 
 
-def test_folds_are_scikit_learns_among_the_images_that_count():
+def test_folds_of_the_counted_images_match_scikit_learn():
     target = np.array([1, -1, -1, 0, 1, -1, 1, -1, -1, 0, -1, 1, -1])
     fold = svm.folds_of(target)
     counted = np.flatnonzero(target)
@@ -107,7 +107,7 @@ def test_ignored_images_have_no_effect():
 
 
 @pytest.mark.parametrize("impl", ["batched", "liblinear"])
-def test_a_class_without_positives_is_undefined_and_not_in_the_mean(impl):
+def test_a_class_without_positives_has_no_ap_and_is_not_in_the_mean(impl):
     train, targets, test, test_targets = problem(60, 8, (10, 10))
     targets[:, 0] = -1
     result = svm.linear_svm(train, targets, test, test_targets, costs=(0.1, 1.0), impl=impl)

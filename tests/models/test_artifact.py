@@ -1,4 +1,4 @@
-"""The SavedModel: what its signatures give and refuse, and the models that are loaded from it."""
+"""The SavedModel: outputs and refusals of its signatures, and the models loaded from it."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def signatures(saved_model):
     return tf.saved_model.load(saved_model).signatures
 
 
-def test_signatures_give_what_they_say(signatures):
+def test_outputs_of_the_signatures(signatures):
     assert set(signatures) == {"encode", "reconstruct", "serving_default"}
     found = {name: v.shape for name, v in signatures["encode"](images=tf.constant(IMAGES)).items()}
     assert set(found) == {"res2", "res3", "res4", "res5", "embedding"}
@@ -36,7 +36,7 @@ def test_signatures_give_what_they_say(signatures):
     "shape", [(64, 64, 3), (64, 3), (1, 1, 64, 64, 3), (1, 64, 64, 1), (1, 64, 64, 4)]
 )
 def test_another_shape_is_reported_as_an_error(signatures, name, shape):
-    """One image without its batch axis ended the process by SIGABRT."""
+    """Unchecked, an image without a batch axis would kill the process with SIGABRT."""
     shown = ",".join(map(str, shape))
     expected = (
         rf"Shape of tensor images \[{shown}\] is not compatible with expected shape \[\?,\?,\?,3\]"
@@ -60,7 +60,7 @@ def test_another_type_is_reported_as_an_error(signatures):
 
 
 def test_an_export_without_serving_default_loads(saved_model, tmp_path):
-    """As versions before wrote them: `encode` and `reconstruct` only, unchecked."""
+    """As earlier versions wrote it: `encode` and `reconstruct` only, without checks."""
     encoder, facts = artifact.load_encoder(saved_model)
 
     class Before(tf.Module):
@@ -83,7 +83,7 @@ def test_an_export_without_serving_default_loads(saved_model, tmp_path):
     np.testing.assert_allclose(before, now, rtol=1e-5)
 
 
-def test_the_keras_model_takes_images_as_they_are(saved_model, signatures):
+def test_the_keras_model_takes_unnormalized_images(saved_model, signatures):
     model = mgta_tf.load_encoder(saved_model)
     assert model.facts.image_size == 32
     expected = signatures["encode"](images=tf.constant(IMAGES))
@@ -92,7 +92,7 @@ def test_the_keras_model_takes_images_as_they_are(saved_model, signatures):
             np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_the_keras_model_is_fine_tuned_and_saved(saved_model, tmp_path):
+def test_the_keras_model_can_be_fine_tuned_and_saved(saved_model, tmp_path):
     model = mgta_tf.load_encoder(saved_model)
     head = tf.keras.layers.Dense(2, "softmax")(model.output["embedding"])
     classifier = tf.keras.Model(model.input, head)

@@ -18,7 +18,7 @@ def full_size():
 
 
 def test_stages_have_table_1s_blocks_and_channels(full_size):
-    # stage: (blocks, inner channels, channels out of the last block), read off Table 1 backwards
+    # stage: (blocks, inner channels, output channels of the last block), Table 1 in reverse
     table = {5: (3, 512, 1024), 4: (6, 256, 512), 3: (4, 128, 256), 2: (3, 64, 64)}
     for stage, (blocks, inner, out) in table.items():
         convs = {
@@ -46,7 +46,8 @@ def test_all_convolutions_are_transposed(full_size):
 def test_last_layer_is_8x8_stride_2_padding_3_to_3_channels(full_size):
     last = full_size.get_layer("images")
     assert (last.kernel_size, last.strides, last.filters) == ((8, 8), (2, 2), 3)
-    # padding 3: one lit input pixel (i, j) reaches output rows 2i - 3 … 2i + 4
+    assert last.padding == "same"
+    # "same" is padding 3 here: one lit input pixel (i, j) reaches output rows 2i - 3 … 2i + 4
     layer = tf.keras.layers.Conv2DTranspose(1, 8, 2, padding="same", kernel_initializer="ones")
     lit = np.zeros((1, 8, 8, 1), np.float32)
     lit[0, 4, 4] = 1
@@ -74,7 +75,7 @@ def test_output_is_linear():
     assert images.min() < 0 < images.max()
 
 
-def test_resize_conv_transposes_nothing_and_has_the_mirrors_blocks():
+def test_resize_conv_has_the_mirrors_blocks_without_transposed_convolutions():
     config = ModelConfig(width=0.0625, decoder="resize_conv")
     layers = build_decoder(config).layers
     assert not [layer for layer in layers if "Transpose" in type(layer).__name__]

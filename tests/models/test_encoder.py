@@ -16,9 +16,9 @@ def model_garden_resnet50():
 
 
 def in_forward_order(model):
-    """(kernel-bearing or norm) layers of Model Garden's network in the order of ours.
+    """Model Garden's layers with weights, in the order of ours.
 
-    A bottleneck of ours creates its projection first; Model Garden's block holds
+    Our bottleneck creates its projection first; Model Garden's block holds
     shortcut, norm0, conv1, norm1, conv2, norm2, conv3, norm3.
     """
     ordered = []
@@ -33,7 +33,7 @@ def in_forward_order(model):
     return ordered
 
 
-def test_same_weights_in_same_endpoints_out():
+def test_same_weights_give_the_same_endpoints():
     truth = model_garden_resnet50()
     encoder = build_encoder(ModelConfig())
     rng = np.random.default_rng(0)
@@ -66,13 +66,13 @@ def test_same_weights_in_same_endpoints_out():
     )
 
 
-def test_it_is_resnet50_without_the_classifier():
-    # 25,557,032 of torchvision's resnet50, less 2,049,000 of its classifier, plus 53,120 moving
-    # statistics (two for each of the 26,560 normalized channels), which Keras counts.
+def test_it_has_the_parameters_of_resnet50_without_the_classifier():
+    # 25,557,032 parameters of torchvision's resnet50, without the 2,049,000 of its classifier, and
+    # with 53,120 moving statistics (two per normalized channel), which Keras counts.
     assert build_encoder(ModelConfig()).count_params() == 25_557_032 - 2_049_000 + 53_120
 
 
-def test_strides_sit_on_the_3x3_and_convolutions_have_no_bias():
+def test_strides_are_on_the_3x3_and_convolutions_have_no_bias():
     encoder = build_encoder(ModelConfig(width=0.125))
     strided = [
         layer.name

@@ -1,6 +1,6 @@
-"""A SavedModel of one stack loads in the other, by TensorFlow alone (BUILD.md, "The stacks").
+"""A SavedModel of one stack loads in the other with TensorFlow alone (BUILD.md, "The stacks").
 
-`exports/` has one of each stack, made by `exports/make.py`, with the features that it gave there.
+`exports/` has one of each stack, written by `exports/make.py`, with its features in that stack.
 """
 
 import json

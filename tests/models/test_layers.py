@@ -1,4 +1,4 @@
-"""The layers that compute otherwise than Keras', against Keras'."""
+"""Our faster layers against the Keras layers that they replace."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from mgta_tf.models.layers import ImageTransposed, PointwiseTransposed
         (ImageTransposed, 3, 8, 2),
     ],
 )
-def test_output_and_gradients_are_those_of_conv2d_transpose(layer, filters, size, stride):
+def test_output_and_gradients_match_conv2d_transpose(layer, filters, size, stride):
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=(2, 6, 5, 16)).astype(np.float32))
     options = dict(padding="same", use_bias=layer is ImageTransposed)
@@ -35,7 +35,7 @@ def test_output_and_gradients_are_those_of_conv2d_transpose(layer, filters, size
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
 
 
-def test_shapes_are_known_before_the_images_are():
+def test_channels_are_known_for_images_of_any_size():
     images = tf.keras.Input((None, None, 16))
     y = PointwiseTransposed(7, 1, 2, padding="same", use_bias=False)(images)
     assert y.shape.as_list() == [None, None, None, 7]

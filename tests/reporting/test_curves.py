@@ -1,4 +1,4 @@
-"""The report's loss curves, by hand: ticks, marks, and stages of several runs that are aligned."""
+"""The report's loss curves, by hand: ticks, marks, and the aligned stages of several runs."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_ticks_are_written_out_in_the_figure():
     assert {"0.05", "0.1", "0.2", "0.5"} <= set(figure.layout.yaxis.ticktext)
 
 
-def test_every_panel_says_what_its_axis_is_and_no_mark_lies_on_a_title():
+def test_every_axis_has_a_title_and_no_mark_overlaps_one():
     figure = curves.losses([run("a", ("iae", 0, 1, 50), ("final", 1, 2, 30))])
     axes = [figure.layout[name].title.text for name in ("yaxis", "yaxis2", "yaxis3")]
     assert axes == ["loss", "loss", "distance"]
@@ -65,22 +65,22 @@ def test_every_panel_says_what_its_axis_is_and_no_mark_lies_on_a_title():
     assert all((note.y, note.yanchor) == (1, "top") for note in marks)  # within it
 
 
-def test_of_one_run_stages_begin_where_they_did():
+def test_stages_of_a_single_run_begin_at_their_own_steps():
     one = run(
         "a", ("iae", 0, 1, 100), ("mutual", 1, 2, 30), ("mutual", 1, 1, 30), ("final", 2, 2, 60)
     )
     places = curves.Places.of([one])
     assert places.begins == {"IAE": 0, "round 1": 100, "final": 130}
-    assert places.marks() == [(0, "IAE"), (100, ""), (130, "final")]  # too near to be named
+    assert places.marks() == [(0, "IAE"), (100, ""), (130, "final")]  # too close to be named
 
 
 def test_stages_of_several_runs_begin_at_the_same_place():
-    """Two runs of other lengths, one of which has no stage 1."""
+    """Two runs of different lengths, one of which has no stage 1."""
     first = run("a", ("iae", 0, 1, 100), ("mutual", 1, 2, 30), ("final", 2, 2, 60))
     second = run("b", ("mutual", 1, 2, 50), ("mutual", 2, 2, 20), ("final", 3, 2, 10))
     places = curves.Places.of([first, second])
     assert places.begins == {"IAE": 0, "round 1": 100, "round 2": 150, "final": 170}
-    steps = np.array([1, 100, 101, 130, 131, 190])  # N2 counts the steps of the IAE, too
+    steps = np.array([1, 100, 101, 130, 131, 190])  # N2's steps include those of the IAE
     x, y = places.of_curve(0, "net2", steps, steps * 1.0)
     np.testing.assert_array_equal(x, [1, 100, np.nan, 101, 130, np.nan, 171, 230])
     np.testing.assert_array_equal(y, [1, 100, np.nan, 101, 130, np.nan, 131, 190])
@@ -88,7 +88,7 @@ def test_stages_of_several_runs_begin_at_the_same_place():
     np.testing.assert_array_equal(x, [101, 150, np.nan, 151, np.nan, 171, 180])
 
 
-def test_of_several_runs_positive_and_negative_have_panels_of_their_own():
+def test_several_runs_have_separate_panels_for_positives_and_negatives():
     stages = ("iae", 0, 1, 50), ("final", 1, 2, 30)
     figure = curves.losses([run("a", *stages), run("b", *stages)])
     titles = [note.text for note in figure.layout.annotations]
@@ -99,15 +99,15 @@ def test_of_several_runs_positive_and_negative_have_panels_of_their_own():
     assert all(len(set(of_panel)) == len(of_panel) for of_panel in looks.values())
 
 
-def test_marks_that_are_too_near_for_their_names_have_none():
+def test_marks_too_close_together_have_no_names():
     rounds = [("mutual", number, 2, 1) for number in range(1, 11)]
     one = run("a", ("iae", 0, 1, 500), *rounds, ("final", 11, 2, 100))
     marks = curves.Places.of([one]).marks()
     assert len(marks) == 12
-    assert [label for _, label in marks if label] == ["IAE", "final"]  # which lie 10 steps apart
+    assert [label for _, label in marks if label] == ["IAE", "final"]  # 10 steps apart
 
 
-def test_the_steps_of_an_open_stage_follow_the_last_one_that_is_done():
+def test_steps_of_an_unfinished_stage_follow_the_last_finished_one():
     first, second = run("a", ("iae", 0, 1, 40)), run("b", ("iae", 0, 1, 60))
     x, _ = curves.Places.of([first, second]).of_curve(0, "net1", np.array([40, 45]), np.zeros(2))
     np.testing.assert_array_equal(x, [40, 45])

@@ -1,4 +1,4 @@
-"""Neighbours of a report's members: against brute force, and against classes that are known."""
+"""Neighbours of a report's members, against brute force and on known classes."""
 
 import dataclasses
 
@@ -29,14 +29,14 @@ def members(truth, coordinates, pixels):
 
 
 @pytest.fixture
-def told():
-    """80 images of two classes that the features tell apart and the pixels do not."""
+def separable():
+    """80 images of two classes that the features separate and the pixels do not."""
     truth = np.arange(80) % 2
     pixels = RNG.integers(0, 256, (80, 1, 1, 3), np.uint8).repeat(8, 1).repeat(8, 2)
     return members(truth, truth[:, None] * 100 + RNG.normal(size=(80, 5)), pixels)
 
 
-def test_neighbours_are_those_of_all_distances():
+def test_neighbours_match_brute_force():
     points = RNG.normal(size=(50, 7)).astype(np.float32)
     distances = np.linalg.norm(points[:, None] - points, axis=-1)
     np.fill_diagonal(distances, np.inf)
@@ -53,30 +53,30 @@ def test_an_image_is_not_its_own_neighbour_even_beside_a_copy():
     assert all(row not in found for row, found in enumerate(near))
 
 
-def test_agreement_is_beside_thumbnails_and_chance(told):
-    found = neighbours.agreement(told)
+def test_agreement_comes_with_that_of_thumbnails_and_chance(separable):
+    found = neighbours.agreement(separable)
     assert found["encoder"] == 100
     assert found["chance"] == pytest.approx(100 * 39 / 79)  # 39 others of the class, of 79
     assert 30 < found["thumbnail"] < 70
-    by_colour = dataclasses.replace(told, coordinates=RNG.normal(size=(80, 5)))
-    assert neighbours.agreement(by_colour)["encoder"] < 70
+    random = dataclasses.replace(separable, coordinates=RNG.normal(size=(80, 5)))
+    assert neighbours.agreement(random)["encoder"] < 70
 
 
-def test_without_classes_nothing_is_said(told):
-    assert neighbours.agreement(dataclasses.replace(told, truth=None)) is None
+def test_there_is_no_agreement_without_classes(separable):
+    assert neighbours.agreement(dataclasses.replace(separable, truth=None)) is None
     one = np.zeros(80, int)
-    assert neighbours.agreement(dataclasses.replace(told, truth=one)) is None
+    assert neighbours.agreement(dataclasses.replace(separable, truth=one)) is None
 
 
-def test_sprites_are_the_images_of_the_sheet(told):
-    found = neighbours.sprites(told)
+def test_sprites_are_the_images_of_the_sheet(separable):
+    found = neighbours.sprites(separable)
     assert found.shape == (80, 8, 8, 3)
     pixels = np.repeat(np.arange(5, dtype=np.uint8) * 50, 192).reshape(5, 8, 8, 3)
     found = neighbours.sprites(members([0, 1, 0, 1, 0], np.zeros((5, 2)), pixels))
     np.testing.assert_allclose(found.mean((1, 2, 3)), np.arange(5) * 50, atol=3)
 
 
-def test_queries_are_a_few_different_images(told):
-    found = neighbours.queries(told)
+def test_queries_are_a_few_different_images(separable):
+    found = neighbours.queries(separable)
     assert len(set(found)) == neighbours.QUERIES
     assert 0 < min(found) <= max(found) < 79

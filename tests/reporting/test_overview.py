@@ -1,4 +1,4 @@
-"""What the report says first, on runs whose answer is known."""
+"""The overview at the top of the report, on runs with a known outcome."""
 
 import dataclasses
 import shlex
@@ -50,7 +50,7 @@ def test_an_evaluation_counts_more_than_a_loss(now, untrained, kind, words):
     assert words in found.text
 
 
-def test_a_collapse_is_said_first():
+def test_a_collapse_is_reported_first():
     collapsed = dict(
         triplet_active=1.0, hardest_positive=0.001, hardest_negative=0.001, pair_distance=0.001
     )
@@ -58,14 +58,14 @@ def test_a_collapse_is_said_first():
     assert "collapsed" in answer(stage(0.5, 0.3, **collapsed)).text
 
 
-def test_neighbours_that_are_no_better_than_thumbnails_are_no_success():
+def test_neighbours_must_be_better_than_those_of_thumbnails():
     found = {"encoder": 9.0, "thumbnail": 10.0, "chance": 8.0}
     assert answer(stage(0.3, 0.1), agreement=found).kind == "open"
     found = {"encoder": 30.0, "thumbnail": 10.0, "chance": 8.0}
     assert answer(stage(0.3, 0.1), agreement=found).kind == "good"
 
 
-def test_every_figure_is_beside_the_untrained_net_and_chance():
+def test_every_figure_comes_with_the_untrained_net_and_chance():
     baselines = {
         "untrained": {"probe_knn": 20.0, "probe_top1": 21.0, "probe_map": 22.0},
         "chance": {"probe_knn": 10.0, "probe_top1": 11.0, "probe_map": 12.0},
@@ -89,7 +89,7 @@ def test_every_figure_is_beside_the_untrained_net_and_chance():
     }
 
 
-def test_what_next_depends_on_what_there_is():
+def test_next_steps_depend_on_what_the_run_has():
     commands = [shlex.split(c)[2] for _, c in overview.next_steps(run(stage(0.3, 0.1)))]
     assert commands == ["mgta_tf.export", "mgta_tf.search", "mgta_tf.embed", "mgta_tf.probe"]
     exported = run(stage(0.3, 0.1), summary={"saved_model": "m"}, probes={"p": {}})
@@ -100,7 +100,7 @@ def test_what_next_depends_on_what_there_is():
     assert shlex.split(resume)[2:] == ["mgta_tf.train", "--flagfile=runs/w/flags.flagfile"]
 
 
-def test_columns_that_say_nothing_are_omitted():
+def test_empty_columns_are_omitted():
     rows = [{"a": "1", "b": ""}, {"a": "", "b": ""}]
     found = tables.table(rows, ("a", lambda row: row["a"]), ("b", lambda row: row["b"]))
     assert found == tables.Table(["a"], [["1"], ["–"]])
@@ -116,7 +116,7 @@ def test_runs_on_other_images_are_reported():
     assert page.differences([one, fewer]) == ["they have 2,000 and 1,500 images"]
 
 
-def test_the_time_is_all_that_was_waited_for():
+def test_times_add_up_to_the_whole_waiting_time():
     """30 s and 20 s in turns, 4 s of pictures, and the user waited for 70 s."""
     rows = [
         stage(0.3, 0.1, stage="iae", seconds=30.0, show_seconds=3.0, wall_seconds=40.0),

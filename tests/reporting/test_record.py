@@ -1,4 +1,4 @@
-"""What is read of a run, and what the figures make of it, on hand-worked files."""
+"""The files of a run as the report reads them, and the figures of them, on hand-worked cases."""
 
 import dataclasses
 import glob
@@ -19,9 +19,9 @@ def log(directory, points):
     board.flush()
 
 
-def test_of_steps_written_twice_the_last_counts(tmp_path):
+def test_the_last_value_of_a_repeated_step_counts(tmp_path):
     log(str(tmp_path), [(20, 3.0), (40, 2.0)])
-    for path in glob.glob(str(tmp_path / "net1" / "*")):  # an earlier session's, by its name
+    for path in glob.glob(str(tmp_path / "net1" / "*")):  # renamed as an earlier session's
         tf.io.gfile.rename(path, path.replace("tfevents.", "tfevents.0"))
     log(str(tmp_path), [(40, 1.5), (60, 1.0)])
     curves = record.read_curves(str(tmp_path))
@@ -42,7 +42,7 @@ def test_a_metric_is_read_under_its_tag_and_as_earlier_versions_wrote_it(tmp_pat
     assert (list(steps), list(values)) == ([20, 40, 60], [3.0, 2.0, 1.0])
 
 
-def test_a_file_that_was_cut_is_read_up_to_there(tmp_path):
+def test_a_truncated_file_is_read_up_to_the_cut(tmp_path):
     log(str(tmp_path), [(step, 1.0) for step in range(1, 9)])
     (path,) = (tmp_path / "net1").iterdir()
     path.write_bytes(path.read_bytes()[:-80])
@@ -64,8 +64,10 @@ def row(stage, round_number, net, **values):
 
 @pytest.fixture
 def run(tmp_path):
-    """Three labellings of N1 and one of N2; the clusters of round 2 are those of round 1 renamed,
-    but for image 3."""
+    """Three labellings of N1 and one of N2.
+
+    Round 2 has round 1's clusters under other numbers, except for image 3.
+    """
     workdir = Workdir(str(tmp_path / "w"))
     for number, net, index, label in (
         (1, 0, [0, 1, 2, 3, 4], [0, 0, 1, 1, -1]),
@@ -103,7 +105,7 @@ def test_rounds_are_marked_where_a_net_begins_them(run):
     assert [position for position, _ in places.marks()] == [0, 100, 130, 160]
 
 
-def test_flows_follow_the_images_of_the_net_that_labelled_most(run):
+def test_flows_are_of_the_net_with_the_most_labellings(run):
     figure, steps = figures.flows(run)
     assert [step["name"] for step in steps] == [
         "round 1 · N1 → round 2 · N1",
@@ -111,7 +113,7 @@ def test_flows_follow_the_images_of_the_net_that_labelled_most(run):
     ]
     assert [step["images"] for step in steps] == [4, 5]
     assert steps[0]["kept"] == 75  # 0 → 1 keeps two images, 1 → 0 keeps one of two
-    assert steps[1]["kept"] == 60  # 1 → 0 keeps three of five; 0 has nowhere to go
+    assert steps[1]["kept"] == 60  # 1 → 0 keeps three of five; 0 has no counterpart
     (sankey,) = figure.data
     names = list(sankey.node.label)
     links = zip(sankey.link.source, sankey.link.target, sankey.link.value)
@@ -124,7 +126,7 @@ def test_flows_follow_the_images_of_the_net_that_labelled_most(run):
     ]
 
 
-def test_clusters_beyond_the_largest_flow_together(run):
+def test_small_clusters_are_merged_in_the_flows(run):
     index = np.arange(20)
     for number in (1, 2):
         run.workdir.save_labels(number, 0, index, index, np.zeros(20))
@@ -143,7 +145,7 @@ def test_there_are_no_flows_without_images_in_common(run):
     assert figures.flows(run) == (None, [])
 
 
-def test_what_is_shown_of_many_has_both_ends():
+def test_thinned_rows_keep_both_ends():
     rows = page.thinned(list(range(100)))
     assert len(rows) == page.ROWS
     assert (rows[0], rows[-1]) == (0, 99)
@@ -167,8 +169,8 @@ def test_numbers(value, words):
     assert page.number(value) == words
 
 
-def test_labellings_of_version_0_1_have_their_galleries_under_todays_name(run):
-    """It said `telling`; the rows of hosts that did not cluster have neither."""
+def test_labellings_of_version_0_1_have_representative_clusters(run):
+    """Version 0.1 wrote `telling`; rows of hosts that did not cluster have neither key."""
     old, new = [{"kind": "largest"}], [{"kind": "smallest"}]
     rows = [{"round": 1, "telling": old}, {"round": 2, "representative": new}, {"round": 3}]
     run = dataclasses.replace(run, summary={"labellings": rows})

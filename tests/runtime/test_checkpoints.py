@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, and a disk that is full."""
+"""Damaged checkpoints, kills while saving, and a full disk."""
 
 import gc
 import json
@@ -63,16 +63,16 @@ def assert_restores(folder, value):
     assert weights == [value] * 4
 
 
-def test_the_newest_is_taken_with_its_position(three):
+def test_the_newest_is_restored_with_its_position(three):
     assert_restores(three, 3.0)
     assert tf.train.latest_checkpoint(three) == str(three / "ckpt-3")
 
 
-def test_without_any_a_run_begins(tmp_path):
+def test_a_run_without_checkpoints_starts_from_scratch(tmp_path):
     assert restored(tmp_path)[0] == Position(data="these")
 
 
-def test_a_kill_within_the_first_one_is_a_new_beginning(tmp_path, monkeypatch):
+def test_a_run_killed_in_its_first_save_starts_from_scratch(tmp_path, monkeypatch):
     def killed(*_, **__):
         raise KeyboardInterrupt
 
@@ -93,10 +93,10 @@ def test_checkpoints_of_an_earlier_version_are_not_overwritten(three):
         restored(three)
 
 
-def test_the_newest_are_kept_and_what_a_kill_left_is_swept(three):
+def test_the_newest_are_kept_and_leftovers_of_a_kill_deleted(three):
     (three / "ckpt-9_temp").mkdir()
     (three / "ckpt-9_temp" / "part").write_bytes(b"x")
-    (three / "ckpt-9.index").write_bytes(b"x")  # without a manifest: it was not finished
+    (three / "ckpt-9.index").write_bytes(b"x")  # without a manifest: unfinished
     (three / "iae.index").write_bytes(b"x")
     assert_restores(three, 3.0)
     Checkpoints(str(three), learners(), keep=2).save(Position(4, 0))
@@ -141,7 +141,7 @@ def test_damage_is_found_before_tensorflow_reads(three, monkeypatch):
     assert read == [str(three / "ckpt-2")]
 
 
-def test_a_damaged_one_does_not_push_out_a_good_one(three):
+def test_a_damaged_checkpoint_does_not_replace_a_good_one(three):
     (three / "ckpt-3.json").write_bytes(b"{}")
     checkpoints = Checkpoints(str(three), learners(), keep=2)
     checkpoints.restore("these")
@@ -169,14 +169,14 @@ def test_weights_that_are_not_finite_are_not_saved(three):
     assert_restores(three, 3.0)
 
 
-def test_when_all_are_damaged_it_stops(three):
+def test_a_run_stops_if_all_checkpoints_are_damaged(three):
     for path in three.glob("ckpt-*.index"):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="every checkpoint in it is damaged"):
         restored(three)
 
 
-def test_a_full_disk_keeps_those_before(three, monkeypatch):
+def test_a_full_disk_keeps_the_earlier_checkpoints(three, monkeypatch):
     def full(*_, **__):
         raise tf.errors.ResourceExhaustedError(None, None, "x; No space left on device")
 
@@ -189,12 +189,12 @@ def test_a_full_disk_keeps_those_before(three, monkeypatch):
                 UserError, match=r"No space left on device.*the earlier ones are intact"
             ):
                 checkpoints.save(Position(4, 0))
-        assert not list(three.glob("ckpt-4*"))  # what was written of it does not fill the disk
+        assert not list(three.glob("ckpt-4*"))  # the unfinished checkpoint is deleted
         assert_restores(three, 3.0)
 
 
-def test_saving_keeps_no_memory(tmp_path):
-    """TensorFlow keeps about 100 bytes of every eager read: 5 MB here, if saving read that way."""
+def test_saving_leaks_no_memory(tmp_path):
+    """TensorFlow leaks about 100 bytes per eager read: 5 MB here, if saving read eagerly."""
 
     def resident_kb():
         gc.collect()

@@ -1,4 +1,4 @@
-"""The time left, by hand-worked cases and by schedules whose end is known."""
+"""Estimates of the time left, on hand-worked cases."""
 
 import math
 
@@ -16,13 +16,13 @@ def costs_of(*measurements):
     return costs
 
 
-def test_a_piece_costs_what_its_kind_has_cost():
+def test_work_is_priced_by_measurements_of_its_kind():
     train = Work("train", 100, "iae", weight=6.0)
     costs = costs_of((train, 10, 30.0, False))
     assert eta.seconds_left(costs, [Work("train", 70, "iae", 6.0)]) == pytest.approx(210)
 
 
-def test_the_own_stage_counts_before_others_of_the_kind():
+def test_measurements_of_the_same_stage_take_precedence():
     iae, mutual = Work("train", 1, "iae", 6.0), Work("train", 1, "mutual", 6.0)
     costs = costs_of((iae, 10, 30.0, False))
     assert eta.seconds_per_unit(costs, mutual) == pytest.approx(3)
@@ -31,7 +31,7 @@ def test_the_own_stage_counts_before_others_of_the_kind():
     assert eta.seconds_per_unit(costs, iae) == pytest.approx(3)
 
 
-def test_a_kind_that_was_not_seen_costs_what_the_model_says():
+def test_a_kind_without_measurements_is_priced_by_the_model():
     costs = costs_of((Work("train", 1, weight=384.0), 10, 30.0, False))
     assert eta.seconds_per_unit(costs, Work("encode", 1, weight=1.0)) == pytest.approx(3 / 384)
     assert math.isnan(eta.seconds_per_unit(costs, Work("cluster", 1)))
@@ -39,7 +39,7 @@ def test_a_kind_that_was_not_seen_costs_what_the_model_says():
     assert eta.seconds_left(costs, []) == 0
 
 
-def test_graphs_are_counted_apart_from_the_units_in_which_they_are_built():
+def test_graphs_are_priced_separately_from_the_units_that_build_them():
     train = Work("train", 1, "", 6.0, builds=1.0)
     costs = costs_of((train, 1, 22.0, True), (train, 10, 20.0, False))
     assert eta.seconds_per_unit(costs, train) == pytest.approx(2)  # not (22 + 20) / 11
@@ -48,18 +48,18 @@ def test_graphs_are_counted_apart_from_the_units_in_which_they_are_built():
     assert eta.seconds_left(costs, [of_other_net]) == pytest.approx(30 * 2 + 0.4 * 20)
 
 
-def test_graphs_of_a_kind_that_was_not_seen_are_counted():
+def test_graphs_of_a_kind_without_measurements_are_priced():
     costs = costs_of(
         (Work("train", 1, "", 6.0, 1.0), 1, 22.0, True), (Work("train", 1), 10, 20.0, False)
     )
-    settled = eta.SETTLED * 20  # what it costs without its graphs
+    settled = eta.SETTLED * 20  # the cost without its graphs
     save = Work("save", 1, builds=0.6)
     assert eta.seconds_left(costs, [save]) == pytest.approx(0.6 * 20 + settled)
     assert eta.seconds_left(costs, [Work("gallery", 1)]) == pytest.approx(settled)
     assert math.isnan(eta.seconds_left(costs, [Work("cluster", 300)]))
 
 
-def test_a_piece_that_was_timed_with_its_graphs_tells_what_the_next_costs_without():
+def test_the_cost_of_graphs_is_subtracted_from_a_measurement():
     """20 s a graph; a clustering of 100 units took 32 s, of which 0.1 graphs are 2."""
     train, cluster = Work("train", 20, "", 6.0, 1.0), Work("cluster", 100, builds=0.1)
     costs = costs_of((train, 1, 22.0, True), (train, 10, 20.0, False), (cluster, 100, 32.0, True))
@@ -82,7 +82,7 @@ def test_newer_measurements_count_more():
     assert eta.seconds_per_unit(costs, train) == pytest.approx(2, rel=0.02)
 
 
-def test_measuring_leaves_the_costs_as_they_were():
+def test_measuring_does_not_change_its_argument():
     before = costs_of((Work("train", 1), 1, 1.0, False))
     after = eta.measured(before, Work("train", 1), 1, 9.0, False)
     assert before != after

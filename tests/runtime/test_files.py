@@ -1,4 +1,4 @@
-"""Files that others may have damaged."""
+"""Damaged files, and writes that fail."""
 
 import io
 import json
@@ -35,18 +35,18 @@ def test_arrays_are_read():
 @pytest.mark.parametrize(
     "member", [b"", b"PK no array", array(np.arange(3))[:-4], array(np.array([{}]))]
 )
-def test_what_is_no_array_is_damage(member):
-    """NumPy itself gives the bytes of the first two; the last is a pickle."""
+def test_a_member_that_is_no_array_is_reported_as_damage(member):
+    """NumPy would return the first two as bytes; the last is a pickle."""
     with pytest.raises(ValueError, match=r"^damaged \("):
         files.arrays(npz(a=array(np.arange(3)), b=member))
 
 
-def test_what_is_no_archive_is_damage():
+def test_a_file_that_is_no_archive_is_reported_as_damage():
     with pytest.raises(ValueError, match=r"^damaged \("):
         files.arrays(io.BytesIO(b""))
 
 
-def test_json_has_null_for_what_it_cannot_say(tmp_path):
+def test_json_has_null_for_nan_and_infinity(tmp_path):
     path = tmp_path / "f.json"
     value = {"a": float("nan"), "b": np.float32(0.5), "c": np.arange(2), 3: (1, np.inf)}
     files.write_json(str(path), value)

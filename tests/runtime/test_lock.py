@@ -1,4 +1,4 @@
-"""One owner of a folder, as long as it lives."""
+"""A workdir belongs to one process until that process ends."""
 
 import fcntl
 import subprocess
@@ -26,7 +26,7 @@ def holder(path):
     return process
 
 
-def test_it_is_refused_while_the_owner_lives_and_free_when_it_was_killed(tmp_path):
+def test_a_lock_is_held_until_its_process_is_killed(tmp_path):
     path = str(tmp_path / "lock")
     owner = holder(path)
     with pytest.raises(UserError, match=rf"--workdir={tmp_path}: process {owner.pid} on "):
@@ -34,7 +34,7 @@ def test_it_is_refused_while_the_owner_lives_and_free_when_it_was_killed(tmp_pat
     owner.kill()
     owner.communicate()
     lock_lib.lock(path)
-    lock_lib.lock(path)  # the same process may come again
+    lock_lib.lock(path)  # the same process may lock again
 
 
 def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch, capsys):

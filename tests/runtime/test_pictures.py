@@ -1,4 +1,4 @@
-"""Strips and sheets, by hand."""
+"""Strips and sheets of images, by hand."""
 
 import io
 
@@ -18,14 +18,14 @@ def test_a_sheet_is_square_and_goes_row_by_row():
     assert sheet[::2, ::2, 0].tolist() == [[1, 2, 3], [4, 5, 0], [0, 0, 0]]
 
 
-def test_two_ends_have_a_gap_between_them_and_grey_where_images_are_missing():
+def test_two_ends_have_a_gap_between_them_and_gray_for_missing_images():
     row = pictures.two_ends(plain(1, 2), plain(9), 3)
     assert row.shape == (2, 2 * 3 * 2 + pictures.GAP, 3)
     assert row[0, :6:2, 0].tolist() == [1, 2, 128]
     assert row[0, 6 + pictures.GAP :: 2, 0].tolist() == [9, 128, 128]
 
 
-def test_rows_have_the_same_part_of_each_block_below_each_other():
+def test_rows_alternate_between_the_blocks():
     picture = pictures.rows([plain(1, 2, 3), plain(4, 5, 6)], columns=2)
     lines = picture[[0, 2, 4 + pictures.GAP, 6 + pictures.GAP], ::2, 0]
     assert picture.shape == (8 + pictures.GAP, 4, 3)
@@ -39,13 +39,13 @@ def test_small_images_are_enlarged_by_whole_pixels():
     assert pictures.enlarge(plain(7, size=200), 96).shape == (1, 96, 96, 3)
 
 
-def test_images_are_only_ever_made_smaller():
+def test_shrink_never_enlarges():
     assert pictures.shrink(plain(7, size=8), 4).shape == (1, 4, 4, 3)
     assert pictures.shrink(plain(7, size=2), 4).shape == (1, 2, 2, 3)
 
 
-def test_a_jpeg_keeps_colours():
+def test_a_jpeg_keeps_colors():
     pixels = np.zeros((16, 16, 3), np.uint8)
-    pixels[:, ::2] = (255, 0, 0)  # columns of one pixel: lost if colour were halved
+    pixels[:, ::2] = (255, 0, 0)  # columns of one pixel, which chroma subsampling would lose
     seen = np.asarray(Image.open(io.BytesIO(pictures.jpeg(pixels, quality=95))))
     assert np.abs(seen.astype(int) - pixels).max() < 40

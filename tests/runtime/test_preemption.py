@@ -24,7 +24,7 @@ try:
     elif sys.argv[1] == "busy":
         with preemption.deferred():
             ready()
-            while True:  # never asks
+            while True:  # never checks for a signal
                 time.sleep(0.05)
     else:
         ready()
@@ -48,7 +48,7 @@ def run(mode, *signals):
     assert process.stdout.readline() == "ready\n"
     for place, number in enumerate(signals, 1):
         process.send_signal(number)
-        if place < len(signals):  # two at once would be one
+        if place < len(signals):  # signals sent at once would merge
             assert "second Ctrl-C" in process.stderr.readline()
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
@@ -60,20 +60,20 @@ SIGNALS = [
 ]
 
 
-@pytest.mark.parametrize(("number", "status", "name", "said"), SIGNALS)
-def test_the_step_is_finished_and_saved(number, status, name, said):
+@pytest.mark.parametrize(("number", "status", "name", "line"), SIGNALS)
+def test_the_step_is_finished_and_saved(number, status, name, line):
     found, out, err = run("deferred", number)
-    assert (found, out) == (status, f"saved\n{said}")
+    assert (found, out) == (status, f"saved\n{line}")
     assert err.startswith(f"{name}: finishing the step, then saving")
 
 
-@pytest.mark.parametrize(("number", "status", "name", "said"), SIGNALS)
-def test_where_nothing_is_to_be_saved_it_leaves(number, status, name, said):
+@pytest.mark.parametrize(("number", "status", "name", "line"), SIGNALS)
+def test_a_process_with_nothing_to_save_stops_at_once(number, status, name, line):
     del name
-    assert run("idle", number) == (status, said, "")
+    assert run("idle", number) == (status, line, "")
 
 
-def test_a_second_interrupt_leaves_at_once():
+def test_a_second_interrupt_stops_at_once():
     assert run("busy", signal.SIGINT, signal.SIGINT)[:2] == (130, "")
 
 
@@ -93,7 +93,7 @@ cli.run(main, Config)
 """
 
 
-def test_ctrl_c_is_no_error_of_a_command():
+def test_ctrl_c_is_not_reported_as_an_error():
     done = subprocess.run(
         [sys.executable, "-c", COMMAND], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Progress: the time left against schedules whose end is known, and what is shown where."""
+"""Progress: estimates on simulated runs, and the lines of terminals and log files."""
 
 import dataclasses
 import io
@@ -35,7 +35,7 @@ def clock(monkeypatch):
     return now
 
 
-def test_eta_is_the_steps_left_at_the_pace_of_those_done(clock):
+def test_eta_is_the_remaining_steps_at_the_speed_of_the_finished_ones(clock):
     progress = Progress([Work("train", 100)], done=20, stream=io.StringIO())  # resumed at 20
     assert np.isnan(progress.left())
     clock[0] += 30
@@ -43,12 +43,15 @@ def test_eta_is_the_steps_left_at_the_pace_of_those_done(clock):
     assert progress.left() == pytest.approx(70 * 3)
     assert progress.share() == pytest.approx(0.3)
     assert progress.speed() == pytest.approx(1 / 3)
-    clock[0] += 2  # of a step that is not done yet
+    clock[0] += 2  # within the next step
     assert progress.left() == pytest.approx(70 * 3 - 2)
 
 
-def test_the_share_is_one_of_time_also_of_a_run_that_was_resumed(clock):
-    """10 steps of 2 s were done by another process; then 10 more, and 20 s of saving are left."""
+def test_the_share_is_of_time_also_in_a_resumed_run(clock):
+    """20 s of saving, 30 steps of 2 s and 20 s of saving, of which 40 s are over.
+
+    The second run resumes at step 10 of 40.
+    """
     works = [Work("save", 1), Work("train", 30), Work("save", 1)]
     progress = Progress(works, stream=io.StringIO())
     clock[0] += 20
@@ -62,7 +65,7 @@ def test_the_share_is_one_of_time_also_of_a_run_that_was_resumed(clock):
     assert resumed.share() == pytest.approx(0.5)
 
 
-def test_a_piece_that_takes_longer_than_foreseen_has_nothing_left_and_no_less(clock):
+def test_the_time_left_is_never_negative(clock):
     progress = Progress([Work("save", 1), Work("train", 10), Work("save", 1)], stream=io.StringIO())
     clock[0] += 2
     progress.end()
@@ -72,8 +75,8 @@ def test_a_piece_that_takes_longer_than_foreseen_has_nothing_left_and_no_less(cl
     assert progress.left() == 0
 
 
-def test_beginning_a_kind_passes_what_lies_before_it(clock):
-    """A labeller of an experiment encodes nothing: the pieces that it skips are done."""
+def test_beginning_a_kind_skips_the_work_before_it(clock):
+    """The labeller of an experiment may encode nothing: the work that it skips counts as done."""
     works = [Work("encode", 100), Work("cluster", 1), Work("gallery", 1), Work("train", 4)]
     progress = Progress(works, stream=io.StringIO())
     progress.begin("gallery")
@@ -87,17 +90,17 @@ def test_beginning_a_kind_passes_what_lies_before_it(clock):
 
 @dataclasses.dataclass(frozen=True)
 class Took:
-    """What a piece of a rehearsed run takes: seconds of each tick, and the units of a tick."""
+    """The simulated cost of a piece of work: seconds of each tick, and units per tick."""
 
     work: Work
     units: float
     seconds: list[float]
 
 
-def rehearsal(rounds, graph, encoder):
-    """A run of three stages that costs other than the model says, by a tenth to a half.
+def simulated_run(rounds, graph, encoder):
+    """A simulated run of three stages, whose costs differ from the model's by 10 to 50 %.
 
-    graph: seconds that the first net's training graph takes. encoder: seconds of an image.
+    graph: seconds to build the first net's training graph. encoder: seconds per image.
     """
     rng, step = np.random.default_rng(3), 6 * 64
     built = set()
@@ -145,9 +148,9 @@ def rehearsal(rounds, graph, encoder):
 def test_eta_is_right_within_a_fifth_after_a_tenth_of_the_run(clock, rounds, graph, encoder):
     """On a fake clock, at every tick of every stage, until seconds are left.
 
-    With the small encoder the first graph takes more than that tenth; the step after it is timed.
+    With the small encoder, the first graph takes more than that tenth: checks begin after it.
     """
-    script = list(rehearsal(rounds, graph, encoder))
+    script = list(simulated_run(rounds, graph, encoder))
     total = sum(sum(one.seconds) for one in script)
     progress = Progress([one.work for one in script], stream=io.StringIO())
     began, wrong, checked = clock[0], [], set()
@@ -167,7 +170,7 @@ def test_eta_is_right_within_a_fifth_after_a_tenth_of_the_run(clock, rounds, gra
     assert progress.share() == 1
 
 
-def test_elsewhere_a_line_a_minute(clock):
+def test_without_a_terminal_a_line_is_written_every_minute(clock):
     file = io.StringIO()
     progress = Progress([Work("train", 200)], stream=file)
     for step in range(1, 121):
@@ -188,7 +191,7 @@ def test_units_with_a_name_are_counted(clock):
     assert progress.line() == "ETA 4 s · 2,000 of 4,000 images · 500 images/s"
 
 
-def test_what_cannot_be_foreseen_says_how_long_it_has_taken(clock):
+def test_without_an_estimate_the_elapsed_time_is_shown(clock):
     progress = Progress([Work("export", 1)], stream=io.StringIO())
     progress.say("writing")
     clock[0] += 7
@@ -200,7 +203,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_step_that_hangs_does_not_count_down_the_others(clock):
+def test_a_hanging_step_does_not_reduce_the_time_of_the_others(clock):
     progress = Progress([Work("train", 10)], stream=io.StringIO())
     clock[0] += 2
     progress.advance(1)
@@ -208,8 +211,8 @@ def test_a_step_that_hangs_does_not_count_down_the_others(clock):
     assert progress.left() == pytest.approx(8 * 2)
 
 
-def test_a_terminal_has_a_bar_that_moves_without_the_caller_and_goes_at_the_end(monkeypatch, clock):
-    """Drawn by a thread while the caller waits; lines that stay are above it."""
+def test_a_terminal_shows_a_live_bar_that_is_cleared_at_the_end(monkeypatch, clock):
+    """A thread draws it while the caller waits; notes are printed above it."""
     monkeypatch.setattr(progress_lib, "SECONDS_LIVE", 0.01)
     terminal = Terminal()
     with Progress([Work("train", 10)], stream=terminal) as progress:

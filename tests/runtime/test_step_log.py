@@ -1,4 +1,4 @@
-"""The metrics of a turn, interrupted and not."""
+"""The metrics of a turn, uninterrupted and resumed."""
 
 import json
 
@@ -27,7 +27,7 @@ def without_seconds(row):
     return {key: value for key, value in row.items() if key != "seconds"}
 
 
-def test_a_turn_is_its_first_window_and_the_means_of_its_last_epoch():
+def test_a_summary_has_the_first_window_and_the_means_of_the_last_epoch():
     log = StepLog("turn", steps=10, epochs=2, every=3, max_skipped=0)
     points = walk(log, range(10))
     assert [point["loss"] for point in points] == [1, 4, 7, 9]
@@ -60,7 +60,7 @@ def test_a_short_turn_has_a_curve_too(steps, every):
     assert steps / every >= min(steps, 20)
 
 
-def test_too_many_steps_that_are_not_finite_in_a_row_stop_the_run():
+def test_too_many_consecutive_steps_that_are_not_finite_stop_the_run():
     log = StepLog("stage 2, round 2: net 1 trains (TMP)", 10, 1, 3, max_skipped=2)
     bad = float("inf")
     with pytest.raises(
@@ -70,7 +70,7 @@ def test_too_many_steps_that_are_not_finite_in_a_row_stop_the_run():
 
 
 def test_steps_skipped_because_of_the_loss_scale_do_not_stop_the_run():
-    """The loss is finite and the scale can fall; at 1, or where the loss is not, they count."""
+    """They do not count while the loss is finite and the scale is above 1, so that it can fall."""
     nan, scales = float("nan"), [2.0**n for n in range(15, -1, -1)] + [1.0] * 9
 
     def run(losses):
@@ -80,7 +80,7 @@ def test_steps_skipped_because_of_the_loss_scale_do_not_stop_the_run():
             log.point(step)
         return log.summary()
 
-    assert run([1.0] * 17)["skipped"] == 17  # 15 that do not count, and the two that may be
+    assert run([1.0] * 17)["skipped"] == 17  # 15 that do not count, and the two that are allowed
     with pytest.raises(UserError, match=r"step 17: the loss is 1\.0 and its gradient norm nan"):
         run([1.0] * 18)
     with pytest.raises(UserError, match="step 2: the loss is nan"):

@@ -1,4 +1,4 @@
-"""What a batch must be for the devices; tests/training/test_learner.py has two replicas."""
+"""Batch sizes and precision for the devices; tests/training/test_learner.py has two replicas."""
 
 import pytest
 import tensorflow as tf
@@ -8,7 +8,7 @@ from mgta_tf.runtime import strategy
 from mgta_tf.runtime.strategy import make_strategy
 
 
-def test_a_device_that_mines_by_itself_needs_two_clusters():
+def test_a_device_that_mines_triplets_needs_two_clusters():
     assert make_strategy(2, "clusters_per_batch", least=2).num_replicas_in_sync == 1
     with pytest.raises(UserError, match="clusters_per_batch=1: must be at least 2"):
         make_strategy(1, "clusters_per_batch", least=2)
@@ -27,9 +27,7 @@ def test_a_device_that_mines_by_itself_needs_two_clusters():
         (None, "off", "float32, because the CPU has neither"),
     ],
 )
-def test_auto_takes_bfloat16_where_the_cpu_has_it(
-    flags, precision, line, tmp_path, monkeypatch, capsys
-):
+def test_auto_is_bfloat16_if_the_cpu_has_it(flags, precision, line, tmp_path, monkeypatch, capsys):
     if flags is not None:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
     monkeypatch.setattr(strategy, "CPU_INFO", str(tmp_path / "cpuinfo"))
@@ -41,7 +39,7 @@ def test_auto_takes_bfloat16_where_the_cpu_has_it(
     ("capabilities", "precision"),
     [([(8, 0)], "bfloat16"), ([(9, 0), (7, 5)], "off"), ([(12, 0)], "bfloat16"), ([None], "off")],
 )
-def test_auto_takes_bfloat16_where_every_gpu_has_it(capabilities, precision, monkeypatch):
+def test_auto_is_bfloat16_if_every_gpu_has_it(capabilities, precision, monkeypatch):
     details = {c: {"compute_capability": c} if c else {} for c in capabilities}
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: capabilities)
     monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
@@ -49,6 +47,6 @@ def test_auto_takes_bfloat16_where_every_gpu_has_it(capabilities, precision, mon
 
 
 @pytest.mark.parametrize("asked", ["off", "bfloat16", "float16"])
-def test_a_precision_that_is_asked_for_is_taken_without_a_word(asked, capsys):
+def test_an_explicit_precision_is_used_silently(asked, capsys):
     assert strategy.resolve_precision(asked) == asked
     assert capsys.readouterr().out == ""

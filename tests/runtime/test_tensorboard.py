@@ -1,4 +1,4 @@
-"""What is written for TensorBoard, read back; and the steps that are traced."""
+"""TensorBoard's scalars, read back, and the traced steps."""
 
 import glob
 
@@ -17,7 +17,7 @@ def read(directory):
     ]
 
 
-def test_a_metric_is_written_from_when_it_changes(tmp_path):
+def test_a_metric_is_not_written_before_it_changes(tmp_path):
     board = TensorBoardWriter(str(tmp_path))
     for step, rate, skipped in ((1, 0.5, 0.0), (2, 0.5, 0.0), (3, 0.25, 0.0), (4, 0.25, 0.0)):
         board.metrics("run", step, {"loss": float(step), "rate": rate, "skipped": skipped})
@@ -51,7 +51,7 @@ def test_the_third_step_and_those_after_it_are_traced(tmp_path, monkeypatch):
             yield step
 
     def walk(count, profile, folder):
-        """What was made, and when; and the number of traces on the disk."""
+        """The order of steps and traces, and the number of traces on disk."""
         traced.clear()
         assert list(profiled(steps(count), profile, str(tmp_path / folder))) == list(range(count))
         return traced, len(glob.glob(f"{tmp_path / folder}/**/*.xplane.pb", recursive=True))

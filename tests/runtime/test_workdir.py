@@ -1,4 +1,4 @@
-"""Flagfiles that are damaged, and what a kill leaves of a folder that has just begun."""
+"""Damaged flagfiles, kills at the very start, and the paths of a workdir."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from mgta_tf.training.config import TrainConfig
 @pytest.mark.parametrize(
     "content", [b"\xff\xfe\x00", b"--flagfile=a\x00b\n", b"--flagfile=gone\n", b"--wdith=1\n"]
 )
-def test_other_flagfiles_are_refused_in_one_line(tmp_path, content):
+def test_damaged_flagfiles_are_refused(tmp_path, content):
     path = tmp_path / "f.flagfile"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"f.flagfile: "):
@@ -38,7 +38,7 @@ def test_a_message_is_one_line_that_a_terminal_can_show():
 
 
 def test_a_host_that_is_not_the_chief_writes_no_picture_of_the_run():
-    """Two hosts that wrote one file would take it from under each other."""
+    """Two hosts that write the same file would overwrite each other's."""
     chief, other = Workdir("run"), Workdir("run", own="own")
     for ask in (
         lambda workdir: workdir.originals,
@@ -50,7 +50,7 @@ def test_a_host_that_is_not_the_chief_writes_no_picture_of_the_run():
 
 
 def test_paths_to_the_same_files_are_the_same_flag(tmp_path, monkeypatch):
-    """So a trailing slash, a relative path or another folder of the images blocks no resume."""
+    """A trailing slash, a relative path or moved images do not prevent a resume."""
     monkeypatch.chdir(tmp_path)
     for before, now in (
         ("runs/a", "runs/a/"),

@@ -1,4 +1,4 @@
-"""`tools/find_python.sh` among interpreters that a test has made up."""
+"""`tools/find_python.sh` with fake interpreters."""
 
 import pathlib
 import subprocess
@@ -11,7 +11,7 @@ SHIM = "echo 'pyenv: python: command not found' >&2; exit 127"
 
 @pytest.fixture
 def find(tmp_path):
-    """Runs the script; the machine has the given programs and nothing else."""
+    """Runs the script on a machine that has only the given programs."""
 
     def run(programs, *asked):
         for name, script in programs.items():
@@ -30,7 +30,7 @@ def find(tmp_path):
     return run
 
 
-def test_the_newest_that_runs_is_taken(find, tmp_path):
+def test_the_newest_that_works_is_chosen(find, tmp_path):
     found = find(
         {
             "bin/python3.14": "echo 3.14",
@@ -45,7 +45,7 @@ def test_the_newest_that_runs_is_taken(find, tmp_path):
     assert find({str(inside): "echo 3.13"}).stdout == f"{inside}\n"
 
 
-def test_python_decides(find):
+def test_python_can_be_chosen(find):
     programs = {"bin/python3.12": "echo 3.12", "bin/python3.11": "echo 3.11", "bin/mine": SHIM}
     assert find(programs, "3.11").stdout == "python3.11\n"
     assert find(programs, "python3.11").stdout == "python3.11\n"
@@ -56,7 +56,7 @@ def test_python_decides(find):
         assert found.stderr.count("\n") == 1
 
 
-def test_uv_installs_one_where_none_fits(find, tmp_path):
+def test_uv_installs_one_if_none_fits(find, tmp_path):
     theirs = tmp_path / "uv-python"
     uv = f"""
 if [ "$*" = "python install 3.13" ]; then

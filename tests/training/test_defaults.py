@@ -116,7 +116,7 @@ def test_flags_that_are_given_win_and_the_others_follow_them():
     assert fitted(Facts(150, 375, 2), "--final_epochs=5")["width"] == 1.0
 
 
-def test_stages_that_are_turned_off_get_no_epochs():
+def test_disabled_stages_get_no_epochs():
     facts = Facts(1_000, 64, 2)
     no_decoder = fitted(facts, "--labels=clusters")  # 11 parts of 36.4
     assert (no_decoder["iae_epochs"], no_decoder["final_epochs"]) == (0, 36)
@@ -207,7 +207,7 @@ def test_supervised_takes_the_encoder_of_init_and_a_batch_that_the_labels_fill()
 
 
 def test_every_fitted_flag_has_a_rule():
-    """None is left at its word, whatever else is given."""
+    """No flag keeps the value `auto`."""
     for config_class in (TrainConfig, SupervisedConfig):
         leaves = {f.name: f for _, fields in config_lib.groups(config_class) for f in fields}
         words = {name for name, field in leaves.items() if field.metadata["fitted"]}
@@ -220,6 +220,6 @@ def test_every_fitted_flag_has_a_rule():
         assert set(found) == words
 
 
-def test_facts_name_the_machine():
+def test_facts_describe_the_machine():
     assert Facts(1, 1, 1).machine == "1 core"
     assert dataclasses.replace(Facts(1, 1, 1), gpus=2).machine == "2 GPUs"

@@ -1,4 +1,4 @@
-"""What can be said of a GPU without one: TensorFlow's registry of kernels, graphs, placements."""
+"""GPU support, checked without a GPU: TensorFlow's registry of kernels, graphs, placements."""
 
 import itertools
 
@@ -26,7 +26,7 @@ class Store:
 
 
 def step_of(mixed="off", jit=False):
-    """The graph of a training step with all kinds of augmentation."""
+    """The graph of a training step with all augmentations."""
     strategy = tf.distribute.get_strategy()
     augment = AugmentConfig(
         image_size=32, crop_min_area=0.2, color_jitter=0.4, grayscale=0.2, hidden_share=0.2
@@ -82,7 +82,7 @@ def test_every_operation_of_a_training_step_has_a_gpu_kernel(mixed):
     assert used.isdisjoint(ON_HOST)
 
 
-def test_an_operation_of_the_host_would_be_seen():
+def test_an_operation_without_a_gpu_kernel_is_found():
     @tf.function
     def on_host(x):
         return tf.numpy_function(np.sin, [x], tf.float32) + tf.strings.to_number(["1"])
@@ -93,7 +93,7 @@ def test_an_operation_of_the_host_would_be_seen():
 
 
 def test_xla_must_compile_forward_and_backward_pass():
-    """There is no fall-back: test_learner.py runs the step, which is what XLA has compiled."""
+    """XLA must compile them without a fallback; test_learner.py runs the compiled step."""
     graph = step_of(jit=True).graph.as_graph_def()
     compiled = [f for f in graph.library.function if f.attr["_XlaMustCompile"].b]
     found = {node.op for function in compiled for node in function.node_def}

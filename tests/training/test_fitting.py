@@ -31,7 +31,7 @@ def one_core(monkeypatch):
 
 @pytest.fixture
 def photographs(tmp_path):
-    """49 images of 50 to 98 pixels in height and 120 in width; one file is damaged."""
+    """49 images, 120 pixels wide and 50 to 98 high, and a damaged file."""
     folder = tmp_path / "photos"
     for number in range(49):
         path = folder / f"day {number % 3}" / f"{number}{('.JPEG', '.webp', '.png')[number % 3]}"
@@ -72,13 +72,16 @@ def test_a_run_keeps_what_it_began_with(finished, capsys):
         train.main(leaves(*words, "--image_size=64"))
 
 
-def test_what_is_wrong_whatever_the_images_are_is_refused_first(tmp_path, monkeypatch):
+def test_flags_that_are_wrong_for_any_images_are_refused_first(tmp_path, monkeypatch):
     workdir, nowhere = f"--workdir={tmp_path}", "--data_dir=/nowhere"
     for words, message in (
         ([nowhere], "--workdir is required"),
         ([nowhere, workdir, "--image_size=50"], "--image_size=50: must be a multiple of 32"),
         ([nowhere, workdir, "--rounds=2"], "--rounds=2 with --labels=none"),
-        ([nowhere, workdir, "--views_per_image=4"], "/nowhere: no such folder"),  # nothing wrong
+        (
+            [nowhere, workdir, "--views_per_image=4"],
+            "/nowhere: no such folder",
+        ),  # the flags are right
     ):
         with pytest.raises(UserError, match=message):
             fitting.fit_run(leaves(*words))
@@ -92,7 +95,7 @@ def test_what_is_wrong_whatever_the_images_are_is_refused_first(tmp_path, monkey
 
 @pytest.fixture
 def measured(monkeypatch):
-    """A step takes 0.1 s, an image 0.01 s, a graph 6 s, k-means 1e-4 s an image and cluster."""
+    """0.1 s per step, 0.01 s per image, 6 s per graph; k-means: 1e-4 s per image and cluster."""
     found = []
 
     def measure(config, _):
@@ -107,10 +110,10 @@ def measured(monkeypatch):
 SHAPES = ("--data_source=shapes", "--shapes_count=1000", "--image_size=32")
 
 
-def test_minutes_are_spent_on_the_epochs_that_they_allow(measured, tmp_path, capsys):
+def test_minutes_are_spent_on_epochs(measured, tmp_path, capsys):
     words = (*SHAPES, f"--workdir={tmp_path}", "--minutes=5")
     config, _ = fitting.fit_run(leaves(*words))
-    # 300 s less a tenth, 1,000 · 0.01 s to read and 1.76 · 6 s for graphs of training, pictures and
+    # 300 s − a tenth, 1,000 · 0.01 s to read and 1.76 · 6 s for graphs of training, pictures and
     # checkpoints: 249.4 s are 2,494 steps, of 64 images each; 160 epochs would be 2,500 steps.
     assert config.guidance.final_epochs == 159
     assert "--final_epochs=159" in capsys.readouterr().out
@@ -145,7 +148,7 @@ def test_a_budget_that_is_too_small_trains_one_epoch_with_a_warning(tmp_path, ca
     assert "more than --minutes allows" in capsys.readouterr().out
 
 
-def test_the_speed_is_measured_on_the_images_by_training():
+def test_the_speed_is_measured_by_training_on_the_images():
     flags = {**DATA_AND_NET, "clusters_per_batch": 4, "labels": "clusters"}
     config = config_lib.from_dict(TrainConfig, flags)
     read = []

@@ -1,4 +1,4 @@
-"""The sequence of (who labels, who trains, which half), written out by hand from the paper."""
+"""The order of turns (GLP or TMP, net, half), written by hand from the paper."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,8 @@ FINAL = {
 }
 
 
-def spoken(turn):
+def as_in_the_paper(turn):
+    """(process, net, half), nets and halves counted from 1."""
     return turn.process, turn.net + 1, "all" if turn.half is None else turn.half + 1
 
 
@@ -36,7 +37,7 @@ def test_sequence(schedule, who, split_policy):
         final_epochs=1,
     )
     expected = [("TMP", 1, "all"), *ROUNDS[schedule, who] * 3, *FINAL[who]]
-    assert [spoken(turn) for turn in guidance.turns(config)] == expected
+    assert [as_in_the_paper(turn) for turn in guidance.turns(config)] == expected
 
 
 def test_epochs_and_lambda_of_the_paper():
@@ -64,7 +65,7 @@ def test_epochs_and_lambda_of_the_paper():
 def test_stages_can_be_skipped():
     assert not list(guidance.turns(GuidanceConfig(iae_epochs=0, rounds=0, final_epochs=0)))
     iae = list(guidance.turns(GuidanceConfig(iae_epochs=1, final_epochs=0)))
-    assert [spoken(t) for t in iae] == [("TMP", 1, "all")]
+    assert [as_in_the_paper(t) for t in iae] == [("TMP", 1, "all")]
 
 
 def test_one_round_has_the_last_lambda():
@@ -73,7 +74,7 @@ def test_one_round_has_the_last_lambda():
 
 
 @pytest.mark.parametrize("num_images", [10, 11])
-def test_halves_share_nothing_and_leave_nothing(num_images):
+def test_halves_are_disjoint_and_complete(num_images):
     first, second = guidance.halves(num_images, 1, GuidanceConfig(), seed=0)
     assert sorted([*first, *second]) == list(range(num_images))
     assert abs(len(first) - len(second)) <= 1
@@ -100,10 +101,10 @@ def test_images_of_a_turn():
     np.testing.assert_array_equal(images[6], np.arange(9))
 
 
-def test_without_labels_one_net_trains_and_nobody_labels():
+def test_without_labels_a_single_net_trains():
     config = GuidanceConfig(final_epochs=7)
     turns = list(guidance.turns(config))
-    assert [spoken(t) for t in turns] == [("TMP", 2, "all")]
+    assert [as_in_the_paper(t) for t in turns] == [("TMP", 2, "all")]
     assert turns[0].epochs == 7
     assert guidance.count_nets(turns) == 1
     guided = GuidanceConfig(labels="clusters", rounds=1)

@@ -1,4 +1,4 @@
-"""A learner on one replica and on two, and its two graphs."""
+"""A learner on one replica and on two, in all precisions, and its two graphs."""
 
 import sys
 
@@ -56,23 +56,23 @@ def train(strategy, steps=3, lambda1=0.5, batch=8, rate=1e-2, **options):
 
 @pytest.fixture
 def float64():
-    """Nets in float64: in float32 rounding alone moves the gradient by 1e-4, across ReLUs."""
+    """Nets in float64, because in float32, rounding across ReLUs changes gradients by 1e-4."""
     tf.keras.backend.set_floatx("float64")
     yield
     tf.keras.backend.set_floatx("float32")
 
 
 def gradient_of_first_step(net):
-    """SGD's momentum after one step is the gradient times the rate: one long vector."""
+    """The gradient times the rate, which is SGD's momentum after one step, as one vector."""
     return np.concatenate([m.numpy().ravel() for m in net.optimizer.momentums])
 
 
 @pytest.mark.parametrize(("scope", "lambda1"), [("replica", 0.0), ("global", 300.0)])
 def test_two_replicas_have_the_gradient_of_one(scope, lambda1, two_replicas, float64):  # noqa: ARG001
-    """Batch norm is over all replicas, and in the scope 'global' the hardest examples are, too.
+    """Batch norm covers all replicas, and with the scope 'global', so does mining.
 
-    In the scope 'replica' a replica mines in its own clusters, so λ₁ is 0 here. 300 makes the
-    triplet's gradient as long as the reconstruction's.
+    With the scope 'replica', each replica mines in its own clusters, so λ₁ is 0 here. With 300, the
+    triplet loss has a gradient as long as that of the reconstruction.
     """
     options = dict(steps=1, batch=64, lambda1=lambda1, scope=scope, optimizer="sgd")
     one, rows_of_one = train(tf.distribute.get_strategy(), weight_decay=0.0, **options)
@@ -84,15 +84,15 @@ def test_two_replicas_have_the_gradient_of_one(scope, lambda1, two_replicas, flo
 
 
 def test_each_replica_mines_in_its_own_clusters(two_replicas):
-    """Two clusters on each of two devices: a negative of the other device is never seen."""
+    """Two clusters on each of two devices: negatives on the other device are not used."""
     _, own = train(two_replicas, steps=1, scope="replica", weight_decay=0.0)
     _, whole = train(two_replicas, steps=1, scope="global", weight_decay=0.0)
     assert own[0]["hardest_negative"] > whole[0]["hardest_negative"] * 1.001
     assert own[0]["hardest_positive"] == pytest.approx(whole[0]["hardest_positive"], rel=1e-5)
 
 
-# Steps of length 0, so that all see the same weights. Of eq. 7's sum, whose gradients times the
-# first loss scale float16 cannot hold.
+# With a learning rate of 0, all steps see the same weights. The gradients of eq. 7's sum, times the
+# first loss scale, overflow float16.
 TEN = dict(steps=10, batch=8, rate=0.0, reduction="sum", augment=STRONGER)
 
 
@@ -104,13 +104,13 @@ def exact():
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float16"])
 def test_in_16_bits_the_losses_are_those_of_float32(kind, exact):
-    """To the 8 bits (bfloat16) or 11 bits (float16) of a product; and what is kept is float32."""
+    """To the precision of products, 8 bits (bfloat16) or 11 (float16); variables are float32."""
     strategy = tf.distribute.get_strategy()
     net, rows = train(strategy, mixed=kind, **TEN)
     assert net.model.encoder.get_layer("res2_block1_2_conv").compute_dtype == kind
     assert {v.dtype for v in net.model.variables} == {tf.float32}  # and batch norm's statistics
     assert {v.dtype for v in net.optimizer.variables} == {tf.float32, tf.int64}
-    assert rows[0]["skipped"] == (kind == "float16")  # whose first scale is too high, and falls
+    assert rows[0]["skipped"] == (kind == "float16")  # its first scale is too high
     assert 0 in [row["skipped"] for row in rows]
     if kind == "float16":
         for row, following in zip(rows, rows[1:]):
@@ -120,14 +120,16 @@ def test_in_16_bits_the_losses_are_those_of_float32(kind, exact):
         for name in ("loss", "reconstruction_loss", "triplet_loss"):
             assert row[name] == pytest.approx(expected[name], rel=0.05)
         if not row["skipped"]:
-            assert 0.5 < row["gradient_norm"] / expected["gradient_norm"] < 2  # not times a scale
+            assert (
+                0.5 < row["gradient_norm"] / expected["gradient_norm"] < 2
+            )  # without the loss scale
     assert net.optimizer.iterations == sum(not row["skipped"] for row in rows)
     features = next(net.encode(Feed(Store(), 8, strategy), np.arange(8), "res4"))
     assert features.dtype == np.float32
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
-def test_a_net_of_16_bits_is_loaded_as_one_of_float32(tmp_path):
+def test_a_net_trained_in_16_bits_is_loaded_in_float32(tmp_path):
     net = learner(tf.distribute.get_strategy(), mixed="float16")
     save_net(net.model, str(tmp_path / "net"))
     exported = build_autoencoder(TINY)  # as mgta_tf.export builds it
@@ -150,8 +152,8 @@ def test_a_checkpoint_keeps_the_loss_scale(tmp_path):
         np.testing.assert_array_equal(mine, other)
 
 
-def test_what_xla_compiles_takes_the_same_step():
-    """With soft negatives, whose gradient rounding moves less than that of the hardest alone."""
+def test_a_step_compiled_by_xla_is_the_same():
+    """With soft negatives, whose gradient is less sensitive to rounding than the hardest's."""
     options = dict(steps=1, batch=16, rate=1e-2, optimizer="sgd", negative="soft")
     plain, expected = train(tf.distribute.get_strategy(), **options)
     compiled, found = train(tf.distribute.get_strategy(), jit=True, **options)
@@ -161,7 +163,7 @@ def test_what_xla_compiles_takes_the_same_step():
         a, b = mine.numpy(), other.numpy()
         assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b), mine.name
     a, b = gradient_of_first_step(compiled), gradient_of_first_step(plain)
-    assert np.linalg.norm(a - b) <= 1e-3 * np.linalg.norm(b)  # sums in another order, in float32
+    assert np.linalg.norm(a - b) <= 1e-3 * np.linalg.norm(b)  # float32 sums in a different order
 
 
 def test_a_missing_tensorflow_addons_is_named_before_the_first_step(monkeypatch):
@@ -195,7 +197,7 @@ def test_gradients_are_clipped():
     assert np.sqrt(sum(np.sum(m**2) for m in moved)) == pytest.approx(0.1 * 1e-2, rel=1e-3)
 
 
-def test_rate_is_that_of_the_step():
+def test_each_step_has_its_learning_rate():
     net = learner(tf.distribute.get_strategy())
     feed = Feed(Store(), 8, tf.distribute.get_strategy())
     plan = np.arange(32, dtype=np.int32).reshape(4, 8)
@@ -208,7 +210,7 @@ def test_rate_is_that_of_the_step():
 
 @pytest.mark.parametrize("endpoint", ["embedding", "res4"])
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_encode_is_the_encoder_on_plain_images_in_order(replicas, endpoint, two_replicas):
+def test_encode_gives_features_of_unaugmented_images_in_order(replicas, endpoint, two_replicas):
     strategy = two_replicas if replicas == 2 else tf.distribute.get_strategy()
     net, store = learner(strategy), Store()
     images = np.array([7, 3, 30, 31, 2, 9, 11, 13, 39, 0, 1], np.int32)
@@ -221,7 +223,7 @@ def test_encode_is_the_encoder_on_plain_images_in_order(replicas, endpoint, two_
     np.testing.assert_allclose(np.concatenate(batches), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_reconstruct_shows_image_and_reconstruction():
+def test_reconstruct_returns_images_and_reconstructions():
     net, images = learner(tf.distribute.get_strategy()), Store().batch(np.arange(3))
     shown, reconstructed = net.reconstruct(images)
     np.testing.assert_array_equal(shown, images)

@@ -11,8 +11,8 @@ from mgta_tf.errors import UserError
 from mgta_tf.training import losses
 from mgta_tf.training.losses import LossConfig
 
-# Eq. 6 and 7 as they stand in the paper.
-LETTER = dict(
+# Eq. 6 and 7, exactly as in the paper.
+PAPER = dict(
     reconstruction_reduction="sum",
     triplet_positive="hardest",
     triplet_negative="hardest",
@@ -42,7 +42,7 @@ def triple_loop(x, labels, margin, soft=False):
 
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 2, 2], [0, 0, 1, 1, -1, -1]])
-def test_batch_hard_is_the_triple_loop(labels, soft):
+def test_batch_hard_matches_the_triple_loop(labels, soft):
     x = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
     expected = triple_loop(x.astype(float), labels, 0.7, soft)
     mean, metrics = losses.batch_hard_triplet_loss(
@@ -60,7 +60,7 @@ def test_batch_hard_is_the_triple_loop(labels, soft):
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 1, -1, 2], [0, 1, 2, 3, 4, 5, 6]])
-def test_hardest_distances_are_those_of_the_triple_loop(labels):
+def test_hardest_distances_match_the_triple_loop(labels):
     x = np.random.default_rng(2).normal(size=(7, 5)).astype(np.float32)
     expected = triple_loop(x, labels, 0.3)
     positive, negative = losses.hardest_distances(x, np.array(labels))
@@ -88,7 +88,7 @@ def test_embeddings_are_normalized_on_request():
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 1, 2, 3], [-1, -1, -1, -1]])
-def test_a_batch_without_an_anchor_costs_nothing(labels):
+def test_a_batch_without_an_anchor_has_no_loss(labels):
     x = tf.Variable(np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32))
     with tf.GradientTape() as tape:
         loss, _ = losses.batch_hard_triplet_loss(x, tf.constant(labels))
@@ -96,17 +96,17 @@ def test_a_batch_without_an_anchor_costs_nothing(labels):
     assert np.all(np.asarray(tape.gradient(loss, x)) == 0)
 
 
-def test_equal_embeddings_stand_at_the_margin_with_a_finite_gradient():
+def test_equal_embeddings_have_the_margin_as_loss_and_a_finite_gradient():
     x = tf.Variable(np.full((4, 3), 1e4, np.float32))
     with tf.GradientTape() as tape:
         loss, metrics = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]), margin=0.3)
     assert float(loss) == pytest.approx(0.3)
     assert np.all(np.isfinite(tape.gradient(loss, x)))
-    assert losses.looks_collapsed({k: float(v) for k, v in metrics.items()}, LossConfig(**LETTER))
+    assert losses.looks_collapsed({k: float(v) for k, v in metrics.items()}, LossConfig(**PAPER))
 
 
 def test_close_embeddings_far_from_the_origin_keep_their_distance():
-    """|a|² + |b|² - 2ab in float32 answers 0 or 32 here; the distances are 1 and 3."""
+    """|a|² + |b|² - 2ab in float32 would give 0 or 32 here; the distances are 1 and 3."""
     x = tf.constant([[10000.0], [10001.0], [10004.0], [10005.0]])
     _, metrics = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1]))
     assert float(metrics["hardest_positive"]) == 1
@@ -130,7 +130,7 @@ def test_gradient_against_finite_differences():
             assert gradient[i, j] == pytest.approx(slope / 2e-6, abs=1e-4)
 
 
-def test_half_precision_is_measured_in_float32():
+def test_distances_of_half_precision_are_computed_in_float32():
     x = np.random.default_rng(0).normal(size=(8, 4)) * 300  # squares overflow float16
     half = tf.constant(x, tf.float16)
     labels = tf.constant([0, 0, 1, 1, 2, 2, 3, 3])
@@ -156,7 +156,7 @@ def test_native_equals_tensorflow_addons(soft, normalize):
                     x,
                     labels,
                     LossConfig(
-                        **{**LETTER, "soft_margin": soft, "normalize_embedding": normalize},
+                        **{**PAPER, "soft_margin": soft, "normalize_embedding": normalize},
                         triplet_impl=i,
                     ),
                 )[0]
@@ -166,7 +166,7 @@ def test_native_equals_tensorflow_addons(soft, normalize):
         assert values[0] == pytest.approx(values[1], abs=1e-6, rel=1e-6)
 
 
-def test_reconstruction_is_a_loop_over_pixels():
+def test_reconstruction_matches_a_loop_over_pixels():
     rng = np.random.default_rng(0)
     a, b = rng.random((2, 2, 3, 4, 3)).astype(np.float32)
     per_image = [
@@ -193,7 +193,7 @@ def test_total_is_eq_8():
         "embedding": tf.constant(rng.normal(size=(4, 3)).astype(np.float32)),
     }
     loss, metrics = losses.total_loss(
-        images, outputs, tf.constant([0, 0, 1, 1]), 0.25, LossConfig(**LETTER, margin=5.0)
+        images, outputs, tf.constant([0, 0, 1, 1]), 0.25, LossConfig(**PAPER, margin=5.0)
     )
     squares = np.sum((images - outputs["reconstruction"]) ** 2) / 4
     triplets = triple_loop(outputs["embedding"].numpy().astype(float), [0, 0, 1, 1], 5.0)
@@ -202,11 +202,11 @@ def test_total_is_eq_8():
     assert float(metrics["loss"]) == float(loss)
 
 
-def test_a_spread_embedding_is_not_called_collapsed():
+def test_a_spread_embedding_does_not_look_collapsed():
     x = tf.constant(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32))
     _, metrics = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1, 2, 2, 3, 3]))
     assert not losses.looks_collapsed(
-        {k: float(v) for k, v in metrics.items()}, LossConfig(**LETTER)
+        {k: float(v) for k, v in metrics.items()}, LossConfig(**PAPER)
     )
 
 
@@ -214,7 +214,7 @@ CHOICES = {"hardest": max, "nearest": min}
 
 
 @pytest.mark.parametrize("which", ["hardest", "nearest"])
-def test_the_positive_is_the_one_asked_for(which):
+def test_the_positive_is_the_hardest_or_the_nearest(which):
     x = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
     labels = np.repeat([0, 1, 2], 3)
     loss, metrics = losses.batch_hard_triplet_loss(
@@ -259,8 +259,8 @@ def test_a_soft_negative_without_candidates_or_at_distance_0_has_a_finite_gradie
         assert np.isfinite(float(loss))
 
 
-def test_random_triplets_are_triplets_and_all_of_them_come_up():
-    """Embeddings on a line at powers of 2: a distance tells the pair."""
+def test_random_triplets_are_valid_and_all_of_them_are_drawn():
+    """Embeddings on a line at powers of 2, so that a distance identifies a pair."""
     x = tf.constant([[2.0**i] for i in range(6)])
     labels = tf.constant([0, 0, 0, 1, 1, 1])
     rng, seen = np.random.default_rng(0), {"positive": set(), "negative": set()}
@@ -280,7 +280,7 @@ def test_random_triplets_are_triplets_and_all_of_them_come_up():
 
 
 @pytest.mark.parametrize(("lambda1", "weight"), [(0.0, 1.0), (0.5, 0.25)])
-def test_the_reconstruction_weighs_what_is_asked_once_triplets_are_there(lambda1, weight):
+def test_the_reconstruction_weight_counts_only_together_with_triplets(lambda1, weight):
     rng = np.random.default_rng(0)
     images = rng.random((4, 8, 8, 3)).astype(np.float32)
     outputs = {
@@ -289,11 +289,11 @@ def test_the_reconstruction_weighs_what_is_asked_once_triplets_are_there(lambda1
     }
     config = LossConfig(reconstruction_weight=0.25)
     labels = tf.constant([0, 0, 1, 1])
-    loss, said = losses.total_loss(images, outputs, labels, tf.constant(lambda1), config)
-    expected = weight * said["reconstruction_loss"] + lambda1 * said["triplet_loss"]
+    loss, metrics = losses.total_loss(images, outputs, labels, tf.constant(lambda1), config)
+    expected = weight * metrics["reconstruction_loss"] + lambda1 * metrics["triplet_loss"]
     assert float(loss) == pytest.approx(float(expected))
 
 
-def test_addons_do_not_mine_otherwise():
+def test_addons_support_hardest_triplets_only():
     with pytest.raises(UserError, match="--triplet_impl=tfa"):
         LossConfig(triplet_impl="tfa", triplet_positive="random")

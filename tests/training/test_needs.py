@@ -1,4 +1,4 @@
-"""The estimate, by hand for a small net."""
+"""The estimate of disk and memory, by hand for a small net."""
 
 import types
 
@@ -9,7 +9,7 @@ from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.training import needs
 
 
-def test_losses_match_sums_computed_by_hand(tmp_path):
+def test_the_estimate_matches_sums_computed_by_hand(tmp_path):
     model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(3)])
     optimizer = tf.keras.optimizers.SGD(momentum=0.9)
     optimizer.build(model.trainable_variables)

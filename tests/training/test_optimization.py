@@ -1,4 +1,4 @@
-"""The learning rate by hand, and whom weight decay touches."""
+"""The learning rate by hand, weight decay, and steps that are not finite."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from mgta_tf.training.optimization import (
 )
 
 
-def test_warm_up_then_half_a_cosine():
+def test_the_rate_warms_up_then_decays_as_a_cosine():
     config = OptimizerConfig(learning_rate=0.4, warmup_steps=4)
     rates = [learning_rate(config, step, 12) for step in range(13)]
     np.testing.assert_allclose(rates[:5], [0.1, 0.2, 0.3, 0.4, 0.4])
@@ -22,13 +22,13 @@ def test_warm_up_then_half_a_cosine():
     assert learning_rate(config, 99, 12) == pytest.approx(0, abs=1e-12)
 
 
-def test_constant_stays():
+def test_a_constant_rate():
     config = OptimizerConfig(learning_rate=0.4, warmup_steps=0, lr_schedule="constant")
     assert {learning_rate(config, step, 12) for step in range(12)} == {0.4}
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_kernels_decay_and_nothing_else_does(name):
+def test_weight_decay_is_for_kernels_only(name):
     model = tf.keras.Sequential(
         [tf.keras.Input((4, 4, 2)), tf.keras.layers.Conv2D(3, 3, use_bias=True)]
     )
@@ -55,15 +55,13 @@ def test_fused_adam_takes_the_steps_of_keras_adam():
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     for mine, other in zip(fused.variables, keras.variables):
         assert mine.name == other.name
-        # 1 - β₂ is rounded to float32, to 5e-5 of itself, in the fused operation only
+        # the fused operation rounds 1 - β₂ to float32, a relative error of 5e-5
         np.testing.assert_allclose(mine, other, rtol=1e-4)
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_the_loss_scale_falls_with_a_step_that_is_not_finite_and_rises_again(
-    replicas, two_replicas
-):
-    """Else such a step changes nothing, and the others are those of a loss without a scale."""
+def test_the_loss_scale_falls_at_steps_that_are_not_finite_and_rises_again(replicas, two_replicas):
+    """Such a step changes nothing else, and the others are as without a loss scale."""
     strategy = two_replicas if replicas == 2 else tf.distribute.get_strategy()
     keras = tf.keras
     with strategy.scope():
@@ -101,7 +99,7 @@ def test_the_loss_scale_falls_with_a_step_that_is_not_finite_and_rises_again(
             expected = step_without(batch(last))
             for name in ("loss", "gradient_norm"):
                 np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5)
-    assert scales == [8, 8, 4, 2, 2, 2, 4, 2, 1, 1, 1]  # what each step was taken with
+    assert scales == [8, 8, 4, 2, 2, 2, 4, 2, 1, 1, 1]  # the scale of each step
     for mine, other in zip(models[1].variables, models[0].variables):
         np.testing.assert_allclose(mine, other, rtol=1e-5)
     for mine, other in zip(scaled.variables, plain.variables):
@@ -111,7 +109,7 @@ def test_the_loss_scale_falls_with_a_step_that_is_not_finite_and_rises_again(
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_step_that_is_not_finite_changes_nothing(replicas, bad, two_replicas):
-    """Not on any replica, if the images of one have it; then the next step is taken as usual."""
+    """On no replica, even if only one has a bad image; the next step is taken as usual."""
     strategy = two_replicas if replicas == 2 else tf.distribute.get_strategy()
     keras = tf.keras
     with strategy.scope():

@@ -1,4 +1,4 @@
-"""What is known at the start is said at the start, with a value that works."""
+"""Flags that do not fit the images are refused at the start, with a value that works."""
 
 import re
 
@@ -58,7 +58,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_run_is_refused_and_the_suggestion_can(name):
+def test_a_refused_value_comes_with_one_that_is_accepted(name):
     images, flags, message = REFUSED[name]
     with pytest.raises(UserError, match=message) as error:
         check(images, **flags)
@@ -82,7 +82,7 @@ def test_the_online_probe_needs_classes_and_images(labels, message):
         check(400, labels, probe_every_rounds=1)
 
 
-def test_views_alone_need_p_images_and_a_loaded_iae_none(tmp_path):
+def test_views_alone_need_p_images_and_a_loaded_iae_none_for_stage_1(tmp_path):
     views = dict(labels="none", rounds=0, iae_epochs=0, num_clusters=300)
     check(8, **views)
     with pytest.raises(UserError, match="--clusters_per_batch=8: larger than the data"):
@@ -94,7 +94,7 @@ def test_views_alone_need_p_images_and_a_loaded_iae_none(tmp_path):
         check(8, **loaded)
     cases.text(f"{tmp_path}/run/checkpoints/iae.index", "")
     check(8, **loaded)
-    cases.text(f"{tmp_path}/w/checkpoints/checkpoint", "")  # a run that has it already
+    cases.text(f"{tmp_path}/w/checkpoints/checkpoint", "")  # a started run has loaded it already
     check(8, **{**loaded, "iae_checkpoint": "gone", "workdir": str(tmp_path / "w")})
 
 
@@ -113,7 +113,7 @@ def test_supervised(labels, batch, message):
 
 
 def test_refused_runs_may_change_their_flags(tmp_path, monkeypatch):
-    """Before anything is decoded or built; then the same --workdir with what was suggested."""
+    """Refused before decoding; then accepted in the same --workdir with the suggested value."""
     for number in range(64):
         cases.put(f"{tmp_path}/photos/{'ab'[number % 2]}/{number}.png")
     flags = dict(data_source="", data_dir=str(tmp_path / "photos"), num_clusters=3)

@@ -1,4 +1,4 @@
-"""The work of a run: counted by hand."""
+"""The work of a run, counted by hand."""
 
 import pytest
 from small import config_of
@@ -16,7 +16,7 @@ def kinds(pieces):
     return [piece.kind for piece in pieces]
 
 
-def test_each_turn_is_its_pieces_in_the_order_of_the_run():
+def test_the_work_of_each_turn_is_in_the_order_of_the_run():
     timeline, turns = work()
     assert len(turns) == len(timeline.turns) == 7
     for turn, images, steps, pieces in zip(timeline.turns, timeline.images, timeline.steps, turns):
@@ -28,14 +28,14 @@ def test_each_turn_is_its_pieces_in_the_order_of_the_run():
             assert (pieces[0].units, pieces[0].stage) == (steps, turn.stage)
 
 
-def test_a_step_costs_three_passes_of_its_images_through_each_half_of_the_net():
+def test_a_step_costs_three_passes_through_encoder_and_decoder():
     images = 4 * 4  # P·K
     assert work()[1][0][0].weight == 3 * 2 * images
     views = dict(labels="none", iae_epochs=0, rounds=0, views_per_image=4, decoder="none")
     assert work(**views)[1][0][0].weight == 3 * images
 
 
-def test_graphs_are_built_once_by_each_net_of_a_process():
+def test_each_net_builds_its_graphs_once_per_process():
     _, turns = work()
     assert [pieces[0].builds > 0 for pieces in turns] == [True] * 3 + [False] * 4
     assert (

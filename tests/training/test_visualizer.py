@@ -1,4 +1,4 @@
-"""What a run shows of itself: pictures and members on disk, and TensorBoard, asked over HTTP."""
+"""The pictures and members of a run on disk, and TensorBoard's answers over HTTP."""
 
 import csv
 import io
@@ -49,7 +49,7 @@ def test_members_are_images_of_the_newest_labels(finished):
     assert len(set(kept["name"])) == len(kept["index"])
 
 
-def test_summary_says_which_clusters_the_galleries_show_and_what_showing_cost(finished):
+def test_the_summary_lists_the_representative_clusters_and_the_seconds(finished):
     summary = json.loads((finished / "summary.json").read_text())
     assert (summary["turns"], summary["turns_done"]) == (7, 7)
     assert [(row["round"], row["net"]) for row in summary["labellings"]] == [
@@ -70,7 +70,7 @@ def test_summary_says_which_clusters_the_galleries_show_and_what_showing_cost(fi
 
 @pytest.fixture(scope="module")
 def ask(finished):
-    """Asks a TensorBoard that looks at the run: path, query → the bytes of its answer."""
+    """Queries a TensorBoard of the run: path and parameters → the bytes of the answer."""
     words = ["--host=127.0.0.1", "--port=0", "--load_fast=false", "--reload_interval=0"]
     server = subprocess.Popen(
         [sys.executable, "-m", "tensorboard.main", f"--logdir={finished}/tensorboard", *words],
@@ -104,7 +104,7 @@ def test_tensorboard_has_the_scalars_of_both_nets(ask):
             "4_evaluation/probe_knn",
             "5_training/rate",
         } <= set(tags[net])
-        assert min(tags[net]) == "1_loss/loss"  # which TensorBoard opens on
+        assert min(tags[net]) == "1_loss/loss"  # the first that TensorBoard shows
         points = json.loads(ask("scalars/scalars", run=net, tag="1_loss/reconstruction_loss"))
         assert len(points) >= 2
         assert all(value > 0 for _, _, value in points)
@@ -119,11 +119,11 @@ def test_tensorboard_has_no_curve_that_is_constant(ask):
         assert not {"5_training/skipped", "5_training/loss_scale"} & set(tags[net])
         for tag in tags[net]:
             points = json.loads(ask("scalars/scalars", run=net, tag=tag))
-            trained = not tag.startswith(("2_", "4_"))  # of which a run may have a single point
+            trained = not tag.startswith(("2_", "4_"))  # a run may have a single point of others
             assert len({value for *_, value in points}) > 1 or not trained, tag
 
 
-def test_tensorboard_has_the_pictures_in_a_size_that_can_be_seen(ask):
+def test_tensorboard_has_enlarged_pictures(ask):
     tags = json.loads(ask("images/tags"))
     kinds = ("largest", "median", "smallest", "tightest")
     for net in ("net1", "net2"):
@@ -152,7 +152,7 @@ def test_tensorboard_has_the_histograms(ask):
 
 def test_tensorboard_has_flags_and_networks_as_text(ask):
     assert set(json.loads(ask("text/tags"))["run"]) == {"flags", "networks"}
-    *_, flags = json.loads(ask("text/text", run="run", tag="flags"))  # one each time it resumed
+    *_, flags = json.loads(ask("text/text", run="run", tag="flags"))  # one per start of the run
     assert "--num_clusters=auto" in flags["text"]
     *_, networks = json.loads(ask("text/text", run="run", tag="networks"))
     assert "Trainable params" in networks["text"]
@@ -162,7 +162,7 @@ def test_tensorboard_compares_hyper_parameters_by_the_probe(ask):
     experiment = json.loads(ask("hparams/experiment", request=json.dumps({"experimentName": ""})))
     names = {one["name"] for one in experiment["hparamInfos"]}
     assert {"labels", "num_clusters", "width"} <= names
-    assert not {"margin", "workdir", "log_every_steps"} & names  # at its default; no matter
+    assert not {"margin", "workdir", "log_every_steps"} & names  # at its default; without influence
     names = [one["name"]["tag"] for one in experiment["metricInfos"]]
     assert {"result/probe_map", "result/reconstruction_loss"} <= set(names)
     request = {
@@ -201,7 +201,7 @@ def test_tensorboard_projects_embeddings_with_sprites_clusters_and_classes(ask, 
     assert ask("projector/sprite_image", run="run", name=name).startswith(b"\xff\xd8")
 
 
-def test_principal_coordinates_are_those_of_scikit_learn():
+def test_principal_coordinates_match_scikit_learn():
     points = np.random.default_rng(5).normal(size=(40, 7)).astype(np.float32) * np.arange(1, 8) + 9
     for count in (3, 50):
         ours = principal_coordinates(points, count)

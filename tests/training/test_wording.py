@@ -1,4 +1,4 @@
-"""The lines at the terminal, as a reader who does not know the paper sees them."""
+"""The lines at the terminal, for readers who do not know the paper."""
 
 import pytest
 from small import config_of
@@ -34,7 +34,7 @@ def test_a_run_of_three_stages():
     assert lines[-1] == "stage 3 of 3: net 2 learns from net 1's 300 clusters of all images (TMP)"
 
 
-def test_a_number_of_clusters_that_is_still_to_be_found_is_not_said():
+def test_an_unknown_number_of_clusters_is_omitted():
     glp, tmp = titles(num_clusters="auto")[1:3]
     assert glp.endswith("net 1 groups 500 images into clusters (GLP)")
     assert tmp.endswith("net 2 learns from net 1's 300 clusters (TMP)")
@@ -75,7 +75,7 @@ def test_a_turn_in_a_message_names_stage_round_and_net():
         (
             {"loss": 3.9, "reconstruction_loss": 3.9, "triplet_loss": 0.0},
             0.0,
-            0.5,  # which stage 1 ignores
+            0.5,  # ignored in stage 1
             "loss 3.9 = reconstruction 3.9",
         ),
         ({"loss": 2.0, "triplet_loss": 0.02}, 100.0, 1.0, "loss 2 = 100 × triplet 0.02"),
@@ -91,7 +91,7 @@ def test_the_result_of_a_turn():
     tmp = {"process": "TMP", "reconstruction_loss": 3.4, "triplet_loss": 0.0, "first": first}
     assert wording.result(tmp) == "reconstruction 12 → 3.4"
     glp = {"process": "GLP", "num_clusters": 30, "smallest": 1, "largest": 9, "nmi_truth": 0.25}
-    said = wording.result({**glp, "empty_clusters": 2})
-    assert said == (
+    line = wording.result({**glp, "empty_clusters": 2})
+    assert line == (
         "30 clusters of 1 to 9 images, 2 empty ones re-seeded, NMI with the classes 0.250"
     )

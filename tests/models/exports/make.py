@@ -1,8 +1,8 @@
-"""Makes an export of the stack that runs it, for `tests/models/test_exports.py`.
+"""Writes an export of the installed TensorFlow, for `tests/models/test_exports.py`.
 
     python tests/models/exports/make.py tests/models/exports/tensorflow-2.20.tar.xz
 
-Inside are the SavedModel and `expected.npz`: images, and what its two signatures give for them.
+Inside are the SavedModel and `expected.npz`: images, and the outputs of its two signatures.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""Commands and names in the documents exist, and the tool notices those that do not."""
+"""Commands and names in the documents exist, and the check finds those that do not."""
 
 import pytest
 
@@ -39,7 +39,7 @@ See `mgta_tf/train.py: main`.
 """
 
 
-def test_what_is_there_is_not_complained_of(document):
+def test_a_correct_document_passes(document):
     docs_check.main(document(GOOD))
 
 
@@ -54,7 +54,7 @@ def test_what_is_there_is_not_complained_of(document):
         ("```bash", "<!-- from: mgta_tf/train.py -->\n```bash", "reads otherwise"),
     ],
 )
-def test_what_is_not_there_is_named(document, before, after, message):
+def test_missing_commands_flags_and_names_are_reported(document, before, after, message):
     assert before in GOOD
     with pytest.raises(UserError, match=message):
         docs_check.main(document(GOOD.replace(before, after)))
@@ -83,7 +83,7 @@ raise SystemExit(3)
     assert (tmp_path / "seen").read_text() == "-m mgta_tf.train --margin=1 --alpha=2 --rounds=1\n"
 
 
-def test_blocks_for_programs_are_run_where_they_are(document, tmp_path, monkeypatch, capsys):
+def test_blocks_for_a_program_run_only_if_it_is_installed(document, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(docs_check, "prepare", lambda folder: None)
     document(
         f"""

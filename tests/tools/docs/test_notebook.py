@@ -1,4 +1,4 @@
-"""The tutorial notebook is stored as it was executed; make docs-check executes it again."""
+"""The tutorial notebook is stored with its outputs; make docs-check executes it again."""
 
 import json
 import os

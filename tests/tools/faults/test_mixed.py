@@ -1,4 +1,4 @@
-"""A folder of everything: each file is read, skipped or not read, and the counts add up."""
+"""A folder of all kinds of files: each is read, skipped or not read, and the counts add up."""
 
 import re
 
@@ -11,6 +11,6 @@ def test_a_mixed_folder_is_read_and_every_file_is_counted(tmp_path):
     found, line = mixed.fates(str(tmp_path / "photos"), str(tmp_path / "skipped.txt"))
     assert found == expected
     assert set(expected.values()) == {mixed.READ, mixed.SKIPPED, mixed.NOT_READ}
-    said = [int(re.search(rf"(\d+) {what}", line)[1]) for what in ("images", "skipped", "not read")]
-    assert sum(said) == 300
-    assert said[0] == list(expected.values()).count(mixed.READ)
+    counts = [int(re.search(rf"(\d+) {w}", line)[1]) for w in ("images", "skipped", "not read")]
+    assert sum(counts) == 300
+    assert counts[0] == list(expected.values()).count(mixed.READ)

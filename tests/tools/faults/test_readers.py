@@ -1,4 +1,4 @@
-"""Damaged files of every kind, a hundred each."""
+"""Every reader on damaged files."""
 
 import contextlib
 
@@ -13,7 +13,7 @@ from tools.faults.readers import READERS
 
 @pytest.mark.parametrize("reader", READERS)
 def test_damaged_files_are_refused_or_read(reader, tmp_path):
-    """A hundred of each kind; `make faults` damages them for an hour, in processes that may die."""
+    """The short form; `make faults` does this for an hour, in subprocesses that may crash."""
     seeds, read = READERS[reader](str(tmp_path))
     examples = 40 if reader in ("checkpoints", "tfrecords", "records") else 150
 
@@ -32,4 +32,4 @@ def test_damaged_files_are_refused_or_read(reader, tmp_path):
 
     once()
     for seed in seeds[:1]:
-        read(seed)  # as it should be
+        read(seed)  # an intact file

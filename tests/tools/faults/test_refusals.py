@@ -1,4 +1,4 @@
-"""What is known at the start is said at the start."""
+"""Errors that can be known at the start are reported at the start."""
 
 import random
 
@@ -6,8 +6,8 @@ from tools.faults import refusals
 from tools.faults.suite import Suite
 
 
-def test_what_is_known_at_the_start_is_said_before_anything_is_decoded(tmp_path, monkeypatch):
-    """Without a clock; `make faults ONLY=refusals` has 2,000 photographs and measures."""
+def test_errors_known_at_the_start_are_reported_before_decoding(tmp_path, monkeypatch):
+    """Not timed; `make faults ONLY=refusals` measures the seconds with 2,000 photographs."""
     monkeypatch.setattr("mgta_tf.data.images.decode_stored", None)
     row = refusals.refusals(Suite(str(tmp_path), True, random.Random(0), {}))
     assert row["tries"] == len(refusals.TRAIN) + 4

@@ -1,4 +1,4 @@
-"""Rows of the fault-injection tests."""
+"""The rows of the fault-injection tests."""
 
 import json
 
@@ -8,7 +8,7 @@ from mgta_tf.errors import UserError
 from tools.faults import run as faults
 
 
-def test_rows_are_kept_between_two_calls(tmp_path, monkeypatch):
+def test_cases_with_a_row_are_not_repeated(tmp_path, monkeypatch):
     calls = []
 
     def case(suite):

@@ -1,4 +1,4 @@
-"""Weights to PyTorch and back; both encoders side by side where PyTorch is."""
+"""Weights to PyTorch and back; a comparison of both encoders if PyTorch is installed."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def encoder():
     return bridge.untrained_encoder(1)
 
 
-def test_pytorch_names_are_those_of_its_modules():
+def test_pytorch_names_of_variables():
     names = {
         "conv1_conv/kernel:0": "conv1.conv.weight",
         "conv1_bn/gamma:0": "conv1.bn.weight",
@@ -31,7 +31,7 @@ def test_pytorch_names_are_those_of_its_modules():
 
 def test_weights_go_to_pytorch_and_back(encoder):
     arrays = bridge.to_torch(encoder)
-    assert len(arrays) == len(encoder.weights)  # no two have one name
+    assert len(arrays) == len(encoder.weights)  # names are unique
     assert arrays["conv1.conv.weight"].shape == (16, 3, 7, 7)
     kernel = encoder.get_layer("res3_block1_2_conv").kernel.numpy()
     assert arrays["res3_block1_2.conv.weight"][5, 7, 0, 2] == kernel[0, 2, 7, 5]
@@ -49,7 +49,7 @@ def test_a_python_without_pytorch_is_named(tmp_path):
         bridge.in_torch(sys.executable, "train", {}, str(tmp_path))
 
 
-def test_only_a_finished_training_of_the_same_job_is_taken_up(tmp_path):
+def test_only_a_finished_training_of_the_same_job_is_reused(tmp_path):
     report, folder = tmp_path / "train.out", str(tmp_path)
     job = {"flags": {"batch": 32}, "seed": 1}
     assert bridge.finished(folder, job) is None
@@ -64,7 +64,7 @@ def test_only_a_finished_training_of_the_same_job_is_taken_up(tmp_path):
     not TORCH_PYTHON,
     reason="PyTorch has an environment of its own: set MGTA_TORCH_PYTHON to its interpreter",
 )
-def test_both_frameworks_have_one_encoder(tmp_path):
+def test_both_frameworks_have_the_same_encoder(tmp_path):
     compared = dict(bridge.differences(TORCH_PYTHON, str(tmp_path)))
     assert len(compared) == 17  # five endpoints of three sizes, augmented images, after training
     assert max(compared.values()) < bridge.SAME, compared

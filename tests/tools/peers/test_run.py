@@ -16,7 +16,7 @@ def trial(method, tried, value):
 
 
 def run_search(method, value_of, known):
-    """What is tried in turn when a trial's flags are worth `value_of` them."""
+    """The flags of all trials in order, if `value_of(flags)` is the mAP of a trial."""
     tried = []
     while (flags := peers.next_trial(known, method)) is not None:
         tried.append(flags)
@@ -45,7 +45,7 @@ def test_simclr_is_tuned_axis_by_axis_and_keeps_the_best():
     ]
     best = peers.best_flags(known, "simclr")
     assert (best["batch"], best["learning_rate"], best["temperature"]) == (32, 1e-3, 0.1)
-    # Another method starts there, without SimCLR's temperature.
+    # Another method starts from these, without SimCLR's temperature.
     start = {"batch": 32, "learning_rate": 1e-3, **MILD}
     strong, large = {**start, **STRONG}, {**start, "batch": 128}
     assert run_search("byol", lambda flags: 1.0, known) == [start, strong, large]
@@ -68,7 +68,7 @@ def found(value):
     return {**kept, "map": value, "knn": {"20": 2.0}, "versions": {"torch": "2"}}
 
 
-def test_rows_have_the_best_flags_of_the_search_and_are_not_made_twice(tmp_path, monkeypatch):
+def test_rows_have_the_best_flags_of_the_search_and_are_not_repeated(tmp_path, monkeypatch):
     runs = []
 
     def run(python, evaluation, _folder, flags, seed):

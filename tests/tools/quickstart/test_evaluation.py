@@ -6,7 +6,7 @@ import pytest
 from tools.quickstart import evaluation
 
 
-def test_the_interval_is_that_of_a_bootstrap_of_the_images():
+def test_the_interval_matches_a_bootstrap_of_the_images():
     right = np.arange(400) % 4 > 0
     found = evaluation.interval(right)
     rng = np.random.default_rng(1)

@@ -57,7 +57,7 @@ def test_quickstart(tmp_path, capsys):
     assert (folder / "saved_model" / "saved_model.pb").exists()
 
 
-def test_seeds_are_rows_and_are_made_once(tmp_path, monkeypatch):
+def test_every_seed_is_a_row_and_is_run_once(tmp_path, monkeypatch):
     made = []
 
     def measure(runs):

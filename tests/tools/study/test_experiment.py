@@ -1,4 +1,4 @@
-"""An experiment in its folder: what is done is not done again, unless it would be another one."""
+"""An experiment in its folder is not repeated, and other flags are refused."""
 
 import json
 import os
@@ -13,7 +13,7 @@ ASKED = {"train": {"blocks": (2, 2), "seed": 1}, "export": {}, "probe": {"image_
 
 @pytest.fixture
 def commands(monkeypatch):
-    """The modules that were run, each leaving what its command would; `stop` fails one of them."""
+    """(modules that were run, modules that fail); a module writes the files of its command."""
     ran, stop = [], set()
 
     def command(module, flags, _log):
@@ -34,7 +34,7 @@ def commands(monkeypatch):
     return ran, stop
 
 
-def test_an_experiment_is_done_once_and_its_cost_is_known(tmp_path, commands):
+def test_an_experiment_runs_once_and_reports_its_cost(tmp_path, commands):
     found = experiment.train_and_evaluate(str(tmp_path / "a"), **ASKED)
     assert found["map"] == 5.0
     assert found["seconds"] > 0

@@ -1,4 +1,4 @@
-"""The few-labels table: what is run, what is kept, and what the table says."""
+"""The few-labels table: its runs, its rows, and its text."""
 
 import json
 import os
@@ -19,7 +19,7 @@ ACCURACY = {
 
 @pytest.fixture
 def runs(monkeypatch):
-    """The flags of each training; accuracies are those of ACCURACY."""
+    """The flags of each training, whose accuracy is in ACCURACY."""
     ran = []
 
     def command(module, flags, _log):
@@ -49,7 +49,7 @@ def config_of(tmp_path, do):
 def test_each_start_is_fine_tuned_with_its_best_settings(tmp_path, runs):
     few_labels.main(config_of(tmp_path, "search"))
     assert {run["data_dir"] for run in runs} == {str(tmp_path / "w" / "held_out")}
-    assert len(runs) == 2 + 5  # nothing of scratch can be frozen
+    assert len(runs) == 2 + 5  # scratch has nothing to freeze
     runs.clear()
     few_labels.main(config_of(tmp_path, "rows"))
     rates = {(run.get("init"), run["learning_rate"], run["frozen_epochs"]) for run in runs}
@@ -67,7 +67,7 @@ def test_rows_without_a_search_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "net", "scratch=DIR", "a=1,a=2"])
-def test_starts_that_say_nothing_are_refused(text):
+def test_malformed_starts_are_refused(text):
     with pytest.raises(UserError, match="--starts"):
         few_labels.parse_starts(text)
 

@@ -14,7 +14,7 @@ from tools.study import oracle_labels
 
 
 @pytest.mark.parametrize("right", [0.0, 0.25, 0.5, 1.0])
-def test_the_share_is_right_and_the_others_are_drawn_among_all_classes(right):
+def test_a_share_is_right_and_the_others_are_random_classes(right):
     classes = np.repeat(np.arange(20), 500)
     labels = oracle_labels.oracle_labels(classes, right, seed=3)
     agreeing = right + (1 - right) / 20  # a random class is right by chance
@@ -29,11 +29,11 @@ def test_the_share_is_right_and_the_others_are_drawn_among_all_classes(right):
 
 
 def test_a_run_trains_with_oracle_labels(tmp_path, monkeypatch):
-    taught, train_net = [], trainer.train
+    seen, train_net = [], trainer.train
 
     def spy(session, number, images, labels, show):
         if labels is not None:
-            taught.append((session.store.labels[images], labels))
+            seen.append((session.store.labels[images], labels))
         return train_net(session, number, images, labels, show)
 
     monkeypatch.setattr(trainer, "train", spy)
@@ -41,8 +41,8 @@ def test_a_run_trains_with_oracle_labels(tmp_path, monkeypatch):
         oracle_labels, "RIGHT", types.SimpleNamespace(value=1.0)
     )  # no flags are parsed here
     oracle_labels.main(config_of(tmp_path / "run"))
-    assert [len(labels) for _, labels in taught] == [48, 48, 96]  # two halves, then all
-    for classes, labels in taught:
+    assert [len(labels) for _, labels in seen] == [48, 48, 96]  # two halves, then all
+    for classes, labels in seen:
         np.testing.assert_array_equal(labels, classes)
     with open(tmp_path / "run" / "summary.json", encoding="utf-8") as file:
         rows = [row for row in json.load(file)["stages"] if row["stage"] != "iae"]

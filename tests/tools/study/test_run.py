@@ -37,9 +37,9 @@ def test_answers_pair_runs_of_the_same_seed():
         iae=[row(1, 5.0), row(2, 5.5), row(3, 5.5)],
     )
     assert comparisons.paired(rows, "mgta_100", "iae") == [1.0, 1.5, 1.0]
-    said = comparisons.answer(rows, "Better?", "mgta_100", "iae")
+    text = comparisons.answer(rows, "Better?", "mgta_100", "iae")
     # mean 7/6, s = 0.28868, s/√3 = 1/6, t(0.975, 2) = 4.3027: ± 0.7171; base 16/3
-    assert said == (
+    assert text == (
         "**Better?** Yes: +1.17 mAP (+22 %), 95 % interval +0.45 to +1.88 (+8 to +35 %), 3 seeds."
     )
     assert "reverse: -1.17" in comparisons.answer(rows, "?", "iae", "mgta_100")
@@ -86,14 +86,14 @@ def test_questions_are_answered_by_every_evaluation():
         iae=[row(1, 5.0, voc_map=1.0), row(2, 6.0), row(3, 7.0, voc_map=2.0)],
     )
     line = comparisons.by_every_evaluation(PLAN, rows)[2]
-    # 1, 1.5, 1 as above; top-1 the half of it; VOC's mAP is known of both in one seed only
+    # 1, 1.5, 1 as above; top-1 is half of it; both have VOC's mAP with one seed only
     assert line.split(" | ")[1:] == [
         "**+1.17 (+0.45 to +1.88)**", "**+0.58 (+0.22 to +0.94)**", "**+1.17 (+0.45 to +1.88)**",
         "+2.00 |",
     ]  # fmt: skip
 
 
-def test_a_turn_is_stuck_at_the_margin_when_all_embeddings_are_in_one_place():
+def test_a_turn_is_stuck_at_the_margin_if_all_embeddings_are_equal():
     flags = {"margin": 0.3, "lambda_end": 1.0, "normalize_embedding": True, "rounds": 4}
     metrics = {
         "triplet_active": 0.99, "embedding_norm": 20.0, "hardest_positive": 0.015,
@@ -104,7 +104,7 @@ def test_a_turn_is_stuck_at_the_margin_when_all_embeddings_are_in_one_place():
     assert not study.stuck_at_margin(metrics, {**flags, "lambda_end": 0.0})
 
 
-def test_a_method_that_is_like_another_has_its_flags_and_changes_some():
+def test_a_method_like_another_has_its_flags_with_changes():
     plan = {
         "tables": {
             "a": {"one": {"flags": {"x": 1, "y": 2}}, "two": {"like": "one", "flags": {"y": 3}}},
@@ -160,12 +160,12 @@ def test_verdicts_are_better_worse_or_not_significant():
     # 1, 1.5, 1 as above; -1, -1.1, -1: s = 0.05774, ± 0.1434; 0.5, -0.5, 0: s = 0.5, ± 1.2421
     text = "\n".join(comparisons.verdicts(PLAN, rows))
     better, rest = text.split("Worse:")
-    worse, undecided = rest.split("Not significant (the 95 % interval includes 0):")
+    worse, not_significant = rest.split("Not significant (the 95 % interval includes 0):")
     assert "* `mgta_plus` against `iae_longer`: +1.17 (+0.45 to +1.88)" in better
     assert "* `mgta_auto` against `iae_longer`: -1.03 (-1.18 to -0.89)" in worse
-    assert "* `mgta_100` against `iae_longer`: +0.00 (-1.24 to +1.24)" in undecided
-    assert "mgta_300" not in text  # one seed decides nothing
-    assert "random" not in text  # is no way to train
+    assert "* `mgta_100` against `iae_longer`: +0.00 (-1.24 to +1.24)" in not_significant
+    assert "mgta_300" not in text  # one seed has no interval
+    assert "random" not in text  # not a way to train
 
 
 def committed():
@@ -175,7 +175,7 @@ def committed():
     }
 
 
-def test_the_committed_tables_say_what_the_committed_files_say():
+def test_the_committed_table_matches_the_committed_files():
     with open("docs/results/all_methods.md", encoding="utf-8") as file:
         text = file.read()
     for name in METHODS:
@@ -217,7 +217,7 @@ def test_other_data_and_few_labels_have_a_section_once_they_have_rows():
     assert "| IAE, stage 1 only | 9.00 | 90.00 | - | 1 |" in section
 
 
-def test_the_committed_pages_are_those_of_the_committed_rows():
+def test_the_committed_pages_match_the_committed_rows():
     others = {"cifar10": study.load_rows("docs/results/cifar10", PLAN)}
     few = {
         name: study.experiment.load_rows(f"docs/results/few_labels/{name}.json")
@@ -235,7 +235,7 @@ def test_the_committed_pages_are_those_of_the_committed_rows():
         assert study_report.summary(PLAN, rows) in file.read()
 
 
-def test_committed_rows_were_made_by_the_plan():
+def test_committed_rows_have_the_flags_of_the_plan():
     for name in METHODS:
         for found in committed()[name]:
             assert found["method"] == name
@@ -249,7 +249,7 @@ def test_a_row_of_other_flags_is_not_overwritten(tmp_path):
         study.run_one(config, PLAN, "iae", METHODS["iae"], 1)
 
 
-def test_a_row_that_is_there_is_not_run_again(tmp_path, monkeypatch):
+def test_a_method_with_a_row_is_not_run_again(tmp_path, monkeypatch):
     ran = []
     monkeypatch.setattr(
         study, "train_and_evaluate", lambda *words: ran.append(words[2]) or row(words[5], 5.0)
@@ -265,17 +265,17 @@ def test_a_row_that_is_there_is_not_run_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "only 19 distinct points for 100 clusters; lower --num_clusters",
         "all features are equal; the net has collapsed",
     ],
 )
-def test_a_run_that_collapses_is_a_result(tmp_path, monkeypatch, said):
-    """A net whose images all look alike to it stops the run, not the study; the page says so."""
+def test_a_run_that_collapses_is_a_result(tmp_path, monkeypatch, message):
+    """A collapse stops the run but not the study, and is shown on the page."""
 
     def train(command, stdout, **_):
-        stdout.write(f"mgta_tf: error: round 2: GLP N2 on D1: {said}\n")
+        stdout.write(f"mgta_tf: error: round 2: GLP N2 on D1: {message}\n")
         return subprocess.CompletedProcess(command, 1)
 
     monkeypatch.setattr(study.experiment.subprocess, "run", train)
@@ -289,7 +289,7 @@ def test_a_run_that_collapses_is_a_result(tmp_path, monkeypatch, said):
     (found,) = study.experiment.load_rows(str(results / "mean_mse.json"))
     assert "map" not in found
     text = (results / "all_methods.md").read_text()
-    assert f"* `mean_mse`, seed 2: round 2: GLP N2 on D1: {said}" in text
+    assert f"* `mean_mse`, seed 2: round 2: GLP N2 on D1: {message}" in text
     assert re.search(r"^\| `mean_mse` \|.*\| 0, 1 collapsed \| - \|", text, re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""Screens: losses and labels against loops in NumPy, and a budget that is never exceeded."""
+"""Screens: losses and labels against NumPy loops, and a budget that is never exceeded."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def batch():
     return z, tf.constant(images), tf.constant(labels)
 
 
-def test_views_alone_are_the_packages_own_loss(batch):
+def test_views_alone_have_the_packages_loss(batch):
     z, images, labels = batch
     found = recipe_lib.loss_of(Recipe(), {"z": 3 * z}, None, images, labels, 0.0)
     expected, _ = batch_hard_triplet_loss(
@@ -72,28 +72,28 @@ def test_supcon_of_label_mates(batch):
     recipe = Recipe(loss="softmax", labels="clusters", use="supcon", weight=0.5)
     found = recipe_lib.loss_of(recipe, {"z": z}, None, images, labels, tf.constant(0.5))
     z, images, labels = z.numpy().astype(float), images.numpy(), labels.numpy()
-    likeness = z @ z.T / 0.1
+    logits = z @ z.T / 0.1
     views, mates = [], []
     for i in range(12):
         own = [j for j in range(12) if j != i and images[j] == images[i]]
         mate = [j for j in range(12) if labels[j] == labels[i] >= 0 and images[j] != images[i]]
         without = [j for j in range(12) if j != i and j not in mate]
         every = [j for j in range(12) if j != i]
-        views.append(-likeness[i, own[0]] + np.log(np.exp(likeness[i, without]).sum()))
+        views.append(-logits[i, own[0]] + np.log(np.exp(logits[i, without]).sum()))
         if mate:
-            total = np.log(np.exp(likeness[i, every]).sum())
-            mates.append(np.mean([total - likeness[i, j] for j in mate]))
+            total = np.log(np.exp(logits[i, every]).sum())
+            mates.append(np.mean([total - logits[i, j] for j in mate]))
     assert float(found) == pytest.approx(np.mean(views) + 0.5 * np.mean(mates), rel=1e-4)
 
 
-def test_mutual_neighbours_and_pair_purity_by_loops():
+def test_mutual_neighbours_and_pair_purity_match_loops():
     rng = np.random.default_rng(3)
     features = rng.normal(size=(60, 4)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     classes = rng.integers(4, size=60)
     labels = labels_lib.mutual_neighbours(features)
-    likeness = features @ features.T - 9 * np.eye(60)
-    nearest = likeness.argmax(1)
+    similarity = features @ features.T - 9 * np.eye(60)
+    nearest = similarity.argmax(1)
     same = 0
     for i in range(60):
         mates = np.flatnonzero((labels == labels[i]) & (np.arange(60) != i))
@@ -158,7 +158,7 @@ def test_the_page_has_differences_of_one_seed():
     assert "not run yet: `third`." in page
 
 
-def test_the_committed_plan_is_one():
+def test_the_committed_plan_is_valid():
     plan = run.load_plan("docs/results/screens/plan.json")
     assert Recipe(**plan["base"]["recipe"]) == Recipe()
     assert all(Recipe(**entry["recipe"]) for entry in plan.values())

@@ -16,7 +16,7 @@ class KilledError(Exception):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Counts experiments in place of running them; one of weaker crops is the better one."""
+    """Records experiments instead of running them; a larger crop area has a larger mAP."""
     done, fail = [], []
 
     def train_and_evaluate(workdir, train, export, **_):
@@ -54,10 +54,10 @@ def test_a_killed_search_resumes_with_the_interrupted_trial(tmp_path, trained):
         with pytest.raises(KilledError):
             run(tmp_path / "killed")
         assert run(tmp_path / "killed") == whole
-        assert [name for name, _, _ in done] == [name for name, _, _ in once]  # none of them twice
+        assert [name for name, _, _ in done] == [name for name, _, _ in once]  # none is repeated
 
 
-def test_what_is_tried_first_and_who_becomes_a_finalist(tmp_path, trained):
+def test_the_first_trials_and_the_finalists(tmp_path, trained):
     rows = run(tmp_path)
     trials = search.trials_of(rows)
     assert [row["searched"] for row in trials[: len(search.FIRST)]] == search.FIRST

@@ -1,4 +1,4 @@
-"""The table of two probes, by hand."""
+"""Table 2, on hand-made results."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ def test_text_has_the_papers_rows_in_the_papers_order():
     assert "classes without positives, not in the mean: cow" in text
 
 
-def test_accuracies_where_there_are_any():
+def test_accuracies_are_shown_if_there_are_any():
     text = table2.as_text({"iae": result(30.0, top1=12.0, knn={"20": 9.0})})
     assert text.splitlines()[1].split()[-2:] == ["12.0", "9.0"]
 
@@ -62,7 +62,7 @@ def test_models_must_be_named(text):
     assert tables.parse_rows("a=x,b=y", "models") == {"a": "x", "b": "y"}
 
 
-def test_a_result_of_another_encoder_does_not_count(tmp_path):
+def test_a_result_of_another_encoder_is_not_reused(tmp_path):
     model, path = tmp_path / "m", tmp_path / "row.json"
     model.mkdir()
     (model / "saved_model.pb").write_bytes(b"one")

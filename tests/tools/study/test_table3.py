@@ -1,4 +1,4 @@
-"""Table 3 of runs made up by hand."""
+"""Table 3, on hand-made results."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from tools.study import table3, tables
 
 
 def run(folder, value, train_set="voc07"):
-    """A workdir whose run found `value`; None diverged."""
+    """The workdir of a run with the AP `value`; None if it diverged."""
     folder.mkdir()
     found = {
         "ap50_voc07": value,
