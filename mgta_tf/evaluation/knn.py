@@ -1,12 +1,14 @@
-"""k-nearest-neighbour accuracy, an evaluation without training."""
+"""Nearest neighbours and their classes: evaluations without training."""
 
 from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
+from sklearn.neighbors import NearestNeighbors
 
 KS = (1, 5, 20, 200)
 CHUNK = 1024  # test images per block of similarities
+SHOWN = 12  # neighbours of a photograph, as a report or a search shows them
 
 
 def knn_accuracy(
@@ -43,3 +45,20 @@ def knn_accuracy(
             if rank + 1 in right:
                 right[rank + 1] += int((votes.argmax(1) == truth).sum())
     return {k: 100.0 * count / len(test_labels) for k, count in right.items()}
+
+
+def nearest(points: np.ndarray, count: int = SHOWN) -> np.ndarray:
+    """The nearest other points of each, nearest first: float32 [n, d] → int [n, ≤ count]."""
+    count = min(count, len(points) - 1)
+    if count < 1:
+        return np.zeros((len(points), 0), np.int64)
+    fitted = NearestNeighbors(n_neighbors=count).fit(points)
+    return fitted.kneighbors(return_distance=False)  # of the points themselves, without the query
+
+
+def precision(points: np.ndarray, truth: np.ndarray) -> float:
+    """How many of the SHOWN nearest others have the class of a point: mean, in percent.
+
+    points: float32 [n, d], n ≥ 2. truth: int [n].
+    """
+    return 100 * float((truth[nearest(points)] == truth[:, None]).mean())

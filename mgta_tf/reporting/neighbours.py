@@ -6,29 +6,19 @@ import io
 
 import numpy as np
 from PIL import Image
-from sklearn.neighbors import NearestNeighbors
 
 from mgta_tf.clustering.clusters import NOISE
 from mgta_tf.evaluation.baselines import thumbnails
+from mgta_tf.evaluation.knn import precision
 from mgta_tf.reporting.record import Members
 
-SHOWN = 12  # neighbours of a photograph
 QUERIES = 5  # photographs at the head of the report
 
 
-def nearest(points: np.ndarray, count: int = SHOWN) -> np.ndarray:
-    """The nearest other points of each, nearest first: float32 [n, d] → int [n, ≤ count]."""
-    count = min(count, len(points) - 1)
-    if count < 1:
-        return np.zeros((len(points), 0), np.int64)
-    fitted = NearestNeighbors(n_neighbors=count).fit(points)
-    return fitted.kneighbors(return_distance=False)  # of the points themselves, without the query
-
-
-def queries(members: Members) -> list[int]:
+def queries(members: Members, wanted: int = QUERIES) -> list[int]:
     """Rows of a few photographs, taken evenly from the sheet and so from different clusters."""
     count = len(members.label)
-    return [int(i) for i in np.unique(np.linspace(0, count - 1, QUERIES + 2).astype(int)[1:-1])]
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, wanted + 2).astype(int)[1:-1])]
 
 
 def agreement(members: Members) -> dict[str, float] | None:
@@ -47,10 +37,7 @@ def agreement(members: Members) -> dict[str, float] | None:
     truth = truth[known]
     small = thumbnails(sprites(members)[known])
     points = {"encoder": members.coordinates[known], "thumbnail": small}
-    found = {
-        name: 100 * float((truth[nearest(of)] == truth[:, None]).mean())
-        for name, of in points.items()
-    }
+    found = {name: precision(of, truth) for name, of in points.items()}
     sizes = np.unique(truth, return_counts=True)[1]
     pairs = (sizes * (sizes - 1)).sum() / (len(truth) * (len(truth) - 1))
     return {**found, "chance": 100 * float(pairs)}

@@ -18,6 +18,7 @@ from mgta_tf.clustering.members import SHOWN
 from mgta_tf.config import format_value
 from mgta_tf.data import sampler
 from mgta_tf.errors import encodable
+from mgta_tf.evaluation.knn import nearest
 from mgta_tf.reporting import curves, figures, neighbours, overview
 from mgta_tf.reporting.record import Members, Record
 from mgta_tf.reporting.tables import Table, table
@@ -379,7 +380,7 @@ def members_json(run: Record) -> dict[str, Any]:
         classes = [members.class_names[i] if i >= 0 else "none" for i in members.truth]
     return {
         "title": labels_name(run, members),
-        "neighbours": neighbours.nearest(members.coordinates).tolist(),
+        "neighbours": nearest(members.coordinates).tolist(),
         "queries": neighbours.queries(members),
         "label": members.label.tolist(),
         "distance": [round(float(distance), 3) for distance in members.distance],

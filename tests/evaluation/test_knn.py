@@ -45,3 +45,29 @@ def test_a_tie_goes_to_the_class_of_the_nearest():
 def test_values_of_k_above_the_number_of_images_are_skipped():
     train, labels = data(30)
     assert set(knn_accuracy(train, labels, train, labels)) == {1, 5, 20}
+
+
+def test_neighbours_match_brute_force():
+    points = np.random.default_rng(4).normal(size=(50, 7)).astype(np.float32)
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    np.testing.assert_array_equal(knn.nearest(points, 5), np.argsort(distances, 1)[:, :5])
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, 0), (2, 1), (5, 4)])
+def test_few_images_have_few_neighbours(count, found):
+    assert knn.nearest(np.eye(count, dtype=np.float32)).shape == (count, found)
+
+
+def test_an_image_is_not_its_own_neighbour_even_beside_a_copy():
+    near = knn.nearest(np.zeros((6, 2), np.float32), 3)
+    assert all(row not in found for row, found in enumerate(near))
+
+
+def test_precision_is_the_share_of_the_twelve_nearest_that_have_the_class():
+    """Two far groups of 13: class 0 alone, and class 1 with one of class 0 among it."""
+    points = np.concatenate([np.zeros((13, 2)), np.full((13, 2), 100)]) + np.arange(26)[:, None]
+    truth = np.repeat([0, 1], 13)
+    assert knn.precision(points, truth) == 100
+    truth[-1] = 0
+    assert knn.precision(points, truth) == pytest.approx(100 * (13 + 12 * 11 / 12 + 0) / 26)

@@ -36,23 +36,6 @@ def separable():
     return members(truth, truth[:, None] * 100 + RNG.normal(size=(80, 5)), pixels)
 
 
-def test_neighbours_match_brute_force():
-    points = RNG.normal(size=(50, 7)).astype(np.float32)
-    distances = np.linalg.norm(points[:, None] - points, axis=-1)
-    np.fill_diagonal(distances, np.inf)
-    np.testing.assert_array_equal(neighbours.nearest(points, 5), np.argsort(distances, 1)[:, :5])
-
-
-@pytest.mark.parametrize(("count", "found"), [(1, 0), (2, 1), (5, 4)])
-def test_few_images_have_few_neighbours(count, found):
-    assert neighbours.nearest(np.eye(count, dtype=np.float32)).shape == (count, found)
-
-
-def test_an_image_is_not_its_own_neighbour_even_beside_a_copy():
-    near = neighbours.nearest(np.zeros((6, 2), np.float32), 3)
-    assert all(row not in found for row, found in enumerate(near))
-
-
 def test_agreement_comes_with_that_of_thumbnails_and_chance(separable):
     found = neighbours.agreement(separable)
     assert found["encoder"] == 100

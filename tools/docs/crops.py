@@ -1,0 +1,64 @@
+"""Cuts squares out of a few photographs: a folder to train on that may be published.
+
+  python -m tools.docs.crops --photographs=FOLDER --output=photos
+
+Each photograph becomes a sub-folder of --each squares of random size and place. The photographs of
+docs/pictures/run.jpg come with scikit-image 0.24 (astronaut, chelsea, coffee, coins, gravel,
+hubble_deep_field, moon, retina, rocket: public domain or CC0), matplotlib (grace_hopper: public
+domain) and scikit-learn (china, flower: CC BY 2.0).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+from PIL import Image
+
+from mgta_tf import cli
+from mgta_tf.config import flag
+from mgta_tf.data import images
+from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.errors import UserError
+from mgta_tf.runtime import files
+
+SIDE = (0.25, 0.6)  # of a square, as a share of the photograph's shorter side
+SIZE = 128  # pixels per side of what is written
+
+
+@dataclasses.dataclass(frozen=True)
+class CropsConfig:
+    """The squares."""
+
+    photographs: str = flag("", "Folder of photographs.")
+    output: str = flag("", "Folder to write.")
+    each: int = flag(80, "Squares of each photograph.", minimum=1)
+
+
+def main(config: CropsConfig) -> None:
+    if not config.photographs or not config.output:
+        raise UserError("--photographs and --output are required: folders to read and to write")
+    source = open_source(DataConfig(data_dir=config.photographs))
+    for number, name in enumerate(source.names):
+        content = files.read(os.path.join(config.photographs, name), images.MAX_BYTES)
+        photograph = images.decode(content)
+        folder = os.path.join(config.output, os.path.splitext(os.path.basename(name))[0])
+        os.makedirs(folder, exist_ok=True)
+        rng = np.random.default_rng([0xC40B, number])
+        for place in range(config.each):
+            square(photograph, rng).save(os.path.join(folder, f"{place:03d}.jpg"), quality=92)
+    print(f"{config.output}: {config.each} squares of each of {len(source.names)} photographs")
+
+
+def square(photograph: np.ndarray, rng: np.random.Generator) -> Image.Image:
+    """A random square of a photograph, uint8 [H, W, 3], as SIZE × SIZE pixels."""
+    height, width = photograph.shape[:2]
+    side = min(height, width) * rng.uniform(*SIDE)
+    left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
+    box = (left, top, left + side, top + side)
+    return Image.fromarray(photograph).resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box)
+
+
+if __name__ == "__main__":
+    cli.run(main, CropsConfig)
