@@ -105,8 +105,11 @@ def _add_curves(
 
 
 def _mark(figure: go.Figure, places: Places) -> None:
-    """A line where each stage and round begins; its name at the top of the first panel."""
-    for position, label in places.marks():
+    """A line where each stage and round begins; its name at the top of the first panel.
+
+    A run of a single stage has nothing to mark.
+    """
+    for position, label in places.marks() if len(places.begins) > 1 else ():
         figure.add_vline(x=position, line=dict(width=1, dash="dash", color="#8a8f98"))
         figure.add_annotation(
             x=position,
@@ -131,13 +134,15 @@ def _curve(records, number: int, writer: str, tag: str, points) -> go.Scatter:
     if tag in ("triplet_loss", "hardest_positive", "hardest_negative"):
         shown = ~(values <= 0)
         steps, values = steps[shown], values[shown]
-    net = {"net1": "N1", "net2": "N2", "run": ""}[writer]
+    nets = records[number].curves.keys() & {"net1", "net2"}
+    net = {"net1": "N1", "net2": "N2"}.get(writer, "") if len(nets) > 1 else ""
     if len(records) > 1:
         name = " ".join(word for word in (plain(records[number].name), net) if word)
         colour, dash = COLOURS[number % len(COLOURS)], DASHES[writer]
     else:
         what = {"hardest_positive": "positive", "hardest_negative": "negative"}.get(tag, "")
-        name = " ".join(word for word in (net, what) if word) or "training"
+        loss = "loss" if tag.endswith("loss") else "training"
+        name = " ".join(word for word in (net, what) if word) or loss
         colour = COLOURS[("net1", "net2", "run").index(writer)]
         dash = "dot" if what == "negative" else "solid"
     return go.Scatter(

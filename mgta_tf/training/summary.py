@@ -55,13 +55,14 @@ def build(history: History, turns: int, store: ImageStore, model: tf.keras.Model
 
 def closing_lines(history: History, workdir: Workdir) -> str:
     """The last lines on the terminal: the result, and where the files are."""
+    turns = "1 turn" if len(history) == 1 else f"{len(history)} turns"
     if not hosts.is_chief():
-        return f"done: {len(history)} turns; the chief has written {workdir.path}"
+        return f"done: {turns}; the chief has written {workdir.path}"
     path, last = workdir.path, {row["process"]: row for row in history}
     pictures, labels = os.path.dirname(workdir.originals), os.path.join(path, "labels")
     return "\n".join(
         [
-            f"done: {len(history)} turns in {time_spent(history)}",
+            f"done: {turns} in {time_spent(history)}",
             *([f"  last training:     {wording.result(last['TMP'])}"] if "TMP" in last else []),
             *([f"  last labels:       {wording.result(last['GLP'])}"] if "GLP" in last else []),
             f"  losses, clusters:  {workdir.summary}",
