@@ -313,7 +313,8 @@ def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path):
     baselines = json.loads((views_alone / "baselines.json").read_text())
     assert baselines["chance"]["probe_map"] == pytest.approx(100 / 12)  # 12 shapes
     assert 100 / 12 <= baselines["chance"]["probe_knn"] < 20
-    assert set(baselines["untrained"]) == {"probe_map", "probe_top1", "probe_knn"}
+    probed = {"probe_map", "probe_top1", "probe_knn"}
+    assert set(baselines["untrained"]) == {*probed, "neighbours"}
     assert "reconstruction loss" not in page
 
 

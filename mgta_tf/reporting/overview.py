@@ -6,11 +6,13 @@ import dataclasses
 import math
 import os
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 from mgta_tf.evaluation import online
 from mgta_tf.reporting.record import Record
-from mgta_tf.training.losses import LossConfig, looks_collapsed
+from mgta_tf.training import wording
+from mgta_tf.training.losses import LossConfig
 
 PROBED = {
     "probe_knn": "20-NN accuracy",
@@ -58,6 +60,7 @@ def figures(run: Record) -> list[Figure]:
         for key, name in PROBED.items():
             values = (probed[-1].get(key), untrained.get(key), chance.get(key))
             found.append(_of_evaluation(f"{name}, own images", *values))
+    found += _of_clusters(run)
     for name, result in run.probes.items():
         others = result.get("baselines") or {}
         for key, what in (("map", "mAP"), ("top1", "accuracy")):
@@ -68,14 +71,42 @@ def figures(run: Record) -> list[Figure]:
     return found
 
 
+def _of_clusters(run: Record) -> list[Figure]:
+    """The newest clusters' agreement with the classes.
+
+    NMI depends on the number of images, so it is beside that of the untrained net only where both
+    are of as many.
+    """
+    untrained = run.baselines.get("untrained", {})
+    found = []
+    for row in run.labellings[-1:]:
+        same = row["images"] == untrained.get("clustered")
+        for key, chance in (("nmi", row.get("nmi_chance")), ("ari", 0.0)):
+            now, before = row.get(f"{key}_truth"), untrained.get(f"{key}_truth")
+            if now is not None:
+                before = before if same or key == "ari" else None
+                name = f"{key.upper()} of the clusters with the classes"
+                found.append(_of_evaluation(name, now, before, chance, text=share))
+    return found
+
+
 def _of_evaluation(
-    name: str, now: float | None, untrained: float | None = None, chance: float | None = None
+    name: str,
+    now: float | None,
+    untrained: float | None = None,
+    chance: float | None = None,
+    text: Callable[[float | None], str] | None = None,
 ) -> Figure:
-    return Figure(name, percent(now), percent(untrained), percent(chance), higher=True)
+    text = text or percent
+    return Figure(name, text(now), text(untrained), text(chance), higher=True)
 
 
 def percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1f} %"
+
+
+def share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def span_of(run: Record, key: str) -> tuple[float, float] | None:
@@ -94,16 +125,15 @@ def learned(run: Record, agreement: dict[str, float] | None) -> Answer:
     if not run.stages:
         return Answer("open", "No training has ended yet.")
     last = run.stages[-1]
-    if collapsed(run, last):
-        return Answer(
-            "bad",
-            "No: the embedding has collapsed. All images lie in one place and the triplet loss is "
-            "stuck at its margin. Lower λ₁ or --learning_rate and start again.",
-        )
+    trouble = trouble_of(run, last)
     probed = [row for row in run.stages if row.get("probe_knn") is not None]
-    untrained = run.baselines.get("untrained")
-    if probed and untrained:
-        return _by_neighbours(probed[-1]["probe_knn"], untrained["probe_knn"], last_images(run))
+    untrained = run.baselines.get("untrained", {}).get("probe_knn")
+    if probed and untrained is not None:
+        measured = probed[-1]["probe_knn"], untrained
+        answer = _by_neighbours(*measured, last_images(run))
+        return Answer(answer.kind, f"{answer.text} But {trouble}.") if trouble else answer
+    if trouble:
+        return Answer("bad", f"No: {trouble}.")
     if agreement and agreement["encoder"] < agreement["thumbnail"]:
         return Answer(
             "open",
@@ -141,14 +171,14 @@ def _by_neighbours(now: float, untrained: float, images: int) -> Answer:
     )
 
 
-def collapsed(run: Record, row: dict[str, Any]) -> bool:
-    """Whether the embedding was in one place at the end of a turn, as far as it is known."""
+def trouble_of(run: Record, row: dict[str, Any]) -> str:
+    """What is wrong with the embedding at the end of a turn, as far as it is known; else ''."""
     known = {"triplet_active", "hardest_positive", "hardest_negative", "pair_distance"}
     if not row.get("triplet_loss") or not known <= row.keys():
-        return False
+        return ""
     names = {field.name for field in dataclasses.fields(LossConfig)}
     config = LossConfig(**{name: value for name, value in run.flags.items() if name in names})
-    return looks_collapsed({"embedding_norm": 1.0, **row}, config)
+    return wording.trouble({"embedding_norm": 1.0, **row}, config)
 
 
 def found(run: Record, agreement: dict[str, float] | None) -> list[str]:
@@ -165,9 +195,11 @@ def found(run: Record, agreement: dict[str, float] | None) -> list[str]:
             text += f"; NMI with the classes {row['nmi_truth']:.3f}{by_chance}"
         said.append(f"{text}.")
     if agreement:
+        untrained = run.baselines.get("untrained", {}).get("neighbours")
+        before = "" if untrained is None else f"of the untrained net {untrained:.0f} %, "
         said.append(
             f"{agreement['encoder']:.0f} % of the nearest neighbours have the class of their "
-            f"query; of 4×4 pixel thumbnails {agreement['thumbnail']:.0f} %, by chance "
+            f"query; {before}of 4×4 pixel thumbnails {agreement['thumbnail']:.0f} %, by chance "
             f"{agreement['chance']:.0f} %."
         )
     return said

@@ -18,6 +18,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import files, pictures, projector
 from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training.guidance import Turn
+from mgta_tf.training.losses import LossConfig
 from mgta_tf.training.session import Session
 
 MEMBERS = 2000  # images in `members.npz` and in the projector
@@ -111,15 +112,23 @@ def save_groups(session: Session, turn: Turn) -> None:
     store, config = session.store, session.config
     chosen = sampler.evenly(len(store), MEMBERS).astype(np.int32)
     encoded = session.nets[turn.net].encode(session.feed, chosen, "embedding")
-    features = np.concatenate(list(encoded))
-    if config.loss.normalize_embedding:
-        features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    features = as_compared(np.concatenate(list(encoded)), config.loss)
     groups = ClusterConfig(num_clusters=max(2, min(GROUPS, len(chosen) // GROUP)))
     try:
         found, _ = cluster(features, groups, config.run.seed)
     except UserError:  # the net has collapsed, which the losses say: there is nothing to show
         return
     save_members(turn, store, session.workdir, chosen, features, found)
+
+
+def as_compared(embeddings: np.ndarray, config: LossConfig) -> np.ndarray:
+    """Embeddings as the triplet loss compares them: of length 1 with --normalize_embedding.
+
+    float32 […, D] → float32 […, D].
+    """
+    if not config.normalize_embedding:
+        return embeddings
+    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
 
 
 def principal_coordinates(features: np.ndarray, count: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import tensorflow as tf
 
@@ -327,12 +328,31 @@ def looks_collapsed(metrics: dict[str, float], config: LossConfig) -> bool:
     gradient that would separate them. `metrics`: those of `total_loss`, averaged over some steps.
     """
     scale = 1.0 if config.normalize_embedding else max(metrics["embedding_norm"], 1e-12)
-    margin_loss = 0.6931 if config.soft_margin else config.margin
-    stuck_at_margin = (
-        abs(metrics["hardest_positive"] - metrics["hardest_negative"]) < 0.1 * margin_loss
-    )
+    stuck_at_margin = abs(
+        metrics["hardest_positive"] - metrics["hardest_negative"]
+    ) < 0.1 * margin_of(config)
     return bool(
         metrics["triplet_active"] > 0.95
         and stuck_at_margin
         and metrics["pair_distance"] < 0.05 * scale
     )
+
+
+def looks_stuck(metrics: dict[str, float], config: LossConfig) -> bool:
+    """Whether the triplet loss is at its margin or above: positives are as far as negatives.
+
+    A collapsed embedding is stuck, but one whose images are apart can be, too: the net then knows
+    an image's positive no better than its negatives. A soft minimum over all negatives is below
+    every distance, so that loss has no such level. `metrics`: as in `looks_collapsed`.
+    """
+    nearer = metrics["hardest_negative"] - metrics["hardest_positive"]
+    return bool(
+        config.triplet_negative != "soft"
+        and metrics["triplet_active"] > 0.95
+        and nearer < 0.1 * margin_of(config)
+    )
+
+
+def margin_of(config: LossConfig) -> float:
+    """Eq. 6 of an anchor whose positive and negative are equally far."""
+    return math.log(2) if config.soft_margin else config.margin

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
+from mgta_tf.clustering import diagnostics
+from mgta_tf.clustering.clusterers import cluster
+from mgta_tf.clustering.clusters import NOISE
+from mgta_tf.data import sampler
+from mgta_tf.errors import UserError
 from mgta_tf.evaluation import online
+from mgta_tf.evaluation.knn import precision
 from mgta_tf.runtime import files
-from mgta_tf.training import guidance
+from mgta_tf.training import galleries, guidance
+from mgta_tf.training.galleries import MEMBERS
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.learner import Learner
 from mgta_tf.training.session import Session
+
+CLUSTERED = 10_000  # images of which the untrained net's clusters are made, at most
 
 
 def of_turn(session: Session, turn: Turn) -> dict[str, float]:
@@ -23,20 +34,51 @@ def of_turn(session: Session, turn: Turn) -> dict[str, float]:
 
 
 def write_baselines(session: Session) -> None:
-    """Evaluates the baselines `untrained` and `chance` of a new run, and writes them to a file."""
+    """Evaluates the baselines `untrained` and `chance` of a new run, and writes them to a file.
+
+    Of the untrained net they also say what the report compares with the classes: neighbours and,
+    in a run with clusters, these.
+    """
     labels, position = session.store.labels, session.position
-    begun = position.history or position.turn or position.step
-    if labels is None or begun or not session.config.run.probe_every_rounds:
+    if labels is None or position.history or position.turn or position.step:
         return
     session.progress.say("evaluating the untrained net on labelled images")
-    found = {
-        "untrained": _evaluate(session, session.nets[0], labels),
-        "chance": online.chance(labels[online.choose(labels, online.IMAGES)]),
-    }
-    files.write_json(session.workdir.baselines, found)
+    untrained, chance = _agreement_of_untrained(session, labels), {}
+    if session.config.run.probe_every_rounds:
+        untrained.update(_evaluate(session, session.nets[0], labels))
+        chance = online.chance(labels[online.choose(labels, online.IMAGES)])
+    files.write_json(session.workdir.baselines, {"untrained": untrained, "chance": chance})
 
 
 def _evaluate(session: Session, net: Learner, labels: np.ndarray) -> dict[str, float]:
     images = online.choose(labels, online.IMAGES)
     encoded = net.encode(session.feed, images, online.ENDPOINT)
     return online.evaluate(np.concatenate(list(encoded)), labels[images])
+
+
+def _agreement_of_untrained(session: Session, labels: np.ndarray) -> dict[str, float | None]:
+    """How far the untrained net's neighbours and clusters agree with the classes.
+
+    Returns:
+      `neighbours` as in the report, in percent. In a run with clusters also `nmi_truth` and
+      `ari_truth` of `clustered` images. NMI grows as their number falls; ARI does not.
+    """
+    config, clusters = session.config, session.config.guidance.labels == "clusters"
+    images = sampler.evenly(len(labels), CLUSTERED if clusters else MEMBERS).astype(np.int32)
+    endpoint = config.cluster.cluster_features if clusters else "embedding"
+    features = np.concatenate(list(session.nets[0].encode(session.feed, images, endpoint)))
+    rows = sampler.evenly(len(images), MEMBERS)
+    rows = rows[labels[images[rows]] != NOISE]
+    found: dict[str, float | None] = {}
+    if len(rows) > 1:
+        shown = features[rows] if clusters else galleries.as_compared(features[rows], config.loss)
+        found["neighbours"] = precision(
+            galleries.principal_coordinates(shown, galleries.COORDINATES), labels[images[rows]]
+        )
+    fixed = isinstance(config.cluster.num_clusters, int) and config.cluster.clusterer != "hdbscan"
+    if clusters and fixed:
+        with contextlib.suppress(UserError):  # fewer distinct features than clusters
+            by_k_means, _ = cluster(features, config.cluster, config.run.seed)
+            nmi, ari = diagnostics.agreement(labels[images], by_k_means.labels)
+            found.update(nmi_truth=nmi, ari_truth=ari, clustered=len(images))
+    return found

@@ -25,7 +25,7 @@ from mgta_tf.training import galleries, quick_probe, wording
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.labeller import Labelling
-from mgta_tf.training.losses import hardest_distances, looks_collapsed
+from mgta_tf.training.losses import hardest_distances
 from mgta_tf.training.session import Session
 from mgta_tf.training.trainer import Training
 
@@ -47,6 +47,7 @@ class Visualizer:
         self._writer = TensorBoardWriter(session.workdir.tensorboard)
         chosen = sampler.evenly(len(store), SHOWN_IMAGES)
         self._images = store.batch(chosen)  # the same ones after every turn
+        self._warned: set[int] = set()  # turns whose triplet loss has been noted
         config, lines = session.config, []
         self._writer.text("flags", f"```\n{to_flagfile(config)}```")
         model = session.nets[0].model
@@ -59,7 +60,7 @@ class Visualizer:
     # -------------------------------------------------------------------------------------- A TMP
 
     def show_point(self, number: int, step: int, point: dict[str, float]) -> None:
-        """Shows the mean metrics of the steps up to `step`; notes skipped steps and collapse."""
+        """Shows the mean metrics of the steps up to `step`; notes what is wrong with them."""
         session, turn = self._session, self._session.timeline.turns[number]
         progress, steps = session.progress, session.timeline.steps[number]
         if point["skipped"]:
@@ -67,11 +68,7 @@ class Visualizer:
                 f"{turn}, step {step}: {point['skipped']:.0f} of the last steps were skipped: "
                 "their loss or gradient was not finite"
             )
-        if turn.lambda1 and looks_collapsed(point, session.config.loss):
-            progress.note(
-                f"collapse? {turn}, step {step}: the triplet loss is stuck at its margin and all "
-                f"embeddings are {point['pair_distance']:.2g} apart; lower λ₁ or --learning_rate"
-            )
+        self._warn(number, step, point)
         speed = progress.speed() * session.config.batch.size
         rate = session.timeline.learning_rate(number)(step - 1)
         shown = {**point, "lambda": turn.lambda1, "rate": rate, "images_per_second": speed}
@@ -79,6 +76,15 @@ class Visualizer:
         epoch = min(int(step * turn.epochs / steps) + 1, turn.epochs)
         parts = wording.loss(point, turn.lambda1, session.config.loss.reconstruction_weight)
         progress.say(f"epoch {epoch} of {turn.epochs} · {speed:.0f} images/s · {parts}")
+
+    def _warn(self, number: int, step: int, point: dict[str, float]) -> None:
+        """Notes a triplet loss at its margin, once per turn: a collapse at once, else half-way."""
+        session, turn = self._session, self._session.timeline.turns[number]
+        late = 2 * step >= session.timeline.steps[number]
+        text = wording.trouble(point, session.config.loss, late)
+        if text and turn.lambda1 and number not in self._warned:
+            session.progress.note(f"warning: {turn}, step {step}: {text}")
+            self._warned.add(number)
 
     def show_training(self, number: int, trained: Training) -> dict[str, Any]:
         """Shows a TMP that has ended, and evaluates its net if --probe_every_rounds says so.
@@ -98,8 +104,7 @@ class Visualizer:
             self._distances(turn, step, trained)
         if turn.stage == "final" and session.config.guidance.labels == "none":
             galleries.save_groups(session, turn)
-        shown = time.monotonic() - began
-        row = {**trained.row, **probed, "show_seconds": shown}
+        row = {**trained.row, **probed, "show_seconds": time.monotonic() - began}
         results = {f"result/{name}": row[name] for name in RESULTS if name in row}
         self._writer.scalars("run", step, results)
         self._writer.flush()
@@ -126,8 +131,7 @@ class Visualizer:
         embeddings = np.stack(list(found))  # [batches, P*K, D]
         norms = np.linalg.norm(embeddings, axis=-1, keepdims=True)
         self._writer.histogram(_net(turn), step, "3_embedding/norm_of_images", norms.ravel())
-        if session.config.loss.normalize_embedding:
-            embeddings = embeddings / np.maximum(norms, 1e-12)
+        embeddings = galleries.as_compared(embeddings, session.config.loss)
         labels = trained.label_of[batches]
         pairs = [hardest_distances(e, own) for e, own in zip(embeddings, labels)]
         for index, name in enumerate(("hardest_positive", "hardest_negative")):

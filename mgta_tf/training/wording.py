@@ -9,6 +9,7 @@ from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.training import guidance
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import ALL, STAGES, Turn
+from mgta_tf.training.losses import LossConfig, looks_collapsed, looks_stuck, margin_of
 
 
 def title(turn: Turn, config: TrainConfig, images: int, clusters: int | None) -> str:
@@ -84,3 +85,26 @@ def losses(*points: dict[str, float]) -> str:
         for name, key in (("reconstruction", "reconstruction_loss"), ("triplet", "triplet_loss"))
         if key in points[0] and any(point[key] for point in points)
     )
+
+
+def trouble(point: dict[str, float], config: LossConfig, late: bool = True) -> str:
+    """What is wrong where the triplet loss is at its margin, and what to do; '' if it is not.
+
+    point: metrics of `losses.total_loss`, averaged over some steps. late: whether the turn has had
+    time to learn; before that only a collapse is wrong.
+    """
+    if looks_collapsed(point, config):
+        return (
+            "the embedding has collapsed: the triplet loss is stuck at its margin "
+            f"({margin_of(config):.2g}), and the mean distance of two images is "
+            f"{point['pair_distance']:.2g}. Start again with a lower --learning_rate or λ₁ "
+            "(--lambda_start, --lambda_end)"
+        )
+    if late and looks_stuck(point, config):
+        return (
+            f"the triplet loss has stayed at its margin ({margin_of(config):.2g}): the positive "
+            f"is {point['hardest_positive']:.2g} away, the negative "
+            f"{point['hardest_negative']:.2g}. If many images look alike, remove copies of the "
+            "same scene; else train longer, or lower --learning_rate"
+        )
+    return ""

@@ -58,6 +58,42 @@ def test_a_collapse_is_reported_first():
     assert "collapsed" in answer(stage(0.5, 0.3, **collapsed)).text
 
 
+STUCK = dict(triplet_active=1.0, hardest_positive=0.9, hardest_negative=0.8, pair_distance=1.2)
+
+
+def test_a_loss_that_has_stayed_at_its_margin_is_no_success():
+    found = answer(stage(0.6, 0.4, **STUCK))
+    assert found.kind == "bad"
+    assert found.text.startswith("No: the triplet loss has stayed at its margin (0.3)")
+    baselines = {"untrained": {"probe_knn": 20.0}}
+    found = answer(stage(0.6, 0.4, probe_knn=40.0, **STUCK), baselines=baselines)
+    assert found.kind == "good"  # it was measured
+    assert "But the triplet loss has stayed at its margin" in found.text
+
+
+def test_clusters_are_beside_those_of_the_untrained_net_and_chance():
+    row = dict(images=100, num_clusters=5, smallest=9, largest=30)
+    row.update(nmi_truth=0.4, ari_truth=0.2, nmi_chance=0.1)
+    untrained = {"nmi_truth": 0.25, "ari_truth": 0.05, "clustered": 100}
+
+    def found(images):
+        summary = {"labellings": [{**row, "images": images}]}
+        of = run(stage(0.3, 0.1), summary=summary, baselines={"untrained": untrained})
+        return {f.name[:3]: (f.now, f.before, f.chance) for f in overview.figures(of)[1:]}
+
+    assert found(100) == {"NMI": ("0.400", "0.250", "0.100"), "ARI": ("0.200", "0.050", "0.000")}
+    assert found(50)["NMI"] == ("0.400", "", "0.100")  # NMI depends on the number of images
+    assert found(50)["ARI"] == ("0.200", "0.050", "0.000")
+
+
+def test_neighbours_are_beside_those_of_the_untrained_net():
+    agreement = {"encoder": 30.0, "thumbnail": 10.0, "chance": 8.0}
+    (text,) = overview.found(run(baselines={"untrained": {"neighbours": 12.0}}), agreement)
+    assert "of the untrained net 12 %, of 4×4 pixel thumbnails 10 %, by chance 8 %" in text
+    (text,) = overview.found(run(), agreement)
+    assert "untrained" not in text
+
+
 def test_neighbours_must_be_better_than_those_of_thumbnails():
     found = {"encoder": 9.0, "thumbnail": 10.0, "chance": 8.0}
     assert answer(stage(0.3, 0.1), agreement=found).kind == "open"

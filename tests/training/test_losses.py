@@ -210,6 +210,32 @@ def test_a_spread_embedding_does_not_look_collapsed():
     )
 
 
+def metrics_of(embeddings, labels, **flags):
+    config = LossConfig(**flags)
+    _, metrics = losses.triplet_loss(tf.constant(embeddings), tf.constant(labels), config)
+    return {name: float(value) for name, value in metrics.items()}, config
+
+
+@pytest.mark.parametrize("flags", [{}, {"soft_margin": True}, PAPER])
+def test_embeddings_that_know_nothing_of_the_clusters_are_stuck_at_the_margin(flags):
+    """Random points, so a positive is as far as a negative: the nearest of many is nearer yet."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(32), 2)
+    random = rng.normal(size=(64, 16)).astype(np.float32)
+    found = metrics_of(random, labels, **flags)
+    assert losses.looks_stuck(*found)
+    assert not losses.looks_collapsed(*found)
+    learned = rng.normal(size=(32, 16)).repeat(2, axis=0) + rng.normal(scale=0.01, size=(64, 16))
+    assert not losses.looks_stuck(*metrics_of(learned.astype(np.float32), labels, **flags))
+
+
+def test_a_soft_minimum_has_no_margin_to_be_stuck_at():
+    labels = np.repeat(np.arange(32), 2)
+    random = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
+    flags = {"soft_margin": True, "triplet_negative": "soft"}
+    assert not losses.looks_stuck(*metrics_of(random, labels, **flags))
+
+
 CHOICES = {"hardest": max, "nearest": min}
 
 

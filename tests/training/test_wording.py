@@ -4,6 +4,7 @@ import pytest
 from small import config_of
 
 from mgta_tf.training import guidance, wording
+from mgta_tf.training.losses import LossConfig
 from mgta_tf.training.timeline import Timeline
 
 FOUR_ROUNDS = dict(rounds=4, num_clusters=300)
@@ -95,3 +96,22 @@ def test_the_result_of_a_turn():
     assert line == (
         "30 clusters of 1 to 9 images, 2 empty ones re-seeded, NMI with the classes 0.250"
     )
+
+
+NEAR = dict(triplet_active=1.0, embedding_norm=9.0, hardest_positive=0.01, hardest_negative=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "late", "words"),
+    [
+        ({}, True, "has stayed at its margin (0.3): the positive is 0.01 away"),
+        ({}, False, ""),  # it may learn yet
+        ({"pair_distance": 0.01}, False, "has collapsed: the triplet loss is stuck at its margin"),
+        ({"hardest_negative": 0.5}, True, ""),
+        ({"triplet_active": 0.5}, True, ""),
+    ],
+)
+def test_a_triplet_loss_at_its_margin_is_said_when_it_means_something(changes, late, words):
+    said = wording.trouble({**NEAR, "pair_distance": 1.0, **changes}, LossConfig(), late)
+    assert words in said
+    assert bool(words) == bool(said)
