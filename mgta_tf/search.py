@@ -123,8 +123,8 @@ def open_folder(config: SearchConfig, source: Source, embedder: Embedder) -> Fol
     data, batch_size = config.data, config.encode.batch_size
     print(f"{source.format}: {len(source.names):,} images", flush=True)
     if not config.embeddings:
-        names, vectors, said = stream.collect(source, embedder, data, batch_size)
-        print(said, flush=True)
+        names, vectors, line = stream.collect(source, embedder, data, batch_size)
+        print(line, flush=True)
     else:
         if not os.path.exists(config.embeddings):
             stream.write_table(source, embedder, data, batch_size, config.embeddings)

@@ -104,7 +104,10 @@ def _read_one(
     found: Found,
     split: str,
 ) -> None:
-    """Adds the photographs of one JSON to `found`; raises ValueError and its like if damaged."""
+    """Adds the photographs of one JSON to `found`.
+
+    Damaged content raises ValueError, KeyError, TypeError or the like.
+    """
     classes = {_id(entry["id"]): _name(entry["name"]) for entry in content["categories"]}
     boxes = collections.defaultdict(list)
     for entry in content["annotations"]:
@@ -191,7 +194,7 @@ def _size(width: Any, height: Any) -> Size | None:
 
 
 def _id(value: Any) -> str:
-    """An id as an integer; some tools write it as text."""
+    """An id as text: an integer, which some tools write as text."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise ValueError(f"an id {value!r}")
     return str(value)

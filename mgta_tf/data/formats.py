@@ -115,7 +115,7 @@ def plain_jpeg(data: bytes) -> tuple[bytes, int, bytes, bytes]:
 
 
 def jpeg_head(data: bytes) -> bytes:
-    """A JPEG up to its first scan, which is all that tells its size and its orientation."""
+    """A JPEG up to its first scan, the part that has its size and its orientation."""
     place = 2
     while match := _MARKER.search(data, place):
         place, marker = match.end(), data[match.end() - 1]

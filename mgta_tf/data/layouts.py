@@ -85,9 +85,9 @@ def from_files(
     labels: Sequence[int] | None,
     class_names: Sequence[str],
     links: bool,
-    **said,
+    **more,
 ) -> Source:
-    """A source of files, named by their path below the listing's root."""
+    """A source of files, named by their path below the listing's root; `more`: notes, unread."""
     root = listing.root
 
     @functools.cache
@@ -101,7 +101,7 @@ def from_files(
         return files.read(path, images.MAX_BYTES)
 
     truth = None if labels is None else np.asarray(labels, np.int32)
-    return Source(format_, names, truth, tuple(class_names), read, **said)
+    return Source(format_, names, truth, tuple(class_names), read, **more)
 
 
 def refuse_split(folder: str, split: str, has: Sequence[str]) -> UserError:
@@ -140,8 +140,8 @@ def _image_folders(listing: Listing, split: str, links: bool) -> Source:
     kinds, labels = numbered(classes)
     what = in_words(len(kinds))
     name = f"image folder, {what}" if present <= {""} else f"image folder, {split}, {what}"
-    said = {"unread": tuple(unread), "notes": _notes_of_classes(classes)}
-    return from_files(name, listing, names, labels, kinds, links, **said)
+    notes = _notes_of_classes(classes)
+    return from_files(name, listing, names, labels, kinds, links, unread=tuple(unread), notes=notes)
 
 
 def numbered(classes: Sequence[str]) -> tuple[list[str], list[int] | None]:
@@ -232,7 +232,7 @@ def _beside(listing: Listing, used: Sequence[str], what: str) -> tuple[Unread, .
 def _tiny_imagenet(listing: Listing, place: str, split: str, links: bool) -> Source:
     """Stanford CS231n's layout: train/<wnid>/images/*.JPEG, val/images and val_annotations.txt.
 
-    Also without the folders images/, and with val/<wnid>/ as train/ has it.
+    Also without the folders images/, and with val/<wnid>/ as in train/.
     """
     root = os.path.join(listing.root, place)
     wnids_file = os.path.join(root, "wnids.txt")
@@ -260,8 +260,10 @@ def _tiny_imagenet(listing: Listing, place: str, split: str, links: bool) -> Sou
             mine = name.startswith(os.path.join(place, split, ""))
             unread.append(Unread(name, f"not in the {split} of Tiny ImageNet", lost=mine))
     classes = [words.get(wnid) or wnid for wnid in wnids]
-    said = {"unread": tuple(unread), "notes": notes}
-    return from_files(f"Tiny ImageNet, {split}", listing, names, labels, classes, links, **said)
+    format_ = f"Tiny ImageNet, {split}"
+    return from_files(
+        format_, listing, names, labels, classes, links, unread=tuple(unread), notes=notes
+    )
 
 
 def _tiny_classes(listing: Listing, place: str, number_of: dict[str, int]):

@@ -1,4 +1,4 @@
-"""PASCAL VOC as it lies on disk: image lists, class lists, annotations."""
+"""PASCAL VOC on disk: image lists, class lists, annotations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _DECLARATION = re.compile(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.-]{1,40
 
 @dataclasses.dataclass(frozen=True)
 class VocAnnotation:
-    """What Annotations/<id>.xml says. size: (width, height), None where it states none."""
+    """The content of Annotations/<id>.xml. size: (width, height), or None if not stated."""
 
     size: Size | None
     boxes: tuple[LabelledBox, ...]
@@ -62,7 +62,7 @@ def year_dir(voc_root: str, year: str = "2007") -> str:
 
 
 def list_path(folder: str, split: str) -> str:
-    """Where the list of a split's images lies."""
+    """Path of the list of a split's images."""
     return os.path.join(folder, "ImageSets", "Main", f"{split}.txt")
 
 
@@ -74,7 +74,7 @@ def image_ids(folder: str, split: str) -> list[str]:
       split: 'train', 'val', 'trainval' or 'test'.
 
     Raises:
-      UserError: there is no such list, or it names what cannot be an image.
+      UserError: there is no such list, or a line of it cannot be the name of an image.
     """
     return listed_ids(list_path(folder, split))
 
@@ -119,8 +119,8 @@ def annotation_path(folder: str, image_id: str) -> str:
 def class_labels(folder: str, split: str) -> tuple[list[str], np.ndarray]:
     """The images of a split and what they show: (ids, int8 [N, 20]).
 
-    1 is present, 0 present as difficult instances only, -1 absent; columns as CLASSES. From the
-    class lists, or from the annotations where there is none of these lists.
+    1 is present, 0 present as difficult instances only, -1 absent; columns as CLASSES. Labels come
+    from the class lists, or from the annotations if there are no such lists.
 
     Raises:
       UserError: a list is missing, or two lists disagree.
@@ -156,7 +156,7 @@ def _shown(path: str) -> list[int]:
 
 
 def read_annotation(path: str) -> VocAnnotation:
-    """Annotations/<id>.xml, by VOC itself or a labelling tool.
+    """Reads Annotations/<id>.xml, by VOC itself or a labelling tool.
 
     Raises:
       UserError: it is missing, not VOC's XML, or larger than any of VOC's.
@@ -185,7 +185,7 @@ def _parse(content: bytes) -> Any:
 
 
 def _size(element: Any) -> Size | None:
-    """Width and height; None where they are not stated, or 0, as some tools write."""
+    """Width and height; None if they are missing, or 0, as some tools write."""
     stated = ["", ""] if element is None else [element.findtext(s) for s in ("width", "height")]
     sides = [float(text) if text and text.strip() else 0.0 for text in stated]
     if not all(0 <= side < MAX_SIDE for side in sides):

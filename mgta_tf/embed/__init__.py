@@ -57,8 +57,8 @@ def embed(
     if inputs.is_folder(data):
         folder = DataConfig(data_dir=inputs.path_of(data), max_bad_fraction=0.5)
         source = open_source(folder)
-        names, vectors, said = stream.collect(source, embedder, folder, batch_size, progress)
+        names, vectors, line = stream.collect(source, embedder, folder, batch_size, progress)
         if len(names) < len(source.names) or source.unread:
-            warnings.warn(f"{data}: {said}", stacklevel=2)
+            warnings.warn(f"{data}: {line}", stacklevel=2)
         return Table(names, vectors)
     return Table(*inputs.encode(embedder, data, batch_size))

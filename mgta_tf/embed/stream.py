@@ -265,8 +265,8 @@ def collect(
         bad.update(block.bad)
     skipped, unread = report_unusable(source, bad, "", data.max_bad_fraction)
     names = _kept(source, bad)
-    said = f"{len(names):,} images encoded{counts(skipped, unread)}"
-    return names, np.concatenate(vectors), said
+    line = f"{len(names):,} images encoded{counts(skipped, unread)}"
+    return names, np.concatenate(vectors), line
 
 
 def shown(found: Iterable[Block], total: int, first: int = 0) -> Iterator[Block]:

@@ -186,23 +186,23 @@ def found(run: Record, agreement: dict[str, float] | None) -> list[str]:
 
     agreement: of the nearest neighbours with the classes (`neighbours.agreement`).
     """
-    said = []
+    sentences = []
     for row in run.labellings[-1:]:
         text = f"{row['num_clusters']} clusters of {row['smallest']} to {row['largest']} images"
         if row.get("nmi_truth") is not None:
             chance = row.get("nmi_chance")
             by_chance = "" if chance is None else f" (by chance {chance:.3f})"
             text += f"; NMI with the classes {row['nmi_truth']:.3f}{by_chance}"
-        said.append(f"{text}.")
+        sentences.append(f"{text}.")
     if agreement:
         untrained = run.baselines.get("untrained", {}).get("neighbours")
         before = "" if untrained is None else f"of the untrained net {untrained:.0f} %, "
-        said.append(
+        sentences.append(
             f"{agreement['encoder']:.0f} % of the nearest neighbours have the class of their "
             f"query; {before}of 4×4 pixel thumbnails {agreement['thumbnail']:.0f} %, by chance "
             f"{agreement['chance']:.0f} %."
         )
-    return said
+    return sentences
 
 
 def next_steps(run: Record) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ A block below `<!-- run -->` is run, in the order of the document, in a temporar
 `photos/` (generated images), `saved_model/` (an untrained encoder), `flags/` and `tools/`.
 Below `<!-- run with: --rounds=1 … -->` its mgta_tf.train gets these flags as well: the command of
 the document on a smaller scale; below `<!-- run if: PROGRAM -->` it is run where the program is
-installed, and the check prints whether. A block below `<!-- from: FILE -->` must be part of that
+installed. A block below `<!-- from: FILE -->` must be part of that
 file, and `FILE.py: name` in a text must be defined there. A notebook is executed as a whole.
 """
 
@@ -53,7 +53,7 @@ class DocsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A fenced block: the document and line where it stands, its language, how it is to be run."""
+    """A fenced block: its document and line, its language, its text, and its mark for running."""
 
     place: str
     language: str
@@ -103,7 +103,7 @@ def blocks_of(name: str) -> list[Block]:
     ]
 
 
-# ------------------------------------------------------------------------- Do they exist?
+# ------------------------------------------------------------------------------- Static checks
 
 
 def commands_of(block: Block) -> list[tuple[Block, list[str]]]:
@@ -146,7 +146,7 @@ def not_quoted(block: Block) -> list[str]:
     with open(os.path.join(ROOT, path), encoding="utf-8") as file:
         code = "\n".join(line.strip() for line in file)
     quoted = "\n".join(line.strip() for line in block.text.splitlines())
-    return [] if quoted in code else [f"{block.place}: {path} reads otherwise"]
+    return [] if quoted in code else [f"{block.place}: differs from {path}"]
 
 
 def missing_names(document: str) -> list[str]:
@@ -189,7 +189,7 @@ def _known(word: str, known: set[str]) -> bool:
     return name in known or (name.startswith("no") and name[2:] in known)
 
 
-# ------------------------------------------------------------------------------- Do they run?
+# --------------------------------------------------------------------------- Execution of blocks
 
 
 def run_document(name: str) -> None:

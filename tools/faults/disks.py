@@ -29,7 +29,7 @@ from tools.faults.suite import (
 
 
 def _mounted(suite: Suite, name: str, options: str) -> str:
-    """A small file system of its own.
+    """Mounts a small file system.
 
     Raises:
       UserError: this user may not mount one.
@@ -46,19 +46,19 @@ def _mounted(suite: Suite, name: str, options: str) -> str:
 
 def disk_full(suite: Suite) -> Row:
     """A disk fills up at some file: one line, status 1; with more space the run resumes."""
-    expected = suite.undisturbed("quiet_run", RUN)
+    expected = suite.undisturbed("undisturbed_run", RUN)
     survived, lost, tries, lines = 0, 0, suite.tries(8), []
     for number in range(tries):
         size = 1200 + 350 * number + suite.random.randrange(300)
         disk = _mounted(suite, "full", f"size={size}k")
         try:
             workdir = os.path.join(disk, "run")
-            status, said = end(begin(workdir, RUN))
-            lines.append(f"{size} kB: {said}")
+            status, line = end(begin(workdir, RUN))
+            lines.append(f"{size} kB: {line}")
             subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
             finish(workdir, RUN)
             difference = bytes_lost(expected, ending(workdir))
-            clean = status == 1 and "mgta_tf: error:" in said and "No space left" in said
+            clean = status == 1 and "mgta_tf: error:" in line and "No space left" in line
             survived, lost = survived + (clean and not difference), lost + difference
         finally:
             subprocess.run(["umount", "--lazy", disk], check=False)
@@ -67,7 +67,7 @@ def disk_full(suite: Suite) -> Row:
 
 def read_only(suite: Suite) -> Row:
     """The disk is read-only when a run is resumed."""
-    expected = suite.undisturbed("quiet_run", RUN)
+    expected = suite.undisturbed("undisturbed_run", RUN)
     disk = _mounted(suite, "read_only", "size=64m")
     try:
         workdir = os.path.join(disk, "run")
@@ -76,14 +76,14 @@ def read_only(suite: Suite) -> Row:
         process.kill()
         end(process)
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        status, said = end(begin(workdir, RUN))
+        status, line = end(begin(workdir, RUN))
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
         finish(workdir, RUN)
         lost = bytes_lost(expected, ending(workdir))
     finally:
         subprocess.run(["umount", "--lazy", disk], check=False)
-    clean = status == 1 and "Read-only file system" in said
-    return {"tries": 1, "survived": int(clean and not lost), "bytes_lost": lost, "lines": [said]}
+    clean = status == 1 and "Read-only file system" in line
+    return {"tries": 1, "survived": int(clean and not lost), "bytes_lost": lost, "lines": [line]}
 
 
 def vanished_data(suite: Suite) -> Row:
@@ -94,22 +94,22 @@ def vanished_data(suite: Suite) -> Row:
         picture = Image.fromarray(shapes.single_object(number, 0))
         picture.save(os.path.join(data, f"{number:03d}.png"))
     flags = {**RUN, "data_source": "", "data_dir": data, "cache_budget_mb": 0}
-    expected = suite.undisturbed("quiet_photos", flags)
+    expected = suite.undisturbed("undisturbed_photos", flags)
     workdir = suite.folder("vanished")
     process = begin(workdir, flags)
     wait_for_checkpoints(workdir, 2, process)
     os.rename(data, f"{data}_away")
-    status, said = end(process)
-    again, said_again = end(begin(workdir, flags))
+    status, line = end(process)
+    again, line_again = end(begin(workdir, flags))
     os.rename(f"{data}_away", data)
     finish(workdir, flags)
     lost = bytes_lost(expected, ending(workdir))
-    clean = status == again == 1 and "was readable" in said and "no such folder" in said_again
-    return {"tries": 1, "survived": int(clean and not lost), "bytes_lost": lost, "lines": [said]}
+    clean = status == again == 1 and "was readable" in line and "no such folder" in line_again
+    return {"tries": 1, "survived": int(clean and not lost), "bytes_lost": lost, "lines": [line]}
 
 
 def _damages(suite: Suite, workdir: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Ways to damage the files of a killed run: (file, function)."""
+    """Yields ways to damage the files of a killed run: (description, function)."""
     newest = max(positions(workdir))[0]
     files = [
         f"checkpoints/ckpt-{newest}.{part}" for part in ("index", "data-00000-of-00001", "json")
@@ -131,8 +131,8 @@ def _damages(suite: Suite, workdir: str) -> Iterator[tuple[str, Callable[[], Non
 
 
 def damaged_checkpoints(suite: Suite) -> Row:
-    """Any file of a killed run truncated, emptied or altered: it resumes from an older one."""
-    expected = suite.undisturbed("quiet_run", RUN)
+    """Truncates, empties or alters a file of a killed run: it resumes from an older checkpoint."""
+    expected = suite.undisturbed("undisturbed_run", RUN)
     killed = suite.folder("killed")
     process = begin(killed, RUN)
     while stage_of(killed, RUN) != "mutual":
@@ -149,7 +149,7 @@ def damaged_checkpoints(suite: Suite) -> Row:
         shutil.copytree(killed, workdir)
         dict(_damages(suite, workdir))[ways[number][0]]()
         finish(workdir, RUN)
-        if what.startswith("labels"):  # for the user only; a run does not write them again
+        if what.startswith("labels"):  # for the user only; a resumed run does not write them
             shutil.copytree(f"{killed}/labels", f"{workdir}/labels", dirs_exist_ok=True)
         difference = bytes_lost(expected, ending(workdir))
         survived, lost = survived + (not difference), lost + difference

@@ -18,7 +18,7 @@ from tools.faults.suite import (
 
 
 def memory(suite: Suite) -> Row:
-    """Growth of the resident memory over 40 (or 10) alternations, after the second."""
+    """Growth of the resident memory over 40 (or 10) rounds, after the second."""
     rounds = suite.tries(40, 10)
     flags = {**RUN, "iae_epochs": 1, "rounds": rounds, "epochs_per_round": 1, "final_epochs": 0}
     flags["checkpoint_every_steps"] = 0

@@ -1,7 +1,7 @@
-"""Feeds every reader of the package damaged files, in processes that may die of it.
+"""Feeds damaged files to every reader of the package, in subprocesses that may crash.
 
-A reader may refuse its input with `UserError` or `BadImage`. Anything else is a crash; a reader
-that takes over HANG_SECONDS, or more than MEMORY bytes on top of what its process has, fails too.
+A reader may refuse its input with `UserError` or `BadImage`. Any other error is a crash. A reader
+also fails if it takes over HANG_SECONDS, or MEMORY bytes more than its process had before.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mgta_tf.data.images import BadImage
 from mgta_tf.errors import UserError
 from tools.faults.readers import READERS, write
 
-HANG_SECONDS = 30.0  # nothing that is read here takes a hundredth of it
+HANG_SECONDS = 30.0  # reading an intact file takes less than a hundredth of this
 MEMORY = 2 * 2**30
-BLOCK = 200  # examples between two looks at the clock
+BLOCK = 200  # examples between two checks of the time
 
 
 @st.composite
@@ -58,7 +58,7 @@ def damaged(draw: Any, seeds: list[bytes]) -> bytes:
 
 
 def fuzz(name: str, seconds: float, folder: str, seed: int = 0) -> dict[str, int]:
-    """Damages the files of one reader for so long: executions, crashes, hangs.
+    """Feeds damaged files to one reader for `seconds`; returns executions, crashes and hangs.
 
     The input of a crash or a hang stays in `folder`.
     """

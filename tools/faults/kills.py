@@ -29,14 +29,16 @@ PER_RUN = 10  # kills in each stage of a run
 
 
 def kills(suite: Suite, stages: tuple[str, ...]) -> Iterator[Rows]:
-    """SIGKILL at random moments of each stage: at the start, tracing, saving, in a step or a GLP.
+    """SIGKILL at random moments of each stage: at the start, while tracing, saving or in a step.
 
     A run is killed up to PER_RUN times in each stage, then finished and compared. Yields the rows
     after every run, and continues the rows of an earlier call.
     """
     supervised_only = stages == ("supervised",)
     flags = SUPERVISED if supervised_only else RUN
-    expected = suite.undisturbed("quiet_supervised" if supervised_only else "quiet_run", flags)
+    expected = suite.undisturbed(
+        "undisturbed_supervised" if supervised_only else "undisturbed_run", flags
+    )
     wanted = suite.tries(30, 2)
     nothing = {"tries": 0, "survived": 0, "bytes_lost": 0, "runs": 0}
     rows = {f"kills_{s}": {**nothing, **suite.before.get(f"kills_{s}", {})} for s in stages}
@@ -58,7 +60,7 @@ def kills(suite: Suite, stages: tuple[str, ...]) -> Iterator[Rows]:
 def _killed_run(
     suite: Suite, workdir: str, flags: dict[str, Any], left: dict[str, int]
 ) -> dict[str, int]:
-    """Runs to the end with up to `times` kills in each stage; returns the kills."""
+    """Runs to the end with up to `left` kills in each stage; returns the kills by stage."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mgta_tf.train", "mgta_tf.supervised", "tools.faults.kills"])
     counts = dict.fromkeys(left, 0)
@@ -83,10 +85,10 @@ def _killed_run(
 
 
 def _in_fork(workdir: str, flags: dict[str, Any]) -> None:
-    """Runs in a fork of a process with all imports done, which saves most of the time."""
-    silence = os.open(f"{workdir}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
+    """Runs in a fork of a process that has done all imports, which take most of the time."""
+    log = os.open(f"{workdir}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     values = {**flags, "workdir": workdir}
     if "epochs" in flags:
         supervised.train(config_lib.from_dict(supervised.SupervisedConfig, values))

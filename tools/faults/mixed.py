@@ -1,7 +1,7 @@
-"""A folder of files as people have them, of every format, depth, name and damage.
+"""A folder with files of every format, depth, name and kind of damage.
 
-Whether a file is read, skipped as damaged or not read is known when it is written, so that every
-single one can be compared with what the package says of it, and the counts with their number.
+Each file is written with its expected fate: read, skipped as damaged, or not read. So the fate of
+every single file, and all counts, can be checked.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ LINK, PIPE = b"a link that leads nowhere", b"a pipe"
 
 
 def _bad_files(good: list[bytes]) -> list[tuple[bytes, str]]:
-    """What is no photograph, with what becomes of it under an image's suffix."""
+    """Files that are no photographs, with their fate under an image's suffix."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + b"\0" * 99
     cut = [(data[: len(data) // 3], SKIPPED) for data in good]
@@ -122,7 +122,7 @@ def _bad_files(good: list[bytes]) -> list[tuple[bytes, str]]:
 
 
 def _in_turn(good: list[bytes], bad: list[tuple[bytes, str]]) -> Iterator[tuple[bytes, str]]:
-    """Four good files, then one that is not, and so on."""
+    """Yields four good files, then a bad one, and so on."""
     number = 0
     while True:
         yield from ((good[(number * 4 + i) % len(good)], READ) for i in range(4))
@@ -131,7 +131,7 @@ def _in_turn(good: list[bytes], bad: list[tuple[bytes, str]]) -> Iterator[tuple[
 
 
 def fates(folder: str, skipped_file: str) -> tuple[dict[str, str], str]:
-    """What the package says of each file of a folder, by its name; and its first line."""
+    """The fate of each file of a folder by name, and the line that the package prints."""
     source = open_source(DataConfig(data_dir=folder))
     store = load_store(source, size=8, max_bad_fraction=1.0, skipped_file=skipped_file)
     found = dict.fromkeys(store.names, READ)
@@ -150,7 +150,7 @@ def fates(folder: str, skipped_file: str) -> tuple[dict[str, str], str]:
 
 
 def mixed_folder(suite: Suite) -> Row:
-    """Files of every kind in one folder, 10,000 or 300: how many are counted as they should be."""
+    """Files of every kind in one folder, 10,000 or 300: how many have their expected fate."""
     folder, skipped_file = suite.folder("mixed"), suite.folder("skipped.txt")
     expected = write(folder, suite.tries(10_000, 300))
     found, line = fates(folder, skipped_file)

@@ -1,4 +1,4 @@
-"""Every reader of files, with files as they should be, which `tools.faults.fuzz` damages."""
+"""Every reader of files, with intact files that `tools.faults.fuzz` damages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mgta_tf.runtime.workdir import load_config
 from mgta_tf.training.config import TrainConfig
 
 # ---------------------------------------------------------------------------------------- Readers
-# Each is (files as they should be, what reads a damaged one from a folder of its own).
+# Each is (intact files, function that writes a damaged one to its own folder and reads it).
 
 Reader = tuple[list[bytes], Callable[[bytes], Any]]
 
@@ -44,7 +44,7 @@ def write(path: str, data: bytes) -> str:
 
 
 def _one_of(folder: str, names: Sequence[str], read_folder: Callable[[], None]) -> Reader:
-    """Any one of a folder's files is damaged, the others are as they were; then it is read."""
+    """Reads a folder in which one file is damaged and the others are intact."""
     whole = {}
     for name in names:
         with open(os.path.join(folder, name), "rb") as file:
@@ -118,7 +118,7 @@ def _pictures(pixels: np.ndarray) -> list[bytes]:
 
 
 def _deep_pictures(pixels: np.ndarray) -> list[bytes]:
-    """Images of 16 bits, of digits, of floats; HEIC where it can be written."""
+    """Images of 16 bits, of floats and in text form; HEIC if it can be written."""
     seeds = []
     grey = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256)
     for kind in ("PNG", "TIFF", "JPEG2000", "PPM"):
@@ -136,7 +136,7 @@ def _deep_pictures(pixels: np.ndarray) -> list[bytes]:
 
 
 def _lists(folder: str) -> Reader:
-    """The list of --data_dir=@FILE; what it names is looked up and read, never listed."""
+    """The list of --data_dir=@FILE; files named in it are read, folders are not listed."""
     path = os.path.join(folder, "files.txt")
     write(os.path.join(folder, "a.png"), b"no image")
     lines = f"a.png\n{folder}/a.png\n./b/c.jpg\n~/d.png\n"
@@ -155,7 +155,7 @@ def _pickles(folder: str) -> Reader:
     pixels = np.zeros((1, minipickle.SIDE, minipickle.SIDE, 3), np.uint8)
     cache = {"image_data": pixels, "class_dict": {"n1": [0], "n2": []}}
     seeds = [pickle.dumps(cache, protocol) for protocol in range(6)]
-    tail = len(pixels.tobytes()) - 40  # most of the pixels away: what is damaged is the structure
+    tail = len(pixels.tobytes()) - 40  # without most pixels, damage mostly hits the structure
     seeds += [seed.replace(b"\0" * tail, b"") for seed in seeds[3:]]
     path = os.path.join(folder, "mini-imagenet-cache-train.pkl")
     return seeds, lambda data: minipickle.read_cache(write(path, data))
@@ -179,7 +179,7 @@ def _tfrecords(folder: str) -> Reader:
 
 
 def _examples(folder: str) -> Reader:
-    """The records themselves, under correct checksums."""
+    """The records themselves, with correct checksums."""
     path = os.path.join(folder, "0.tfrecord")
     seeds = [
         tfrecords.make_example(b"x" * 9, "a.png", 2, "a class").SerializeToString(),
@@ -235,7 +235,7 @@ def _voc_lists(folder: str) -> Reader:
 
 
 def _box_trees(folder: str) -> Reader:
-    """The lists and annotations of own boxes: all but the damaged one are as they should be."""
+    """The lists and annotations of own boxes, one of which is damaged."""
     box = "<xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax>"
     item = f"<object><name>a dog</name><bndbox>{box}</bndbox></object>"
     xml = f"<annotation><size><width>12</width><height>12</height></size>{item}</annotation>"
@@ -279,7 +279,7 @@ def _box_records(folder: str) -> Reader:
 
 
 def _embeddings(folder: str) -> Reader:
-    """A table of embeddings, as search takes it, and one that is unfinished."""
+    """A table of embeddings, as read by the search, and an unfinished one."""
     path, unfinished = os.path.join(folder, "a.npz"), os.path.join(folder, "unfinished")
     vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
     table.write(path, ["a.jpg", "b/c.jpg", "\udce9.jpg"], vectors, {"key": "k", "digest": "d"})
@@ -305,7 +305,7 @@ def _embeddings(folder: str) -> Reader:
 
 
 def _features(folder: str) -> Reader:
-    """The probe's cache: what is not what was kept is made again."""
+    """The probe's cache: damaged features are computed again."""
     kept = np.arange(6, dtype=np.float32).reshape(3, 2)
     features.cached(folder, "key", lambda: (kept, "a pool"))
     (name,) = os.listdir(folder)
@@ -345,7 +345,7 @@ def _tables(folder: str) -> Reader:
             write(os.path.join(folder, "train.csv"), content)
             open_source(DataConfig(data_dir=folder))
             return
-        for known in seeds[1:]:  # the others as they should be
+        for known in seeds[1:]:  # the others intact
             known_name, _, known_content = known.partition(b" ")
             damaged_here = known_name == name
             path = os.path.join(tiny, known_name.decode())
@@ -384,7 +384,7 @@ class _Net:
 
 
 def _checkpoints(folder: str) -> Reader:
-    """Any file of a checkpoint, its manifest included; the one before it must be taken."""
+    """Any file of a checkpoint or its manifest; the previous checkpoint must be restored."""
     net = _Net()
     checkpoints = Checkpoints(folder, [net], keep=2)
     for step in (1, 2):
@@ -401,7 +401,7 @@ def _checkpoints(folder: str) -> Reader:
 
 
 def _kmeans_states(folder: str) -> Reader:
-    """The journal: what it gives back must be the state that was saved, or nothing."""
+    """The journal of k-means: it must return the saved state, or nothing."""
     path = os.path.join(folder, "kmeans.npz")
     points = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     states: list[State] = []
@@ -409,7 +409,7 @@ def _kmeans_states(folder: str) -> Reader:
     journal = Journal(path, every_secs=-1.0)
     with contextlib.suppress(StopIteration), journal.opened(points, 4, 0, None):
         journal.step(states[0])
-        raise StopIteration  # as a kill would, leave the file
+        raise StopIteration  # keeps the file, like a kill
     with open(path, "rb") as file:
         seed = file.read()
 

@@ -1,4 +1,4 @@
-"""How soon a command refuses what is known at its start, once it has found its images."""
+"""Seconds from finding the images to refusing flags or files that a command cannot use."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ TRAIN: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass
 class Clock:
-    """When images were last found."""
+    """The time at which images were last found."""
 
     found: float = 0.0
 
     def after(self, function: Callable) -> Callable:
-        """The function, with the time at which it returned noted."""
+        """Wraps a function so that the time of its return is recorded."""
 
-        def noted(*args, **kwargs):
+        def recorded(*args, **kwargs):
             result = function(*args, **kwargs)
             self.found = time.monotonic()
             return result
 
-        return noted
+        return recorded
 
 
 def refusals(suite: Suite) -> Row:
-    """A refusal of each kind, on 2,000 photographs or 200: how many came in time."""
+    """A refusal of each kind, on 2,000 photographs or 200: how many were in time."""
     folder, count = suite.folder("refusals"), suite.tries(2000, 200)
     photographs, devkit = os.path.join(folder, "photographs"), os.path.join(folder, "voc")
     _write_photographs(photographs, count)
@@ -115,7 +115,7 @@ def _write_photographs(folder: str, count: int) -> None:
 
 
 def _write_devkit(folder: str, count: int) -> None:
-    """A VOC2007 of which one photograph has an orientation that its annotation leaves open."""
+    """A VOC2007 with one photograph whose orientation is ambiguous."""
     year = os.path.join(folder, "VOC2007")
     for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
         os.makedirs(os.path.join(year, part))

@@ -26,8 +26,8 @@ from tools.faults.suite import (
 
 def signals(suite: Suite) -> Row:
     """SIGTERM and SIGINT in a step: status 143 and 130, a checkpoint, and the same result."""
-    expected = suite.undisturbed("quiet_run", RUN)
-    flags = {**RUN, "checkpoint_every_steps": 0}  # what is saved, the signal has saved
+    expected = suite.undisturbed("undisturbed_run", RUN)
+    flags = {**RUN, "checkpoint_every_steps": 0}  # only the signal saves
     survived, lost, tries = 0, 0, suite.tries(6, 2)
     for number in range(tries):
         workdir = suite.folder("signals")
@@ -45,9 +45,9 @@ def signals(suite: Suite) -> Row:
 
 def signal_to_one_host(suite: Suite) -> Row:
     """One of two hosts gets SIGTERM or SIGINT: both stop, and resume to the same result."""
-    flags = {**HOSTS, "checkpoint_every_steps": 0}  # what is saved, the signal has saved
-    quiet = suite.folder("quiet_hosts")
-    _end_hosts(begin_hosts(command(quiet, flags)))
+    flags = {**HOSTS, "checkpoint_every_steps": 0}  # only the signal saves
+    undisturbed = suite.folder("undisturbed_hosts")
+    _end_hosts(begin_hosts(command(undisturbed, flags)))
     survived, lost, tries = 0, 0, suite.tries(4)
     for number in range(tries):
         workdir = suite.folder("hosts")
@@ -58,7 +58,7 @@ def signal_to_one_host(suite: Suite) -> Row:
         processes[number % 2].send_signal(sent)
         found = _end_hosts(processes)
         resumed = _end_hosts(begin_hosts(command(workdir, flags)))
-        difference = bytes_lost(ending(quiet), ending(workdir))
+        difference = bytes_lost(ending(undisturbed), ending(workdir))
         right = found == [status, status] and resumed == [0, 0] and not difference
         survived, lost = survived + right, lost + difference
     return {"tries": tries, "survived": survived, "bytes_lost": lost}
@@ -66,7 +66,7 @@ def signal_to_one_host(suite: Suite) -> Row:
 
 def _end_hosts(processes: list[subprocess.Popen[str]]) -> list[int]:
     """The exit statuses of the hosts."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # neither waits for the other's pipe
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # reads both pipes at once
         return [status for status, _ in pool.map(end, processes)]
 
 
@@ -93,13 +93,13 @@ def second_interrupt(suite: Suite) -> Row:
 
 
 def two_owners(suite: Suite) -> Row:
-    """A second run is refused while the first is running, and resumes when the first was killed."""
-    expected = suite.undisturbed("quiet_run", RUN)
+    """A second run is refused while the first is running, and resumes after the first is killed."""
+    expected = suite.undisturbed("undisturbed_run", RUN)
     workdir = suite.folder("owners")
     first = begin(workdir, RUN)
     wait_for_checkpoints(workdir, 1, first)
-    status, said = end(begin(workdir, RUN))
-    refused = status == 1 and f"process {first.pid} on" in said
+    status, line = end(begin(workdir, RUN))
+    refused = status == 1 and f"process {first.pid} on" in line
     first.kill()
     end(first)
     finish(workdir, RUN)

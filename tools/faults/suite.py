@@ -74,7 +74,7 @@ class Suite:
         return short if self.short else long
 
     def folder(self, name: str) -> str:
-        """A new folder's path."""
+        """Path of a new folder, which does not exist yet."""
         path = os.path.join(self.scratch, name)
         shutil.rmtree(path, ignore_errors=True)
         return path
@@ -90,7 +90,7 @@ class Suite:
 
 
 def command(workdir: str, flags: dict[str, Any]) -> list[str]:
-    """The command of a run, as a user types it."""
+    """The command line of a run."""
     module = "mgta_tf.supervised" if "epochs" in flags else "mgta_tf.train"
     return [sys.executable, "-m", module, *config_lib.to_arguments({**flags, "workdir": workdir})]
 
@@ -117,19 +117,19 @@ def _start(words: list[str], **environment: str) -> subprocess.Popen[str]:
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Waits for a run: (exit status, last line of its output)."""
     try:
-        said = process.communicate(timeout=LIFE)[0]
+        output = process.communicate(timeout=LIFE)[0]
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
         return -1, "hung"
-    return process.returncode, (said.strip().splitlines() or [""])[-1]
+    return process.returncode, (output.strip().splitlines() or [""])[-1]
 
 
 def finish(workdir: str, flags: dict[str, Any]) -> None:
     """Runs, or resumes, to the end."""
-    status, said = end(begin(workdir, flags))
+    status, line = end(begin(workdir, flags))
     if status:
-        raise UserError(f"{workdir}: ended with {status}: {said}")
+        raise UserError(f"{workdir}: ended with {status}: {line}")
 
 
 def positions(workdir: str) -> list[tuple[int, int, int]]:

@@ -56,22 +56,25 @@ def main(config: TwoWorkersConfig) -> None:
     one, two, disturbed = (os.path.join(config.workdir, n) for n in ("one", "two", "disturbed"))
     wait([start(one)], config.timeout)
     wait(start_both(two), config.timeout)
-    check(difference(one, two, stages=1) <= config.tolerance, "more than --tolerance")
-    check(sorted(os.listdir(one)) == sorted(os.listdir(two)), "two workers leave other files")
-    print("two workers train as one does, and leave one workdir", flush=True)
+    check(
+        difference(one, two, stages=1) <= config.tolerance,
+        "the losses differ by more than --tolerance",
+    )
+    check(
+        sorted(os.listdir(one)) == sorted(os.listdir(two)), "two workers write other files than one"
+    )
+    print("two workers train like one, and write one workdir", flush=True)
 
     workers = start_both(disturbed)
     wait_for_checkpoint(disturbed, workers, config.timeout)
     workers[1].send_signal(signal.SIGKILL)
     survivor = workers[0].wait(config.timeout)
-    check(survivor != 0, "the run of the worker that was left ended as if nothing were missing")
+    check(survivor != 0, "the surviving worker ended without an error")
     print(f"one worker was killed; the other stopped with status {survivor}", flush=True)
     wait(start_both(disturbed), config.timeout)
-    check(
-        difference(two, disturbed, stages=4) == 0, "the loss of a worker changed the run's losses"
-    )
-    check(relabelled(two, disturbed) == 0, "the loss of a worker changed pseudo labels")
-    print("both, started again, end where two undisturbed workers end", flush=True)
+    check(difference(two, disturbed, stages=4) == 0, "killing a worker changed the losses")
+    check(relabelled(two, disturbed) == 0, "killing a worker changed the pseudo labels")
+    print("restarted, both end like two undisturbed workers", flush=True)
 
 
 def start(workdir: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
@@ -119,7 +122,7 @@ def wait_for_checkpoint(workdir: str, processes: list[subprocess.Popen], timeout
     while not os.path.exists(os.path.join(workdir, "checkpoints", "checkpoint")):
         for process in processes:
             check(process.poll() is None, "a run ended before its first checkpoint")
-        check(time.monotonic() < ends, "no checkpoint came")
+        check(time.monotonic() < ends, "no checkpoint was written before --timeout")
         time.sleep(0.2)
 
 
@@ -130,7 +133,7 @@ def difference(one: str, other: str, stages: int) -> float:
       UserError: the runs do not have the same stages.
     """
     first, second = (losses_of(workdir) for workdir in (one, other))
-    check(first.shape == second.shape, f"{other}: other stages than {one}")
+    check(first.shape == second.shape, f"{other} has other stages than {one}")
     relative = np.abs(first - second) / np.where(first == 0, 1.0, np.abs(first))
     largest = float(relative[:stages].max())
     print(

@@ -1,1 +1,1 @@
-"""The peers: what a user would pick instead, in PyTorch, on the study's terms."""
+"""Peers: PyTorch methods that a user might choose instead, under the study's conditions."""

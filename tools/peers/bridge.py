@@ -1,7 +1,7 @@
 """One encoder in two frameworks: weights and jobs to PyTorch and back, and a comparison of both.
 
-PyTorch has an environment of its own; what runs there is tools/peers/torch_methods.py. All that
-passes between the two are files.
+PyTorch has its own environment, in which tools/peers/torch_methods.py runs. The two exchange files
+only.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def train(
     flags: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """Trains `encoder` in PyTorch; a training that an interrupted run has finished is taken up.
+    """Trains `encoder` in PyTorch; a training that an interrupted run has finished is reused.
 
     Args:
       python: Interpreter of PyTorch's environment.
-      folder: For the files of the job.
+      folder: Folder for the files of the job.
       pixels: uint8 [N, S, S, 3]. labels: int64 [N], read by --methods=supervised alone.
-      flags: What the job is trained with.
+      flags: Flags of the method and its training.
 
     Returns:
       The report of `torch_methods.train`, with `versions`.
@@ -73,7 +73,7 @@ def train(
 
 
 def finished(folder: str, job: dict[str, Any]) -> dict[str, Any] | None:
-    """The report of a training with this job that an interrupted run has left, else None."""
+    """The report of a finished training of this job by an interrupted run, or None."""
     try:
         with open(os.path.join(folder, "train.json"), encoding="utf-8") as file:
             known = json.load(file)
@@ -84,10 +84,10 @@ def finished(folder: str, job: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def in_torch(python: str, what: str, job: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Runs a job of tools/peers/torch_methods.py; what it reports.
+    """Runs a job of tools/peers/torch_methods.py; returns its report.
 
     Raises:
-      UserError: it failed; the message is its last line.
+      UserError: it failed; the message has its last line.
     """
     path, report, log = (os.path.join(folder, f"{what}.{end}") for end in ("json", "out", "log"))
     if os.path.exists(report):
@@ -141,7 +141,7 @@ def export(encoder: tf.keras.Model, directory: str) -> None:
 
 
 def differences(python: str, folder: str) -> Iterator[tuple[str, float]]:
-    """What is compared and the largest difference, as a share of the largest value."""
+    """Yields (what is compared, largest difference relative to the largest value)."""
     encoder, rng = untrained_encoder(1), np.random.default_rng(0)
     for variable in encoder.weights:  # batch norm of a trained encoder
         if variable.name.endswith(("gamma:0", "moving_variance:0")):

@@ -1,11 +1,11 @@
-"""Peers: what a user would pick instead, trained in PyTorch and evaluated like the study's rows.
+"""Peers: methods that a user might choose instead, in PyTorch, evaluated like the study's rows.
 
   python tools/peers.py --do=check --torch_python=PY [--data_dir=tiny-imagenet-100]
   python tools/peers.py --do=search --torch_python=PY --data_dir=tiny-imagenet-100 --workdir=W
   python tools/peers.py --do=rows --torch_python=PY --data_dir=tiny-imagenet-100 --workdir=W
   python tools/peers.py --do=page
 
-`check` shows that both frameworks have one encoder: the same weights give the same endpoints.
+`check` shows that both frameworks have the same encoder: equal weights give equal endpoints.
 `search` tunes each method on a held-out third of the training images; validation images are never
 read. `rows` trains each method with the best flags that the search has found, at the cost of the
 study's defaults and at half of it. Every run becomes a row of --results as soon as it is
@@ -40,7 +40,7 @@ COSTS = {"_half": 36, "": 72}  # suffix of a row's method: image passes a photog
 SCREEN = 12  # image passes of a trial, a third of the half
 METHODS = ("simclr", "triplets", "vicreg", "byol", "nnclr", "swav", "supervised")
 START: dict[str, Any] = dict(batch=32, learning_rate=3e-3, **bridge.MILD)
-# What is tried, one axis after the other; the best so far keeps its place on the others.
+# Axes of the search, one after the other; the best value of an axis is kept for the next.
 BATCH, CROPS = (dict(batch=32), dict(batch=128)), (bridge.MILD, bridge.STRONG)
 AXES: tuple[tuple[dict[str, Any], ...], ...] = (CROPS, BATCH)
 SIMCLR_AXES: tuple[tuple[dict[str, Any], ...], ...] = (
@@ -98,7 +98,7 @@ def search(config: PeersConfig) -> None:
 
 
 def next_trial(known: list[dict[str, Any]], method: str) -> dict[str, Any] | None:
-    """The flags to try next: one axis after the other, from what is best for SimCLR.
+    """The flags to try next: one axis after the other, starting from SimCLR's best.
 
     A pure function of the rows `known`; None when all has been tried.
     """
@@ -130,7 +130,7 @@ def best_flags(known: list[dict[str, Any]], method: str) -> dict[str, Any]:
 
 
 def flags_of(method: str, tried: dict[str, Any], passes: int) -> dict[str, Any]:
-    """What decides a peer's encoder; neither seed nor paths."""
+    """The flags that determine a peer's encoder, without seed and paths."""
     return {"method": method, "passes": passes, **bridge.SMALL, **tried}
 
 
@@ -155,10 +155,10 @@ def row_name(method: str, passes: int) -> str:
 def add_row(
     config: PeersConfig, evaluation: Evaluation, name: str, flags: dict[str, Any], seed: int
 ) -> None:
-    """Makes a row unless it is there, and leaves the encoder in the workdir.
+    """Adds a row, unless it exists, and saves its encoder in the workdir.
 
     Raises:
-      UserError: the row that is there was made with other flags.
+      UserError: the existing row has other flags.
     """
     path = os.path.join(config.results, f"{name}.json")
     known = experiment.load_rows(path)
@@ -180,7 +180,7 @@ def run(
     """Trains in PyTorch on the evaluation's training images, exports to `folder`, evaluates.
 
     Returns:
-      What a row keeps: the probe's findings, `passes` (image passes a photograph, as trained),
+      The values of a row: the probe's figures, `passes` (image passes per photograph, as trained),
       `cpu_seconds` and `seconds` of training and evaluation, `train_cpu_seconds`, `loss` (first,
       last) and `versions`.
     """
@@ -211,11 +211,11 @@ def check(config: PeersConfig) -> None:
             print(f"untrained encoder, SVM mAP: {ours:.4f} in TensorFlow, {theirs:.4f} in PyTorch")
     if max(worst.values()) > bridge.SAME:
         raise UserError(f"the two encoders differ by more than {bridge.SAME}; see above")
-    print(f"both frameworks have one encoder, to {bridge.SAME}")
+    print(f"both frameworks have the same encoder, to {bridge.SAME}")
 
 
 def untrained_scores(config: PeersConfig, folder: str) -> tuple[float, float]:
-    """SVM mAP of one untrained encoder by TensorFlow's features and by PyTorch's."""
+    """SVM mAP of the same untrained encoder with TensorFlow's and with PyTorch's features."""
     encoder, evaluation = bridge.untrained_encoder(1), open_evaluation(config.data_dir, PROBE)
     images = evaluation.images()
     ours = [encode(encoder, part) for part in images]

@@ -1,4 +1,4 @@
-"""The PyTorch side of tools/peers.py: the same encoder, and the methods that a user would pick.
+"""The PyTorch side of tools/peers.py: the same encoder, and the methods.
 
   PYTHON_OF_PYTORCH tools/peers/torch_methods.py train JOB.json
   PYTHON_OF_PYTORCH tools/peers/torch_methods.py endpoints|augmented JOB.json
@@ -29,14 +29,14 @@ from lightly.models.modules.nn_memory_bank import NNMemoryBankModule
 from torch import nn
 from torch.nn import functional
 
-WEIGHT_DECAY = 1e-4  # of kernels only, as mgta_tf.optimization has it
+WEIGHT_DECAY = 1e-4  # of kernels only, as in mgta_tf.training.optimization
 WARMUP_SHARE = 0.05  # of all steps
 DRAWS = 9  # random numbers for an image: four of its crop, one of its flip, four of its colours
-EMBEDDING = 128  # numbers that a projection head leaves
+EMBEDDING = 128  # outputs of a projection head
 
 
 def pad_same(x, size: int, stride: int, value: float = 0.0):
-    """TensorFlow's 'same' padding, [N, c, h, w]: where it is odd, the end gets one more."""
+    """TensorFlow's 'same' padding of [N, c, h, w]; an odd pixel goes to the end."""
     padding = []
     for length in (x.shape[3], x.shape[2]):
         total = max((math.ceil(length / stride) - 1) * stride + size - length, 0)
@@ -45,7 +45,7 @@ def pad_same(x, size: int, stride: int, value: float = 0.0):
 
 
 class ConvBn(nn.Module):
-    """A bias-free convolution and batch norm, as `mgta_tf.models.layers` has them."""
+    """A bias-free convolution and batch norm, as in `mgta_tf.models.layers`."""
 
     def __init__(self, before: int, after: int, size: int, stride: int):
         super().__init__()
@@ -59,7 +59,7 @@ class ConvBn(nn.Module):
 
 
 class Encoder(nn.ModuleDict):
-    """`mgta_tf.models.encoder.build_encoder`: its layers, by the names that they have there.
+    """The layers of `mgta_tf.models.encoder.build_encoder`, by the same names.
 
     [N, 3, H, W] in 0..1 → {'res2': [N, 256w, H/4, W/4], …, 'res5', 'embedding': [N, 2048w]}.
     """
@@ -214,7 +214,7 @@ class BYOL(nn.Module):
 class SwAV(nn.Module):
     """Caron et al., 2020, with two crops. https://arxiv.org/abs/2006.09882
 
-    Codes are shared out over the batch and the projections of the last 1,024 photographs.
+    Codes are balanced over the batch and the projections of the last 1,024 photographs.
     """
 
     views, passes = 2, 2.0
@@ -259,9 +259,9 @@ class Triplets(nn.Module):
     def forward(self, images, _labels, _progress: float):
         x = functional.normalize(self.encoder(images)["embedding"])
         number = torch.arange(len(x)) % (len(x) // 2)
-        likeness = (x @ x.T).masked_fill(number[:, None] == number, -math.inf)
+        similarity = (x @ x.T).masked_fill(number[:, None] == number, -math.inf)
         positive = (x - x.roll(len(x) // 2, 0)).norm(dim=1)
-        negative = (x - x[likeness.argmax(1)]).norm(dim=1)
+        negative = (x - x[similarity.argmax(1)]).norm(dim=1)
         return torch.relu(positive - negative + self.MARGIN).mean()
 
 
@@ -290,7 +290,7 @@ METHODS: dict[str, Any] = {
 
 
 def load(encoder: Encoder, path: str) -> Encoder:
-    """Reads weights as the TensorFlow side writes them, all of them and no other."""
+    """Loads the weights that the TensorFlow side wrote; every name must match."""
     with np.load(path) as arrays:
         encoder.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
     return encoder
@@ -310,7 +310,7 @@ def learning_rate(peak: float, step: int, steps: int) -> float:
 
 
 def batches(count: int, batch: int, steps: int, generator: torch.Generator):
-    """Indices of `steps` batches; every image once before any twice, but for the rest of a pass."""
+    """Indices of `steps` batches, in shuffled passes whose incomplete last batch is dropped."""
     left = torch.empty(0, dtype=torch.long)
     for _ in range(steps):
         if len(left) < batch:
@@ -320,7 +320,7 @@ def batches(count: int, batch: int, steps: int, generator: torch.Generator):
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains a method for `passes` image passes a photograph.
+    """Trains a method for `passes` image passes per photograph.
 
     A pass is the encoder forward and backward over one image; a forward alone is a third of one.
     The job names `images` (.npz: uint8 `pixels` [N, S, S, 3], int64 `labels` [N]), the `initial`

@@ -159,12 +159,12 @@ def as_text(found: dict[str, Any]) -> str:
         lines.append(f"  {title:28s}{one['value']:5.1f}   {one['low']:.1f} to {one['high']:.1f}")
     order = " < ".join(evaluation.ORDER)
     if found["separated"]:
-        said = f"{order}: no two of their intervals overlap."
+        verdict = f"{order}: no two of their intervals overlap."
     elif found["ordered"]:
-        said = f"{order}: the order holds, but intervals overlap."
+        verdict = f"{order}: the order holds, but intervals overlap."
     else:
-        said = f"{order}: this order does not hold in this run."
-    return "\n".join([*lines, "", said])
+        verdict = f"{order}: this order does not hold in this run."
+    return "\n".join([*lines, "", verdict])
 
 
 def look_at(folder: str) -> str:

@@ -44,7 +44,7 @@ def measures(found: list[dict[str, Any]]) -> list[str]:
 
 
 def answer(rows: Rows, claim: str, one: str, other: str) -> str:
-    """A claim, with the difference of mAP between runs of the same seeds that bears on it."""
+    """A claim, and the difference of mAP between its two methods over the seeds of both."""
     differences = paired(rows, one, other)
     if not differences:
         return f"**{claim}** Not run yet."
@@ -64,7 +64,7 @@ def answer(rows: Rows, claim: str, one: str, other: str) -> str:
 
 
 def by_every_evaluation(plan: dict[str, Any], rows: Rows) -> list[str]:
-    """A table of all questions; a difference whose interval is not across 0 is in bold type."""
+    """A table of all questions; a difference whose interval excludes 0 is bold."""
     lines = [f"| | {' | '.join(EVALUATIONS)} |", "|---|" + "---|" * len(EVALUATIONS)]
     for question, one, other in plan["questions"]:
         cells = [f"{question} (`{one}` − `{other}`)"]
@@ -117,7 +117,7 @@ def table(methods: dict[str, Any], rows: Rows, base: str) -> list[str]:
     for name, method in methods.items():
         found, lost = ended[name], len(rows[name]) - len(ended[name])
         seeds = f"{len(found)}, {lost} collapsed" if lost else str(len(found))
-        # Rows of before version 0.2 have `at_rest`.
+        # Rows from before version 0.2 have `at_rest`.
         stuck = sum(bool(row.get("stuck_at_margin", row.get("at_rest"))) for row in found)
         seeds += f", {stuck} stuck at the margin" if stuck else ""
         cells = [f"`{name}`", method["about"], seeds, *measures(found)]
@@ -129,8 +129,10 @@ def table(methods: dict[str, Any], rows: Rows, base: str) -> list[str]:
 
 
 def label_agreement(found: list[dict[str, Any]]) -> str:
-    """'0.006 → 0.013', means over rows: ARI of the classes and the first labels of D1, and the last
-    of D1 in stage 2; '-' where it was not recorded."""
+    """'0.006 → 0.013': ARI of labels and classes on D1, in the first and last round, as means.
+
+    '-' if it was not recorded.
+    """
     known = []
     for row in found:
         turns = [turn for turn in row.get("turns", []) if turn["stage"] == "mutual"]
@@ -143,7 +145,7 @@ def label_agreement(found: list[dict[str, Any]]) -> str:
 
 
 def difference(values: list[float]) -> str:
-    """'+0.42 (+0.10 to +0.74)', or '+0.42' of one, or '-' of none."""
+    """'+0.42 (+0.10 to +0.74)', '+0.42' for a single value, '-' for none."""
     if not values:
         return "-"
     mean = f"{statistics.mean(values):+.2f}"
@@ -186,7 +188,7 @@ def collapses(rows: Rows) -> list[str]:
 
 
 def spread(values: list[float]) -> str:
-    """'5.62 ± 0.11', or '5.62' of one, or '-' of none."""
+    """'5.62 ± 0.11', '5.62' for a single value, '-' for none."""
     if not values:
         return "-"
     mean = f"{statistics.mean(values):.2f}"

@@ -1,4 +1,4 @@
-"""The study's evaluation within one process, for encoders that are no SavedModel yet."""
+"""The study's evaluation of encoders in memory, which are not exported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Evaluation:
         return [part.load(np.arange(len(part.targets))) for part in self.sets]
 
     def evaluate(self, maps: list[np.ndarray]) -> dict[str, Any]:
-        """What the probe finds in the maps of res4 [N, h, w, c], train and test."""
+        """The probe's figures for maps of res4 [N, h, w, c], train and test."""
         values = [features.normalize(features.pool(m, self.asked.endpoint)) for m in maps]
         return probe.evaluate(
             self.asked, probe.parse_costs(self.asked.svm_costs), self.sets, values

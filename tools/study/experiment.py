@@ -1,7 +1,7 @@
-"""One experiment, as tools/study/search.py and tools/study.py repeat it: train, export, evaluate.
+"""A single experiment of the study or of the search: train, export, evaluate.
 
-Each step is the command that a user would type, in a process of its own; what is done already is
-not done again, so an interrupted experiment resumes.
+Each step runs a user's command in a subprocess. Finished steps are not repeated, so an interrupted
+experiment resumes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json
 
-# The paper's frame, which rows of auto-encoders do not repeat among their flags.
+# The paper's setup, which all auto-encoders share and rows do not repeat among their flags.
 FRAME: dict[str, Any] = {
     "labels": "clusters",
     "decoder": "mirror",
@@ -33,7 +33,7 @@ FRAME: dict[str, Any] = {
     "images_per_cluster": 2,
 }
 
-# What a run says whose clusterer finds too few features, or only one.
+# Messages of a run whose features are all equal, or too few distinct ones to be clustered.
 COLLAPSED = ("distinct points for", "the net has collapsed")
 
 
@@ -46,7 +46,7 @@ def command(module: str, flags: dict[str, Any], log: str) -> None:
 
     Raises:
       CollapseError: the embedding of a net has collapsed.
-      UserError: it failed otherwise; the message is its last line.
+      UserError: it failed for another reason; the message has its last line.
     """
     words = config_lib.to_arguments(flags)
     with open(log, "a", encoding="utf-8") as file:
@@ -73,9 +73,9 @@ def train_and_evaluate(
     """Trains with the flags `train`, exports, probes.
 
     Returns:
-      What the probe found (`map`, `top1`, `knn`, …), with `seconds` and `cpu_seconds` (of all
-      cores together, independent of other load) of training and evaluation; both are None for an
-      experiment that was interrupted and resumed.
+      The probe's figures (`map`, `top1`, `knn`, …), and `seconds` and `cpu_seconds` of training and
+      evaluation. CPU seconds are summed over cores and do not depend on other load. Both are None
+      for an experiment that was interrupted and resumed.
 
     Raises:
       CollapseError: the embedding of a net has collapsed.
@@ -114,9 +114,9 @@ def train_and_evaluate(
 
 
 def train_iae(folder: str, train: dict[str, Any]) -> str:
-    """The run of an experiment that is a stage 1, for the runs that start from it.
+    """The run of stage 1 in an experiment's folder, which other runs start from.
 
-    One that is not there is trained (again): rows outlive the folder of their runs.
+    It is trained if its folder does not exist: rows outlive the folders of their runs.
     """
     run = os.path.join(folder, "run")
     if not os.path.exists(os.path.join(run, "checkpoints", "iae.index")):
@@ -126,7 +126,7 @@ def train_iae(folder: str, train: dict[str, Any]) -> str:
 
 
 def load_rows(path: str) -> list[dict[str, Any]]:
-    """The rows of a file of results, none if it is not there.
+    """The rows of a file of results; none if it does not exist.
 
     Raises:
       UserError: it is damaged.
@@ -141,7 +141,7 @@ def load_rows(path: str) -> list[dict[str, Any]]:
 
 
 def kept(evaluate: Callable[[], dict[str, Any]], keys: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """What a row keeps of an experiment and what is printed of it; a collapse is a finding, too."""
+    """(values for the row, line to print) of an experiment; a collapse is a result, too."""
     try:
         found = evaluate()
     except CollapseError as collapse:
@@ -150,13 +150,13 @@ def kept(evaluate: Callable[[], dict[str, Any]], keys: Sequence[str]) -> tuple[d
 
 
 def cpu_seconds() -> float:
-    """Of all processes that this one has started and waited for."""
+    """CPU seconds of all processes that this one has started and waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def hold_out(data_dir: str, output: str, share: float, seed: int = 0) -> None:
-    """Splits labelled training images by class into Tiny ImageNet's layout: train, and `share` val.
+    """Splits each class of training images into train and `share` val, in Tiny ImageNet's layout.
 
     The files are hard links, or copies where the file system has none.
 

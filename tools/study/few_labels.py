@@ -1,4 +1,4 @@
-"""What pre-training is for: accuracy with few labels, from several starts.
+"""Accuracy with few labels, fine-tuned from several starts.
 
   python -m tools.study.few_labels --do=search --data_dir=tiny-imagenet-100 --workdir=W \\
       --starts=scratch,two_views_alone=SAVED_MODEL --results=docs/results/few_labels/tiny.json
@@ -8,7 +8,7 @@
 Every start is fine-tuned by `mgta_tf.supervised` with 1 %, 10 % and 100 % of the labels, and its
 accuracy on the validation images becomes a row of --results. `search` chooses learning rate and
 frozen epochs of a start with 10 % of the labels on a held-out third of the training images; the
-validation images are never read by it. A row that is there is not run again.
+validation images are not used for it. An existing row is not run again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tools.study.evaluation import MILD, SMALL
 EPOCHS = {0.01: 300, 0.1: 100, 1.0: 30}  # by the share of the labels
 SEARCH_SHARE = 0.1
 SCRATCH = "scratch"
-# What is tried: scratch has nothing to freeze. Frozen: a share of the epochs.
+# Settings to try. frozen: fraction of the epochs with a frozen encoder; scratch has none to freeze.
 TRIALS: tuple[dict[str, float], ...] = (
     {"learning_rate": 1e-3, "frozen": 0.0},
     {"learning_rate": 3e-3, "frozen": 0.0},
@@ -94,7 +94,7 @@ def search(config: FewLabelsConfig, start: str, saved_model: str) -> None:
 
 
 def best_trial(rows: list[dict[str, Any]], start: str) -> dict[str, float]:
-    """The settings with which a start was best in the search.
+    """The best settings of a start in the search.
 
     Raises:
       UserError: it has not been searched.
@@ -114,7 +114,7 @@ def run_one(
     seed: int,
     part: str,
 ) -> None:
-    """Fine-tunes a start, unless its row is there, and adds the row."""
+    """Fine-tunes a start and adds its row, unless the row exists."""
     rows = experiment.load_rows(config.results)
     key = {"part": part, "start": start, "settings": settings, "share": share, "seed": seed}
     if any(all(row[name] == value for name, value in key.items()) for row in rows):

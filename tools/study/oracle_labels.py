@@ -2,9 +2,9 @@
 
   python -m tools.study.oracle_labels --right=0.5 --data_dir=tiny-imagenet-100 --workdir=runs/oracle
 
-It takes the flags of mgta_tf.train. A net learns from the class of each image, for a share of the
-images, and from a random class for the others, in place of its cluster. So it is no self-supervised
-method: it tells whether guidance fails for its labels or for something else.
+It takes the flags of mgta_tf.train. A net learns from classes in place of clusters: from the right
+class for a share of the images, from a random class for the others. This is not self-supervised; it
+tells whether guidance fails because of its labels or for another reason.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def oracle_labels(classes: np.ndarray, right: float, seed: int) -> np.ndarray:
 
     Args:
       classes: int [N], from 0.
-      right: the share, 0 to 1; two images of one label then are of one class with a probability of
-        `right`², and else by chance.
-      seed: decides which images are right, and the labels of the others.
+      right: the share, 0 to 1. Two images with the same label are of the same class with a
+        probability of `right`², and by chance otherwise.
+      seed: of the images with right labels, and of the labels of the others.
 
     Returns:
       int32 [N].
@@ -53,10 +53,10 @@ def oracle_labels(classes: np.ndarray, right: float, seed: int) -> np.ndarray:
 
 
 def label(session: Session, turn: Turn, images: np.ndarray) -> Labelling:
-    """Clusters as `labeller.label` does, then puts oracle labels in the clusters' place.
+    """Clusters as `labeller.label` does, then replaces the labels by oracle labels.
 
-    So a collapsed net still ends the run; files and pictures of labels are of the clusters, the
-    history's agreement with the classes is of the oracle labels.
+    So a collapsed net still stops the run. Label files and galleries show the clusters; agreement
+    with the classes in the history is that of the oracle labels.
     """
     all_classes = session.store.labels
     assert all_classes is not None  # `main` refuses images without classes
@@ -70,7 +70,7 @@ def label(session: Session, turn: Turn, images: np.ndarray) -> Labelling:
 
 
 def main(config: TrainConfig) -> None:
-    if open_source(config.data).labels is None:  # said at the start, not after stage 1
+    if open_source(config.data).labels is None:  # refused at the start, not after stage 1
         where = config.data.data_dir
         raise UserError(f"--data_dir={where}: no class labels found; use one sub-folder per class")
     train.train(config, label)

@@ -34,8 +34,8 @@ def page(
     """docs/results.md: claims, one table, one picture, findings, limits, how to repeat.
 
     Args:
-      rows: of the study's own data, by method.
-      others: likewise of every other data set of the plan, by its name.
+      rows: rows of the study's own data, by method.
+      others: the same for every other data set of the plan, by name.
       few: rows of tools/study/few_labels.py, by data set.
     """
     rows, titles = completed(rows), titles_of(plan)
@@ -136,7 +136,7 @@ def main_table(plan: dict[str, Any], rows: Rows) -> list[str]:
 
 
 def passes(plan: dict[str, Any], name: str, found: list[dict[str, Any]]) -> str:
-    """The cost of a method in image passes a photograph: as its rows say, else as the plan does."""
+    """The cost of a method in image passes per photograph, from its rows or else from the plan."""
     known = [row["passes"] for row in found if row.get("passes") is not None]
     cost = statistics.mean(known) if known else plan["passes"].get(name)
     return "-" if cost is None else f"{cost:.0f}"

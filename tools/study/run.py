@@ -5,7 +5,7 @@
   python tools/study.py --plan=docs/study.json --readme=README.md     only rewrites the pages
 
 Every run becomes a row of docs/results/METHOD.json as soon as it is evaluated, and is not run
-again; rerun the same command to resume. All runs of a table and seed start from one IAE.
+again; rerun the same command to resume. All runs of a table and seed start from the same IAE.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class StudyConfig:
     workdir: str = flag("", "Folder for the runs.")
     results: str = flag("docs/results", "Folder of the rows; results.md is written to its parent.")
     dataset: str = flag(
-        "", "Name of the plan's other data set, where --data_dir is it; rows go to RESULTS/NAME."
+        "",
+        "Name of another data set of the plan, if --data_dir is that; rows go to RESULTS/NAME.",
     )
     readme: str = flag("", "Page whose marked part receives the first table.")
     only: str = flag("", "Methods to run, separated by commas; empty runs all.")
@@ -91,10 +92,10 @@ def main(config: StudyConfig) -> None:
 
 
 def load_plan(path: str) -> dict[str, Any]:
-    """The plan.
+    """Reads a plan.
 
     Raises:
-      UserError: it is not there, or not a plan.
+      UserError: it does not exist, or is not a plan.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -115,10 +116,10 @@ def load_plan(path: str) -> dict[str, Any]:
 def run_one(
     config: StudyConfig, plan: dict[str, Any], name: str, method: dict[str, Any], seed: int
 ) -> bool:
-    """Runs and evaluates a method with one seed, unless its row is there; whether it was run.
+    """Runs and evaluates a method with one seed, unless its row exists; returns whether it ran.
 
     Raises:
-      UserError: the row that is there was made with other flags.
+      UserError: the existing row has other flags.
     """
     path = os.path.join(config.results, config.dataset, f"{name}.json")
     rows = experiment.load_rows(path)
@@ -128,7 +129,7 @@ def run_one(
             if row["flags"] != flags:
                 raise UserError(f"{path}: seed {seed} was run with other flags; move it away")
             return False
-    kept, said = experiment.kept(
+    kept, line = experiment.kept(
         lambda: train_and_evaluate(config, plan, name, method, flags, seed), KEPT
     )
     row = {
@@ -141,12 +142,12 @@ def run_one(
     }
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_json(path, sorted([*rows, row], key=lambda r: r["seed"]))
-    print(f"{name}, seed {seed}: {said}", flush=True)
+    print(f"{name}, seed {seed}: {line}", flush=True)
     return True
 
 
 def flags_of(plan: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
-    """What decides a method's encoder, by flag; neither seed nor paths."""
+    """The flags that determine a method's encoder, without seed and paths."""
     rounds = {**plan["iae"], **plan["train"]}
     stages = {
         "random": {"iae_epochs": 0, "rounds": 0, "final_epochs": 0},
@@ -167,8 +168,12 @@ def train_and_evaluate(
     flags: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """The probe's findings on the data; `voc_map` on VOC (None without --voc_root); of MGTA also
-    `turns`, a row each, and `stuck_at_margin`: whether the triplet loss ended there."""
+    """Trains and evaluates a method.
+
+    Returns:
+      The probe's figures; `voc_map`, its mAP on VOC (None without --voc_root); `turns`, with labels
+      or views only; `stuck_at_margin`, whether the triplet loss ended there; `passes`.
+    """
     folder, kind = os.path.join(config.workdir, f"seed_{seed}", name), method["kind"]
     frame = {} if kind in ("supervised", "train") else experiment.FRAME
     train = {**frame, **flags, "seed": seed, "data_dir": config.data_dir}
@@ -207,7 +212,7 @@ def train_and_evaluate(
 
 
 def turns_of(run: str) -> list[dict[str, Any]]:
-    """What a row keeps of each turn in which a net of the run was trained with labels."""
+    """The values of each turn of a run after stage 1 that a row keeps."""
     turns = _summary(run)["stages"]
     return [{key: turn.get(key) for key in OF_A_TURN} for turn in turns if turn["stage"] != "iae"]
 
@@ -243,8 +248,8 @@ def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: 
     """The --iae_checkpoint of a method.
 
     Args:
-      which: the method whose stage 1 of that seed it starts from; `two`, the `iae` of that and of
-        the next seed, a net each; or `own`, where none fits its flags: then ''.
+      which: the method whose stage 1 with the same seed it starts from; `two` for two of them, the
+        `iae` with this and with the next seed; `own` for none, which returns ''.
     """
     if which == "own":
         return ""

@@ -52,7 +52,7 @@ PAPER: dict[str, Any] = dict(
 )
 STRONGER: dict[str, Any] = dict(color_jitter=0.4, crop_min_area=0.2, grayscale=0.2)
 WEAKER: dict[str, Any] = {name: PAPER[name] for name in STRONGER}
-# Two views of an image are each other's nearest positive: the label need not be right to teach.
+# Two views of an image are each other's nearest positive, even if the label is wrong.
 VIEWS: dict[str, Any] = {
     **PAPER,
     **STRONGER,
@@ -63,7 +63,7 @@ VIEWS: dict[str, Any] = {
     "lambda_start": 300.0,
     "lambda_end": 300.0,
 }
-# All other images of the batch push, not the nearest alone: it does not rest on its margin.
+# All other images are negatives, not the hardest alone, so the loss is not stuck at the margin.
 PAIRS: dict[str, Any] = {**VIEWS, "soft_margin": True, "triplet_negative": "soft"}
 # §4.2's mean over pixels and its λ₁: the triplets outweigh the reconstruction by three orders.
 MEAN: dict[str, Any] = {
@@ -77,7 +77,7 @@ ALONE: dict[str, Any] = {**MEAN, "clusters_per_batch": 32, "images_per_cluster":
 # Eq. 6's hardest negative and margin, its nearest positive still the other view.
 HARD: dict[str, Any] = {**ALONE, "triplet_negative": "hardest", "soft_margin": False}
 BEST: dict[str, Any] = {**HARD, **WEAKER, "lambda_start": 100.0, "lambda_end": 100.0}
-# The clusters teach as well: two images of each, with two views, of the half nearest its centroid.
+# Clusters count as well: two images of each, with two views, of the half nearest its centroid.
 CORE: dict[str, Any] = {
     **BEST,
     "clusters_per_batch": 16,
@@ -85,7 +85,7 @@ CORE: dict[str, Any] = {
     "core_fraction": 0.5,
     "cluster_pca_dim": 64,
 }
-# What is tried before TPE proposes: the letter, and ways to lean less on wrong labels.
+# Trials before TPE proposes: the paper's exact settings, and ways to rely less on wrong labels.
 FIRST: list[dict[str, Any]] = [
     PAPER,
     PAIRS,
@@ -101,7 +101,7 @@ FIRST: list[dict[str, Any]] = [
     {**HARD, **WEAKER},
     {**CORE, "triplet_positive": "random"},
     {**CORE, "triplet_positive": "hardest"},
-    # What the paper leaves open and the best kept from the first trials, one at a time.
+    # Settings that the paper leaves open and BEST has from the first trials, one at a time.
     {**BEST, "margin": 0.1},
     {**BEST, "margin": 1.0},
     {**BEST, "learning_rate": 1e-3},
@@ -114,14 +114,14 @@ PEERS: dict[str, dict[str, Any]] = {
     "random": {"iae_epochs": 0, "rounds": 0, "final_epochs": 0},
     "iae": STAGE_1,
     "equal": {**PAPER, "lambda_start": 0.0, "lambda_end": 0.0},  # the compute-matched IAE
-    # What the paper leaves open of stage 1: is there an IAE that is better than random weights?
+    # Settings of stage 1 that the paper leaves open: is there an IAE better than random weights?
     "iae_mean": {**STAGE_1, "reconstruction_reduction": "mean"},
     "iae_slow": {**STAGE_1, "learning_rate": 1e-3},
     "iae_hidden": {**STAGE_1, "hidden_share": 0.5, "reconstruct": "clean"},
     "iae_whole": {**STAGE_1, "crop_min_area": 0.8},
 }
-# The flags of `mgta_tf.train` that are searched, those of the paper among them; and
-# `clusters_per_batch`, such that a batch has BATCH images.
+# Searched flags of `mgta_tf.train`, including the paper's values; `clusters_per_batch` follows,
+# because a batch has BATCH images.
 BATCH = 64
 SPACE: dict[str, BaseDistribution] = dict(
     images_per_cluster=CategoricalDistribution([2, 4]),
@@ -188,10 +188,10 @@ def main(config: SearchConfig) -> None:
 
 
 def known(rows: list[dict[str, Any]], asked: dict[str, Any], path: str) -> bool:
-    """Whether there is a row of that name.
+    """Whether there is a row of this name.
 
     Raises:
-      UserError: it is of other settings.
+      UserError: its settings are different.
     """
     found = [row for row in rows if row["method"] == asked["method"]]
     if found and any(found[0][key] != value for key, value in asked.items()):
@@ -206,7 +206,7 @@ def trials_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def propose(trials: list[dict[str, Any]], seed: int) -> dict[str, Any]:
     """The flags of the next trial: the first of FIRST that is not among `trials`, then TPE's.
 
-    The same of the same `trials` and `seed`. An encoder that collapsed counts as an mAP of 0.
+    Deterministic in `trials` and `seed`. A collapsed encoder counts as an mAP of 0.
     """
     tried = [trial["searched"] for trial in trials]
     for flags in FIRST:
@@ -227,7 +227,7 @@ def held_out(config: SearchConfig) -> str:
 
 
 def trained_with(config: SearchConfig, searched: dict[str, Any]) -> dict[str, Any]:
-    """What decides an encoder beside its seed: the flags searched, and those of every trial."""
+    """The flags that determine an encoder, except the seed: the searched ones, and the common."""
     return (
         dict(
             **SMALL,
@@ -241,7 +241,7 @@ def trained_with(config: SearchConfig, searched: dict[str, Any]) -> dict[str, An
 
 
 def evaluate(config: SearchConfig, row: dict[str, Any]) -> dict[str, Any]:
-    """What the SVM makes of the encoder of a row's settings."""
+    """The SVM's figures for the encoder of a row's settings."""
     name = row["method"]
     train = {
         **experiment.FRAME,
@@ -258,7 +258,7 @@ def evaluate(config: SearchConfig, row: dict[str, Any]) -> dict[str, Any]:
         }
         train["iae_checkpoint"] = experiment.train_iae(os.path.join(config.workdir, "iae"), iae)
     stage_1: dict[str, Any] = {"untrained": True} if name == "random" else {"net": "iae"}
-    kept, said = experiment.kept(
+    kept, line = experiment.kept(
         lambda: experiment.train_and_evaluate(
             os.path.join(config.workdir, name),
             train=train,
@@ -267,7 +267,7 @@ def evaluate(config: SearchConfig, row: dict[str, Any]) -> dict[str, Any]:
         ),
         ("map", "top1", "knn", "seconds"),
     )
-    print(f"{name}: {said}, {json.dumps(row['searched'])}", flush=True)
+    print(f"{name}: {line}, {json.dumps(row['searched'])}", flush=True)
     return kept
 
 

@@ -55,7 +55,7 @@ def main(config: TableConfig) -> None:
 
 
 def _is_of(path: str, saved_model: str) -> bool:
-    """Whether a JSON exists and is of this encoder, which may have been exported again since."""
+    """Whether a JSON exists and is of this encoder, which may have been exported again."""
     if not os.path.exists(path):
         return False
     with open(path, encoding="utf-8") as file:
@@ -75,9 +75,9 @@ def write(folder: str, results: dict[str, dict[str, Any]]) -> None:
 
 
 def as_text(results: dict[str, dict[str, Any]]) -> str:
-    """A line for each row: the paper's mAP on VOC07, our mAP, and accuracies where there are any.
+    """A line for each row: the paper's mAP on VOC07, our mAP, and accuracies if there are any.
 
-    Rows stand in the paper's order, ours below them.
+    The paper's rows come first, in its order.
     """
     first = next(iter(results.values()))
     accuracies = first["top1"] is not None
@@ -101,7 +101,7 @@ def as_text(results: dict[str, dict[str, Any]]) -> str:
 
 
 def draw(path: str, results: dict[str, dict[str, Any]]) -> None:
-    """Bars: the mAP, and the AP of each class that has one where they are 30 or fewer."""
+    """Bars of the mAP, and of the AP of each class that has one, if these are 30 or fewer."""
     known = [r["per_class"] for r in results.values()]
     classes = [name for name in known[0] if any(ap[name] is not None for ap in known)]
     labels = ["mAP", *(classes if len(classes) <= 30 else [])]

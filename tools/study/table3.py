@@ -52,7 +52,7 @@ def main(config: TableConfig) -> None:
 
 
 def read(workdirs: list[str]) -> dict[str, dict[str, Any]]:
-    """What the runs of a row found, by their training set.
+    """The results of a row's runs, by training set.
 
     Raises:
       UserError: a run has not ended, or two of them have the same training set.
@@ -72,7 +72,7 @@ def read(workdirs: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def check_classes(rows: dict[str, dict[str, dict[str, Any]]]) -> None:
-    """Figures of one column are of the same classes.
+    """Checks that all figures of a column are of the same classes.
 
     Raises:
       UserError: they are not.
@@ -108,7 +108,7 @@ def write(folder: str, rows: dict[str, dict[str, dict[str, Any]]]) -> None:
 def as_text(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
     """The paper's columns, then ours: AP50 by 11 points, by area, and COCO's AP; blank: not run.
 
-    Rows stand in the paper's order, ours below them.
+    The paper's rows come first, in its order.
     """
     used = [name for name in SETS if any(name in row for row in rows.values())]
     has_paper = used != ["own"]

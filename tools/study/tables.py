@@ -1,4 +1,4 @@
-"""What Tables 2 and 3 share: the paper's rows, their order, and the files that a table becomes."""
+"""Common parts of Tables 2 and 3: the paper's rows, their order, and the files of a table."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def write(folder: str, name: str, text: str, head: Sequence[str], rows: list[lis
 
 
 def save_bars(figure: Any, axes: Any, path: str) -> None:
-    """Writes a bar chart as PNG, with its grid and its legend, and lets go of it."""
+    """Adds grid and legend to a bar chart, writes it as PNG, and closes it."""
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=8)
     figure.tight_layout()

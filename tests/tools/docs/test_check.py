@@ -51,7 +51,7 @@ def test_a_correct_document_passes(document):
         ("--margin", "--marign", "mgta_tf/train.py has no --marign"),
         ("flags/a", "flags/b", "no flags/b.flagfile"),
         ("train.py: main", "train.py: mian", "mgta_tf/train.py has no mian"),
-        ("```bash", "<!-- from: mgta_tf/train.py -->\n```bash", "reads otherwise"),
+        ("```bash", "<!-- from: mgta_tf/train.py -->\n```bash", "differs from mgta_tf/train.py"),
     ],
 )
 def test_missing_commands_flags_and_names_are_reported(document, before, after, message):

@@ -1,4 +1,4 @@
-"""Labels of a screen: of an oracle, clusters, or pairs of mutual nearest neighbours."""
+"""Labels of a screen: oracle labels, clusters, or pairs of mutual nearest neighbours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def make(recipe: Recipe, features: np.ndarray, classes: np.ndarray, seed: int) -
     """Labels by a recipe: int32 [N], -1 where an image has none.
 
     Args:
-      features: float32 [N, D], one a photograph.
+      features: float32 [N, D], one row per photograph.
       classes: int32 [N], which only an oracle reads.
     """
     if recipe.labels == "oracle":
@@ -37,9 +37,9 @@ def mutual_neighbours(features: np.ndarray) -> np.ndarray:
     nearest = np.empty(len(features), np.int64)
     for start in range(0, len(features), 1024):
         rows = np.arange(start, min(start + 1024, len(features)))
-        likeness = features[rows] @ features.T
-        likeness[np.arange(len(rows)), rows] = -np.inf
-        nearest[rows] = likeness.argmax(axis=1)
+        similarity = features[rows] @ features.T
+        similarity[np.arange(len(rows)), rows] = -np.inf
+        nearest[rows] = similarity.argmax(axis=1)
     labels = np.full(len(features), -1, np.int32)
     first = np.flatnonzero(nearest[nearest] == np.arange(len(features)))
     first = first[first < nearest[first]]
@@ -48,7 +48,7 @@ def mutual_neighbours(features: np.ndarray) -> np.ndarray:
 
 
 def pair_purity(labels: np.ndarray, classes: np.ndarray) -> float:
-    """Probability that two images of one label are of one class; NaN where no label has two."""
+    """Probability that two images with the same label are of one class; NaN without such pairs."""
     known = labels >= 0
     table = np.zeros((labels.max() + 1, classes.max() + 1))
     np.add.at(table, (labels[known], classes[known]), 1)
@@ -60,7 +60,7 @@ def pair_purity(labels: np.ndarray, classes: np.ndarray) -> float:
 def batches_with_mates(labels: np.ndarray, size: int, seed: int) -> Callable[[int], np.ndarray]:
     """A function of the step that draws `size` images, two of each label drawn.
 
-    A label is drawn by its number of images; singletons and images without a label never are.
+    Labels are drawn in proportion to their number of images, without singletons and noise.
     """
     members = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
     members = [images for images in members if len(images) > 1]

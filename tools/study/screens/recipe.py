@@ -1,7 +1,7 @@
-"""What a screen trains: a recipe, the loss that it says, and a net that learns from it.
+"""The recipe of a screen, its loss, and its training step.
 
 The base is `mgta_tf.train --labels=none --decoder=none`: batch-hard triplets of two views of an
-image. A recipe changes one thing of it.
+image. Each recipe changes one thing.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ keras = tf.keras
 FAR = 1e9  # a distance that no pair has
 RANKS = (2, 10)  # of the negatives whose distances are averaged by `negative="ranks"`
 TEMPERATURE = 0.1  # of the softmax losses, and of the softplus
-MOMENTUM = 0.99  # of the slowly moving teacher
+MOMENTUM = 0.99  # of the teacher that is a moving average
 HIDDEN, PROJECTED = 512, 128  # units of the projector
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A recipe of a screen; see docs/results/screens/plan.json for those that were tried."""
+    """A recipe of a screen; docs/results/screens/plan.json has all that were tried."""
 
-    passes: float = 24.0  # image passes a photograph, the teacher's and the labels' included
+    passes: float = 24.0  # image passes per photograph, including those of teacher and labels
     images: int = 32  # of a batch
     views: int = 2  # of an image
     learning_rate: float = 3e-3
     loss: str = "triplet"  # or "softmax": NT-Xent
     negative: str = "hardest"  # or "ranks": the mean distance of the negatives of RANKS
     margin: float = 0.3  # of the hinge; 0: a softplus, which never saturates
-    also: str = ""  # an endpoint whose pooled features get the views' loss, too
-    head: str = "none"  # or "projector": two dense layers, which the evaluation does not see
+    also: str = ""  # another endpoint whose pooled features get the views' loss
+    head: str = "none"  # or "projector": two dense layers that the evaluation ignores
     teacher: str = "none"  # or "average": the net's moving average; "peer": a second net
     labels: str = "none"  # or "oracle", "clusters", "pairs" (mutual nearest neighbours)
     purity: float = 1.0  # probability that two images of one oracle label are of one class
@@ -108,7 +108,7 @@ class Trainer:
 
         Args:
           pixels: uint8 [N, S, S, 3], the views of an image in a row.
-          images: int32 [N], which image each is.
+          images: int32 [N], the number of each view's image.
           labels: int32 [N], -1 where an image has none.
           uniforms: float32 [N, UNIFORMS].
           weight: float32 [], of the labels' loss.
@@ -145,7 +145,7 @@ def loss_of(recipe: Recipe, outputs, target, images, labels, weight):
       outputs: a net's `z` [N, D] and, where labels are classes, `logits` [N, C].
       target: [N, D], the teacher's embeddings of the same views.
       images, labels: int32 [N].
-      weight: of the labels' loss; where it is 0, label mates count as negatives.
+      weight: of the labels' loss; at 0, images of the same label count as negatives.
     """
     z = tf.math.l2_normalize(tf.cast(outputs["z"], tf.float32), axis=1)
     same, mates = pairs(images, labels)
@@ -175,15 +175,17 @@ def loss_of(recipe: Recipe, outputs, target, images, labels, weight):
 
 
 def pairs(images, labels):
-    """(views of one image, other images of one label), both bool [N, N] without the diagonal."""
+    """(views of the same image, other images of the same label), bool [N, N], diagonal False."""
     same = (images[:, None] == images[None]) & ~tf.eye(tf.shape(images)[0], dtype=tf.bool)
     known = (labels[:, None] >= 0) & (labels[None] >= 0)
     return same, known & (labels[:, None] == labels[None]) & (images[:, None] != images[None])
 
 
 def contrast(recipe: Recipe, anchors, others, positives, negatives):
-    """Triplets or softmax of anchors [N, D] against others [M, D]; an anchor without a positive
-    does not count."""
+    """Triplet or softmax loss of anchors [N, D] against others [M, D].
+
+    Anchors without a positive do not count.
+    """
     if recipe.loss == "softmax":
         return mean_log_likelihood(anchors, positives, positives | negatives, others)
     squared = tf.maximum(2 - 2 * tf.matmul(anchors, others, transpose_b=True), 1e-12)

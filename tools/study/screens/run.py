@@ -4,8 +4,8 @@
   python -m tools.study.screens.run           only writes the page
 
 A screen trains the small model for a third of the study's budget (24 image passes a photograph) on
-two thirds of the training photographs and evaluates frozen res4 on the third as the study does, so
-validation photographs are never read. Recipes come from docs/results/screens/plan.json; a screen
+two thirds of the training photographs and evaluates frozen res4 on the held-out third. Validation
+photographs are never read. Recipes come from docs/results/screens/plan.json; a screen
 becomes a row of docs/results/screens/NAME.json as soon as it is evaluated, and is not run again.
 """
 
@@ -36,7 +36,7 @@ from tools.study.evaluation import SCREEN_PROBE, Evaluation, encode, open_evalua
 from tools.study.screens import labels as labels_lib
 from tools.study.screens.recipe import Net, Recipe, Trainer
 
-BASE = "base"  # the recipe without a change
+BASE = "base"  # the recipe without changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +64,10 @@ def main(config: ScreensConfig) -> None:
 
 
 def load_plan(path: str) -> dict[str, dict[str, Any]]:
-    """Screens by name: `idea`, `about` and `recipe`, what it changes of `Recipe`.
+    """Screens by name: `idea`, `about`, and `recipe`, which has its changes to `Recipe`.
 
     Raises:
-      UserError: it is not there, or not a plan.
+      UserError: the file does not exist, or is not a plan.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -91,7 +91,7 @@ def read_images(config: ScreensConfig) -> Evaluation:
 def run_one(
     config: ScreensConfig, name: str, entry: dict[str, Any], seed: int, evaluation: Evaluation
 ) -> None:
-    """Trains and evaluates a recipe, unless its row is there, and adds the row."""
+    """Trains and evaluates a recipe and adds its row, unless the row exists."""
     path = os.path.join(config.results, f"{config.name}.json")
     rows = experiment.load_rows(path)
     if any(row["screen"] == name and row["seed"] == seed for row in rows):
@@ -160,9 +160,9 @@ def train(
 
 
 def schedule(recipe: Recipe, number: int, every: int) -> tuple[int, int, set[int]]:
-    """(first step with labels, all steps, the steps before which images are labelled).
+    """(first step with labels, number of steps, steps before which images are labelled).
 
-    Labelling is paid for by steps, so that every recipe costs its `passes`.
+    The cost of labelling reduces the number of steps, so that every recipe costs its `passes`.
     """
     cost, budget = recipe.step_cost(), recipe.passes * number
     if recipe.labels == "none":
