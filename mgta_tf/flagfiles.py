@@ -81,7 +81,7 @@ def _flags_in(path: str, where: str) -> list[str]:
 def _without_retired(words: list[str]) -> list[str]:
     """Drops retired flags that have their old default, and prints one line about them.
 
-    If there are any, the flags of LATER that are not given get their old behaviour.
+    If there are any, the flags of LATER that are not given get their old behavior.
     """
     kept, dropped = [], []
     for word in words:

@@ -85,7 +85,7 @@ class ProbeConfig:
     )
     batch_size: int = flag(32, "Images encoded at once.", minimum=1, advanced=True)
     baselines: bool = flag(
-        True, "Comparison with chance, a 4×4 colour thumbnail and the untrained encoder."
+        True, "Comparison with chance, a 4×4 color thumbnail and the untrained encoder."
     )
 
 

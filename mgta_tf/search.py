@@ -71,7 +71,7 @@ class Folder:
         return self.source.names[self.numbers[row]]
 
     def pixels(self, row: int, size: int, max_pixels: int) -> np.ndarray | None:
-        """A thumbnail of the image's centre, uint8 [size, size, 3]; None if it no longer exists."""
+        """A thumbnail of the image's center, uint8 [size, size, 3]; None if it no longer exists."""
         try:
             content = self.source.read(int(self.numbers[row]))
             return images.load_square(content, size, "crop", max_pixels)
@@ -195,7 +195,7 @@ def print_groups(folder: Folder, groups: list[np.ndarray], distance: float) -> N
 
 
 def write_page(config: SearchConfig, folder: Folder, found, groups: list[np.ndarray]) -> None:
-    """Writes the page of `--output`; thumbnails show the centre, as the encoder sees it."""
+    """Writes the page of `--output`; thumbnails show the center, as the encoder sees it."""
     limit = config.data.max_image_pixels
 
     def hit(row: int, distance: float | None = None) -> hits.Hit:

@@ -33,7 +33,7 @@ def saved_model(tmp_path_factory):
     return path
 
 
-COLOURS = {"aeroplane": (250, 30, 30), "bird": (30, 250, 30), "cow": (30, 30, 250)}
+COLORS = {"aeroplane": (250, 30, 30), "bird": (30, 250, 30), "cow": (30, 30, 250)}
 
 
 def write_split(main, split, rows):
@@ -56,9 +56,9 @@ def root(tmp_path_factory):
     for split, first in (("trainval", 0), ("test", 99)):
         rows = {}
         for number in range(first, first + 24):
-            name = list(COLOURS)[number % 3]
+            name = list(COLORS)[number % 3]
             noise = rng.integers(-20, 20, (40, 50, 3))
-            pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+            pixels = np.clip(np.array(COLORS[name]) + noise, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / "JPEGImages" / f"{number:06d}.jpg", quality=95)
             rows[f"{number:06d}"] = {name: 1}
         rows[f"{first + 2:06d}"]["cow"] = 0
@@ -91,11 +91,11 @@ def test_contents_of_the_output(saved_model, root, results, capsys):
     assert found["endpoint"] == "res4"
     assert found["pool"] == "average 8×8, stride 3"
     assert found["seconds"] > 0
-    for name in COLOURS:
+    for name in COLORS:
         assert found["per_class"][name] > 60
         assert found["cost"][name] in (0.1, 10)
     assert found["per_class"]["horse"] is None
-    assert found["map"] == pytest.approx(np.mean([found["per_class"][n] for n in COLOURS]))
+    assert found["map"] == pytest.approx(np.mean([found["per_class"][n] for n in COLORS]))
     out = capsys.readouterr().out
     assert "classes without positives, which have no AP and do not enter the mean: bicycle" in out
     assert "horse               -" in out
@@ -152,18 +152,18 @@ def test_features_are_cached_for_the_same_model_and_protocol(
 
 def test_both_solvers_agree(saved_model, root, results):
     ours, theirs = (run(saved_model, root, results, svm_impl=i) for i in ("batched", "liblinear"))
-    for name in COLOURS:
+    for name in COLORS:
         assert ours["per_class"][name] == pytest.approx(theirs["per_class"][name], abs=0.1)
     assert ours["cost"] == theirs["cost"]
 
 
 def test_class_folders(saved_model, results, tmp_path):
     rng = np.random.default_rng(0)
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(10):
             noise = rng.integers(-20, 20, (40, 40, 3))
-            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
     photos = str(tmp_path / "photos")
     found = run(saved_model, "", results, dataset="folder", data_dir=photos, image_size=32)
@@ -335,11 +335,11 @@ def halves(tmp_path_factory):
     """train/ and val/ whose classes have different numbers: train/ has one more, which is first."""
     folder = tmp_path_factory.mktemp("halves")
     rng = np.random.default_rng(0)
-    for split, names in (("train", ("a_unused", *COLOURS)), ("val", COLOURS)):
+    for split, names in (("train", ("a_unused", *COLORS)), ("val", COLORS)):
         for name in names:
             for number in range(8):
-                colour = np.array(COLOURS.get(name, (128, 128, 128)))
-                pixels = np.clip(colour + rng.integers(-20, 20, (40, 40, 3)), 0, 255)
+                color = np.array(COLORS.get(name, (128, 128, 128)))
+                pixels = np.clip(color + rng.integers(-20, 20, (40, 40, 3)), 0, 255)
                 picture = Image.fromarray(pixels.astype(np.uint8))
                 cases.put(f"{folder}/{split}/{name}/{number}.png", picture)
     return folder
@@ -361,7 +361,7 @@ def test_baselines_are_evaluated_as_well(saved_model, halves, tmp_path, capsys):
         100 / 3
     )  # 8 of 24 images of each class that has images
     assert found["chance"]["top1"] == 0  # the most frequent class of the training images is unused
-    assert found["thumbnail"]["top1"] == 100  # colours are the classes
+    assert found["thumbnail"]["top1"] == 100  # colors are the classes
     assert found["untrained"]["top1"] > 60
     out = capsys.readouterr().out
     for name in ("chance", "thumbnail", "untrained"):

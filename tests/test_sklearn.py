@@ -102,7 +102,7 @@ def test_pil_images_are_read_as_files_are(encoder, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     saved = [("clear.png", clear, {}), ("turned.png", rgb, {"exif": exif})]
-    saved += [("palette.png", rgb.quantize(16), {}), ("grey.png", rgb.convert("L"), {})]
+    saved += [("palette.png", rgb.quantize(16), {}), ("gray.png", rgb.convert("L"), {})]
     saved += [("cmyk.jpg", rgb.convert("CMYK"), {})]
     for name, image, options in saved:
         image.save(tmp_path / name, **options)

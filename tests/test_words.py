@@ -47,6 +47,10 @@ WORDS = [
         "a noun phrase: Number of the …",
     ),
     (r"\b(optimis|normalis|initialis|summaris|regularis|serialis)\w+", "-ize, as Keras and NumPy"),
+    (
+        r"colour|\bgrey|\bcentre[ds]?\b|behaviour|\blearnt\b|\blicence\b",
+        "color, gray, center, …, as Keras",
+    ),
 ]
 
 

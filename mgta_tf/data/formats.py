@@ -1,6 +1,6 @@
 """Detects image formats and removes metadata before decoding; nothing is decoded here.
 
-The decoder gets only the data that pixels depend on. Comments, colour profiles, previews and data
+The decoder gets only the data that pixels depend on. Comments, color profiles, previews and data
 appended by phones are removed first, so none of them, however damaged or large, can make a
 photograph unreadable.
 """
@@ -89,7 +89,7 @@ def plain_jpeg(data: bytes) -> tuple[bytes, int, bytes, bytes]:
     picture) are ignored.
 
     Returns:
-      (the file without its APP and COM segments except JFIF's and Adobe's, which set the colour
+      (the file without its APP and COM segments except JFIF's and Adobe's, which set the color
       space; its number of scans; its EXIF; its XMP).
     """
     kept, exif, xmp, scans, place = [data[:2]], b"", b"", 0, 2
@@ -109,7 +109,7 @@ def plain_jpeg(data: bytes) -> tuple[bytes, int, bytes, bytes]:
             exif += segment if not exif else segment[6:]
         elif marker == 0xE1 and segment.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
             xmp = xmp or segment.split(b"\0", 1)[1]
-        if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _decides_colours(marker, segment):
+        if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _decides_colors(marker, segment):
             kept.append(data[begin:place])
     return b"".join(kept), scans, exif, xmp  # truncated; the decoder reports it
 
@@ -127,7 +127,7 @@ def jpeg_head(data: bytes) -> bytes:
     return data
 
 
-def _decides_colours(marker: int, segment: bytes) -> bool:
+def _decides_colors(marker: int, segment: bytes) -> bool:
     jfif = marker == 0xE0 and segment.startswith(b"JFIF\0") and len(segment) >= 14
     return jfif or (marker == 0xEE and segment.startswith(b"Adobe") and len(segment) >= 12)
 

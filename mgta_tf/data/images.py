@@ -57,7 +57,7 @@ def decode(
     """Encoded bytes → RGB as displayed by a viewer, uint8 [H, W, 3]; EXIF orientation is applied.
 
     The content determines the format: JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF, JPEG 2000, PPM, and
-    HEIC if pillow-heif is installed; the first picture of several. Greyscale, palettes and CMYK are
+    HEIC if pillow-heif is installed; the first picture of several. Grayscale, palettes and CMYK are
     converted to RGB. 16-bit values are reduced to the upper 8 bits of their range, which the file
     may state. Transparent pixels are blended with white.
 
@@ -246,10 +246,10 @@ def _to_rgb(image: Image.Image, remarks: list[str]) -> Image.Image:
     clear: Any = image.info.get("transparency")
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image)
-        grey = Image.fromarray(_eight_bits(values, image, remarks))
+        gray = Image.fromarray(_eight_bits(values, image, remarks))
         if isinstance(clear, int):
-            grey.paste(255, mask=Image.fromarray(values == clear))
-        return grey.convert("RGB")
+            gray.paste(255, mask=Image.fromarray(values == clear))
+        return gray.convert("RGB")
     if image.mode == "RGB" and clear is None:
         if image.info.get("deep") and 0 < np.asarray(image).max(initial=0) < 16:
             remarks.append(DARK)
@@ -264,7 +264,7 @@ def _to_rgb(image: Image.Image, remarks: list[str]) -> Image.Image:
 
 
 def _eight_bits(values: np.ndarray, image: Image.Image, remarks: list[str]) -> np.ndarray:
-    """Grey values of more than 8 bits, [H, W] → uint8 [H, W].
+    """Gray values of more than 8 bits, [H, W] → uint8 [H, W].
 
     The upper 8 bits of the range stated by the file, else of 16 bits. The range of floats is 0 … 1,
     or 8 or 16 bits if values are larger.
@@ -297,7 +297,7 @@ def resize(image: np.ndarray, size: int, policy: str) -> np.ndarray:
     Args:
       image: RGB.
       size: Pixels per side of the result.
-      policy: 'crop': the short side becomes `size`, then the centre is cut out; 'squash': both
+      policy: 'crop': the short side becomes `size`, then the center is cut out; 'squash': both
         sides become `size`, the aspect is lost; 'pad': the long side becomes `size`, black around.
     """
     height, width = image.shape[:2]

@@ -178,8 +178,8 @@ def _change_colors(images, draws: Draws, config: AugmentConfig):
         images = _blend(images, _gray(images), saturation)
         images = tf.clip_by_value(images, 0.0, 255.0)
     if config.grayscale:
-        grey = draws.grayscale[:, None, None, None] < config.grayscale
-        images = tf.where(grey, _gray(images) + tf.zeros_like(images), images)
+        gray = draws.grayscale[:, None, None, None] < config.grayscale
+        images = tf.where(gray, _gray(images) + tf.zeros_like(images), images)
     return images
 
 

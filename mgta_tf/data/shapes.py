@@ -1,7 +1,7 @@
 """Generated images, so that the whole system runs without a download.
 
 They test the system, not the method: a class is an outline, which is easy to learn. There are
-images of single objects on crops of the two photographs in scikit-learn (colour, size, rotation,
+images of single objects on crops of the two photographs in scikit-learn (color, size, rotation,
 position and texture do not depend on the class), and scenes of several objects with boxes in VOC's
 layout.
 
@@ -66,14 +66,14 @@ def _heart() -> np.ndarray:
 def _crescent() -> np.ndarray:
     outer = np.linspace(0.2 * np.pi, 1.8 * np.pi, 40)
     tip = np.array([np.cos(0.2 * np.pi), np.sin(0.2 * np.pi)])
-    centre = np.array([0.55, 0.0])
-    radius = np.linalg.norm(tip - centre)
-    first = math.atan2(*(tip - centre)[::-1])
+    center = np.array([0.55, 0.0])
+    radius = np.linalg.norm(tip - center)
+    first = math.atan2(*(tip - center)[::-1])
     inner = np.linspace(2 * np.pi - first, first, 40)
     return np.concatenate(
         [
             np.stack([np.cos(outer), np.sin(outer)], axis=1),
-            centre + radius * np.stack([np.cos(inner), np.sin(inner)], axis=1),
+            center + radius * np.stack([np.cos(inner), np.sin(inner)], axis=1),
         ]
     )
 
@@ -122,8 +122,8 @@ def single_object(number: int, seed: int) -> np.ndarray:
     shape = SHAPES[rng.integers(len(SHAPES))]
     canvas = _background(rng, SIZE, SIZE)
     radius = SIZE * rng.uniform(0.2, 0.42)
-    centre = rng.uniform(radius * 0.8, SIZE - radius * 0.8, 2)
-    return _paint(canvas, _mask(shape, SIZE, SIZE, centre, radius, rng), rng)
+    center = rng.uniform(radius * 0.8, SIZE - radius * 0.8, 2)
+    return _paint(canvas, _mask(shape, SIZE, SIZE, center, radius, rng), rng)
 
 
 def _random(number: int, seed: int) -> np.random.Generator:
@@ -153,20 +153,20 @@ def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels
 
 
-def _mask(shape: str, width: int, height: int, centre, radius: float, rng) -> np.ndarray:
+def _mask(shape: str, width: int, height: int, center, radius: float, rng) -> np.ndarray:
     """Coverage of each pixel by a randomly rotated shape: float32 [height, width] in 0..1."""
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     large = Image.new("L", (width * _SUPERSAMPLING, height * _SUPERSAMPLING))
     pen = ImageDraw.Draw(large)
     for fill, outline in zip((255, 0), _OUTLINES[shape]):
-        points = (np.asarray(centre) + radius * outline @ turn) * _SUPERSAMPLING
+        points = (np.asarray(center) + radius * outline @ turn) * _SUPERSAMPLING
         pen.polygon([tuple(point) for point in points], fill=fill)
     return np.asarray(large.reduce(_SUPERSAMPLING), np.float32) / 255
 
 
 def _paint(canvas: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The canvas with an object of random colours and texture drawn through the mask: uint8."""
+    """The canvas with an object of random colors and texture drawn through the mask: uint8."""
     height, width = mask.shape
     first, second = rng.uniform(0, 255, (2, 3))
     y, x = np.mgrid[:height, :width]
@@ -180,8 +180,8 @@ def _paint(canvas: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np
         "checks": (np.sin(2 * np.pi * u) > 0) ^ (np.sin(2 * np.pi * v) > 0),
         "dots": (u % 1 - 0.5) ** 2 + (v % 1 - 0.5) ** 2 < 0.09,
     }[texture][..., None]
-    colours = np.where(pattern, second, first)
-    return np.round(canvas + (colours - canvas) * mask[..., None]).astype(np.uint8)
+    colors = np.where(pattern, second, first)
+    return np.round(canvas + (colors - canvas) * mask[..., None]).astype(np.uint8)
 
 
 def scene(number: int, seed: int, size: int) -> tuple[np.ndarray, list[dict]]:
@@ -199,8 +199,8 @@ def scene(number: int, seed: int, size: int) -> tuple[np.ndarray, list[dict]]:
     for _ in range(rng.integers(1, 5)):
         shape = SHAPES[rng.integers(len(SHAPES))]
         radius = size * rng.uniform(0.1, 0.26)
-        centre = rng.uniform(0, size, 2).clip(0.7 * radius, size - 0.7 * radius)
-        mask = _mask(shape, size, size, centre, radius, rng)
+        center = rng.uniform(0, size, 2).clip(0.7 * radius, size - 0.7 * radius)
+        mask = _mask(shape, size, size, center, radius, rng)
         canvas = _paint(canvas, mask, rng).astype(np.float32)
         visible = [(full, left * (1 - mask)) for full, left in visible] + [(mask.sum(), mask)]
         ys, xs = np.flatnonzero((mask > 0.5).any(1)), np.flatnonzero((mask > 0.5).any(0))

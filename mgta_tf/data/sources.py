@@ -58,7 +58,7 @@ class DataConfig:
     )
     resize_policy: str = flag(
         "crop",
-        "Method that makes images square: crop the centre, squash the sides, or pad with black.",
+        "Method that makes images square: crop the center, squash the sides, or pad with black.",
         choices=images.RESIZE_POLICIES,
         advanced=True,
     )

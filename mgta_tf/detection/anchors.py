@@ -13,7 +13,7 @@ RATIOS = (0.5, 1.0, 2.0)  # width / height
 
 
 class OctaveAnchor:
-    """Anchors of the given sizes and of RATIOS, centred on every cell of res4.
+    """Anchors of the given sizes and of RATIOS, centered on every cell of res4.
 
     boxes: float32 [h·w·A, 4], (ymin, xmin, ymax, xmax) in pixels. A = 3 · len(sizes) anchors per
     cell, ordered by size, then by ratio.
@@ -24,8 +24,8 @@ class OctaveAnchor:
             [(size * ratio**-0.5, size * ratio**0.5) for size in sizes for ratio in RATIOS]
         )
         y, x = (np.arange(STRIDE / 2, side, STRIDE) for side in image_size)
-        centres = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 1, 2)
-        corners = np.concatenate([centres - sides / 2, centres + sides / 2], axis=-1)
+        centers = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 1, 2)
+        corners = np.concatenate([centers - sides / 2, centers + sides / 2], axis=-1)
         self._cells = [len(y), len(x)]
         self.boxes = tf.constant(corners.reshape(-1, 4), tf.float32)
 

@@ -21,7 +21,7 @@ class Box:
 
     corners: tuple[float, float, float, float]
     text: str
-    colour: tuple[int, int, int]
+    color: tuple[int, int, int]
 
 
 def draw(image: np.ndarray, items: list[Box]) -> np.ndarray:
@@ -32,12 +32,12 @@ def draw(image: np.ndarray, items: list[Box]) -> np.ndarray:
     for item in reversed(items):
         xmin, ymin, xmax, ymax = (round(v) for v in item.corners)
         corners = (xmin - 1, ymin - 1, max(xmin, xmax) - 1, max(ymin, ymax) - 1)
-        pen.rectangle(corners, outline=item.colour, width=thickness)
+        pen.rectangle(corners, outline=item.color, width=thickness)
         if item.text:
             _, _, width, height = pen.textbbox((0, 0), item.text, font=font)
             x = max(0, min(corners[0], picture.width - width - 2))
             y = max(0, min(corners[1], picture.height - height - 2))
-            pen.rectangle((x, y, x + width + 1, y + height + 1), fill=item.colour)
+            pen.rectangle((x, y, x + width + 1, y + height + 1), fill=item.color)
             pen.text((x + 1, y + 1), item.text, fill="white", font=font)
     return np.asarray(picture)
 

@@ -32,7 +32,7 @@ def embed(
     Args:
       encoder: A model from `mgta_tf.load_encoder`, or the folder of a SavedModel.
       data: A folder, as `--data_dir` names it; paths of image files, PIL images or arrays
-        uint8 [H, W, 3], which are brought to the size of training by their centre; an array
+        uint8 [H, W, 3], which are brought to the size of training by their center; an array
         uint8 [N, H, W, 3], used as it is; or a `tf.data.Dataset` of such images or batches, alone
         or as the first component of a tuple.
       endpoint: 'embedding', or 'res2' … 'res5', averaged over their pixels.

@@ -27,7 +27,7 @@ def batches(data: Any, size: int, batch_size: int) -> Iterator[tuple[list[str], 
 
     Args:
       data: One path; an array uint8 [N, H, W, 3], used as it is; or anything to iterate over that
-        gives paths, PIL images, arrays [H, W, 3] (each brought to `size` by its centre) or batches
+        gives paths, PIL images, arrays [H, W, 3] (each brought to `size` by its center) or batches
         [n, H, W, 3], used as they are; of a tuple its first component. A path is a name; what has
         none gets its number.
       size: Pixels per side.

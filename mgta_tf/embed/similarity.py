@@ -39,10 +39,10 @@ def directions(vectors: np.ndarray) -> Directions:
 
 
 def _units(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    centred = vectors - mean
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    centered = vectors - mean
+    lengths = np.linalg.norm(centered, axis=1, keepdims=True)
     flat = lengths <= FLAT * np.linalg.norm(mean)
-    return np.where(flat, 0, centred / np.where(flat, 1, lengths)).astype(np.float32)
+    return np.where(flat, 0, centered / np.where(flat, 1, lengths)).astype(np.float32)
 
 
 def nearest(base: np.ndarray, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:

@@ -67,7 +67,7 @@ def model_digest(saved_model: str) -> str:
 def voc_image(pixels: np.ndarray) -> np.ndarray:
     """The protocol's image: short side to 256 keeping the aspect, then 224×224 without keeping it.
 
-    uint8 [H, W, 3] → uint8 [224, 224, 3], bilinear both times. There is no centre crop.
+    uint8 [H, W, 3] → uint8 [224, 224, 3], bilinear both times. There is no center crop.
     """
     height, width = pixels.shape[:2]
     scale = 256 / min(height, width)

@@ -35,7 +35,7 @@ class ModelConfig:
         "none",
         "Decoder. none: no decoder and no reconstruction, which halves the cost of a step; mirror: "
         "Table 1's mirrored encoder with transposed convolutions; resize_conv: upsampling and "
-        "plain convolutions, free of checkerboard artefacts; light: one block per stage (future "
+        "plain convolutions, free of checkerboard artifacts; light: one block per stage (future "
         "work, §5, second point).",
         choices=("none", "mirror", "resize_conv", "light"),
     )

@@ -10,7 +10,7 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from mgta_tf.data.sampler import steps_of
-from mgta_tf.reporting.figures import COLOURS, plain
+from mgta_tf.reporting.figures import COLORS, plain
 from mgta_tf.reporting.record import Record
 
 DASHES = {"net1": "dot", "net2": "solid", "run": "solid"}
@@ -138,15 +138,15 @@ def _curve(records, number: int, writer: str, tag: str, points) -> go.Scatter:
     net = {"net1": "N1", "net2": "N2"}.get(writer, "") if len(nets) > 1 else ""
     if len(records) > 1:
         name = " ".join(word for word in (plain(records[number].name), net) if word)
-        colour, dash = COLOURS[number % len(COLOURS)], DASHES[writer]
+        color, dash = COLORS[number % len(COLORS)], DASHES[writer]
     else:
         what = {"hardest_positive": "positive", "hardest_negative": "negative"}.get(tag, "")
         loss = "loss" if tag.endswith("loss") else "training"
         name = " ".join(word for word in (net, what) if word) or loss
-        colour = COLOURS[("net1", "net2", "run").index(writer)]
+        color = COLORS[("net1", "net2", "run").index(writer)]
         dash = "dot" if what == "negative" else "solid"
     return go.Scatter(
-        x=steps, y=values, name=name, mode="lines", line=dict(color=colour, dash=dash, width=1.8)
+        x=steps, y=values, name=name, mode="lines", line=dict(color=color, dash=dash, width=1.8)
     )
 
 

@@ -1,4 +1,4 @@
-"""The report's figures, as Plotly's JSON; the page chooses the colours of text, axes and grid."""
+"""The report's figures, as Plotly's JSON; the page chooses the colors of text, axes and grid."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mgta_tf.errors import UserError
 from mgta_tf.reporting.record import Members, Record
 from mgta_tf.runtime import files
 
-# Okabe and Ito's colours, distinguishable for colour-blind eyes, those that show on light and dark.
-COLOURS = ("#0b84c6", "#d96c1e", "#009e73", "#c068a0", "#b8860b", "#7f7f7f")
+# Okabe and Ito's colors, distinguishable for color-blind eyes, those that show on light and dark.
+COLORS = ("#0b84c6", "#d96c1e", "#009e73", "#c068a0", "#b8860b", "#7f7f7f")
 FLOWING = 8  # clusters of a labelling that the flows show one by one
 
 
@@ -55,7 +55,7 @@ def agreement(record: Record) -> go.Figure | None:
                     y=values,
                     name=name,
                     mode="lines+markers",
-                    line=dict(color=COLOURS[number], width=2),
+                    line=dict(color=COLORS[number], width=2),
                     connectgaps=True,
                 )
             )
@@ -82,7 +82,7 @@ def sizes(members: Members) -> go.Figure:
             x=np.arange(1, len(order) + 1),
             y=members.sizes[order],
             customdata=order,
-            marker=dict(color=COLOURS[0], line=dict(width=0)),
+            marker=dict(color=COLORS[0], line=dict(width=0)),
             hovertemplate="cluster %{customdata}: %{y} images<extra></extra>",
         )
     )
@@ -93,7 +93,7 @@ def sizes(members: Members) -> go.Figure:
 
 
 def scatter(positions: np.ndarray) -> go.Figure:
-    """The map. positions: float32 [n, 2]; what hovers and which colours is the page's to say."""
+    """The map. positions: float32 [n, 2]; what hovers and which colors is the page's to say."""
     figure = go.Figure(
         go.Scatter(
             x=np.round(positions[:, 0], 2),
@@ -163,13 +163,13 @@ def flows(record: Record) -> tuple[go.Figure | None, list[dict[str, Any]]]:
 
 
 def _sankey(names: list[str], links: collections.Counter[tuple[int, int]]) -> go.Figure:
-    """names: of the nodes; those that stand for many clusters are grey. links: images by pair."""
-    grey = [name.endswith("smaller") for name in names]
-    colour = ["#8a8f98" if g else COLOURS[i % 5] for i, g in enumerate(grey)]
-    faint = ["rgba(138,143,152,0.18)" if g else _faint(c) for g, c in zip(grey, colour)]
+    """names: of the nodes; those that stand for many clusters are gray. links: images by pair."""
+    gray = [name.endswith("smaller") for name in names]
+    color = ["#8a8f98" if g else COLORS[i % 5] for i, g in enumerate(gray)]
+    faint = ["rgba(138,143,152,0.18)" if g else _faint(c) for g, c in zip(gray, color)]
     figure = go.Figure(
         go.Sankey(
-            node=dict(label=names, color=colour, pad=8, thickness=14, line=dict(width=0)),
+            node=dict(label=names, color=color, pad=8, thickness=14, line=dict(width=0)),
             link=dict(
                 source=[source for source, _ in links],
                 target=[target for _, target in links],
@@ -182,8 +182,8 @@ def _sankey(names: list[str], links: collections.Counter[tuple[int, int]]) -> go
     return figure
 
 
-def _faint(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def _faint(color: str) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.38)"
 
 
@@ -240,7 +240,7 @@ def online_probe(records: Sequence[Record]) -> go.Figure | None:
                         y=[row[key] for row in rows],
                         name=prefix + name,
                         mode="lines+markers",
-                        line=dict(color=COLOURS[number % len(COLOURS)], dash=dash, width=2),
+                        line=dict(color=COLORS[number % len(COLORS)], dash=dash, width=2),
                     )
                 )
     if not figure.data:

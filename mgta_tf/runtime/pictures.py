@@ -9,7 +9,7 @@ from PIL import Image
 
 THUMBNAIL = 48  # pixels per side of a cluster's sample images
 TILE = 96  # maximum pixels per side in reconstructions and galleries
-GREY = 128  # of places without an image, on light and dark pages
+GRAY = 128  # of places without an image, on light and dark pages
 GAP = 4  # pixels between nearest and farthest images
 
 
@@ -42,11 +42,11 @@ def rows(blocks: list[np.ndarray], columns: int = 4) -> np.ndarray:
     lines = []
     for start in range(0, max(map(len, blocks)), columns):
         for block in blocks:
-            row = np.full((columns, size, size, 3), GREY, np.uint8)
+            row = np.full((columns, size, size, 3), GRAY, np.uint8)
             part = block[start : start + columns]
             row[: len(part)] = part
             lines.append(strip(row))
-        lines.append(np.full((GAP, columns * size, 3), GREY, np.uint8))
+        lines.append(np.full((GAP, columns * size, 3), GRAY, np.uint8))
     return np.concatenate(lines[:-1])
 
 
@@ -69,18 +69,18 @@ def sheet(images: np.ndarray) -> np.ndarray:
 
 
 def two_ends(nearest: np.ndarray, farthest: np.ndarray, count: int) -> np.ndarray:
-    """A row of `count` nearest images, a gap, and `count` farthest; unused places are grey.
+    """A row of `count` nearest images, a gap, and `count` farthest; unused places are gray.
 
     nearest, farthest: uint8 [≤ count, S, S, 3] → uint8 [S, 2·count·S + GAP, 3].
     """
     size = nearest.shape[1]
 
     def filled(images: np.ndarray) -> np.ndarray:
-        row = np.full((count, size, size, 3), GREY, np.uint8)
+        row = np.full((count, size, size, 3), GRAY, np.uint8)
         row[: len(images)] = images
         return strip(row)
 
-    gap = np.full((size, GAP, 3), GREY, np.uint8)
+    gap = np.full((size, GAP, 3), GRAY, np.uint8)
     return np.concatenate([filled(nearest), gap, filled(farthest)], axis=1)
 
 

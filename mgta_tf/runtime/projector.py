@@ -27,7 +27,7 @@ def write(
       directory: The folder; an embedding in it is replaced.
       title: Name of the embedding.
       points: float32 [n, D].
-      columns: Two or more columns of n values, by which points can be coloured.
+      columns: Two or more columns of n values, by which points can be colored.
       sprites: Encoded image, a square sheet with the pictures of the points row by row.
       sprite_size: Pixels per side of a picture.
     """

@@ -52,7 +52,7 @@ def picture_of(store: ImageStore, images: np.ndarray, one: RepresentativeCluster
     """
     ends = [one.nearest, one.farthest]
     tiles = [pictures.enlarge(store.batch(images[end]), pictures.TILE) for end in ends if len(end)]
-    gap = np.full((pictures.GAP, tiles[0].shape[1] * 4, 3), pictures.GREY, np.uint8)
+    gap = np.full((pictures.GAP, tiles[0].shape[1] * 4, 3), pictures.GRAY, np.uint8)
     blocks = [part for tile in tiles for part in (pictures.rows([tile]), gap)]
     return np.concatenate(blocks[:-1])
 
@@ -107,7 +107,7 @@ def save_members(
 def save_groups(session: Session, turn: Turn) -> None:
     """Writes `members.npz` of a run without clusters: groups of a sample, found at its end.
 
-    They are for the report and the projector alone: no net has learnt from them.
+    They are for the report and the projector alone: no net has learned from them.
     """
     store, config = session.store, session.config
     chosen = sampler.evenly(len(store), MEMBERS).astype(np.int32)

@@ -31,10 +31,10 @@ def test_jpeg_matches_pillow():
     np.testing.assert_array_equal(images.decode(data), np.asarray(Image.open(io.BytesIO(data))))
 
 
-def test_greyscale_becomes_three_equal_channels():
-    grey = PIXELS[..., 0]
-    out = images.decode(encode(Image.fromarray(grey), "PNG"))
-    np.testing.assert_array_equal(out, np.stack([grey] * 3, axis=-1))
+def test_grayscale_becomes_three_equal_channels():
+    gray = PIXELS[..., 0]
+    out = images.decode(encode(Image.fromarray(gray), "PNG"))
+    np.testing.assert_array_equal(out, np.stack([gray] * 3, axis=-1))
 
 
 def test_cmyk_becomes_rgb():
@@ -50,7 +50,7 @@ def test_sixteen_bits_keep_the_upper_eight():
 
 
 def test_palette_and_first_frame_of_a_gif():
-    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (6, 6), color) for color in ("red", "blue")]
     data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(images.decode(data), np.full((6, 6, 3), (255, 0, 0)))
 
@@ -191,7 +191,7 @@ def test_a_dark_picture_of_sixteen_bits_stays_dark():
 
 
 def test_the_first_frame_of_an_animated_png_is_read():
-    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (6, 6), color) for color in ("red", "blue")]
     data = encode(frames[0], "PNG", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(images.decode(data), np.full((6, 6, 3), (255, 0, 0)))
 
@@ -219,7 +219,7 @@ def test_lossy_formats_match_pillow(kind):
 
 
 def test_the_first_page_of_a_tiff_is_read():
-    pages = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+    pages = [Image.new("RGB", (6, 6), color) for color in ("red", "blue")]
     data = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
     np.testing.assert_array_equal(images.decode(data), np.full((6, 6, 3), (255, 0, 0)))
 

@@ -86,11 +86,11 @@ def test_color_jitter_by_hand():
     config = AugmentConfig(**{**OFF, "color_jitter": 0.5})
     brighter = seen(image, uniforms(1, brightness=0.9), config)  # 1 + 0.5 · 0.8
     np.testing.assert_allclose(brighter[0, 0, 0], [140, 70, 255], rtol=1e-4)
-    grey = 0.299 * 100 + 0.587 * 50 + 0.114 * 200
+    gray = 0.299 * 100 + 0.587 * 50 + 0.114 * 200
     paler = seen(image, uniforms(1, saturation=0.0), config)  # saturation · 0.5
-    np.testing.assert_allclose(paler[0, 0, 0], (np.array([100, 50, 200]) + grey) / 2, rtol=1e-4)
+    np.testing.assert_allclose(paler[0, 0, 0], (np.array([100, 50, 200]) + gray) / 2, rtol=1e-4)
     config = AugmentConfig(**OFF, grayscale=0.6)
-    np.testing.assert_allclose(seen(image, uniforms(1), config)[0, 0, 0], [grey] * 3)
+    np.testing.assert_allclose(seen(image, uniforms(1), config)[0, 0, 0], [gray] * 3)
 
 
 def test_hidden_squares_have_the_mean_color():

@@ -22,7 +22,7 @@ from mgta_tf.models.encoder import ModelConfig
 ODD = "a [b-c] *?, d"  # characters that TensorFlow or Model Garden treats as a pattern
 MODEL = ModelConfig(width=0.0625, blocks=(1, 1, 1, 1))
 SIDE = 96
-COLOURS = {"aeroplane": (250, 40, 40), "bird": (40, 250, 40), "cow": (40, 40, 250)}
+COLORS = {"aeroplane": (250, 40, 40), "bird": (40, 250, 40), "cow": (40, 40, 250)}
 # Four images: (class, xmin, ymin, xmax, ymax, difficult) in VOC's pixels.
 SCENES = (
     [("aeroplane", 11, 21, 42, 52, 0), ("bird", 56, 50, 87, 81, 0)],
@@ -44,7 +44,7 @@ def annotation(objects, width=SIDE, height=SIDE):
 
 
 def write_voc(devkit, trainval, test):
-    """A VOC2007 whose splits are lists of scenes; an object is a square of its class's colour."""
+    """A VOC2007 whose splits are lists of scenes; an object is a square of its class's color."""
     folder = devkit / "VOC2007"
     for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / part).mkdir(parents=True)
@@ -56,8 +56,8 @@ def write_voc(devkit, trainval, test):
             names.append(f"{number:06d}")
             pixels = np.full((SIDE, SIDE, 3), 128, np.uint8)
             for name, xmin, ymin, xmax, ymax, _ in objects:
-                colour = COLOURS.get(name, (0, 0, 0))
-                pixels[max(ymin - 1, 0) : ymax, max(xmin - 1, 0) : xmax] = colour
+                color = COLORS.get(name, (0, 0, 0))
+                pixels[max(ymin - 1, 0) : ymax, max(xmin - 1, 0) : xmax] = color
             path = folder / "JPEGImages" / f"{names[-1]}.jpg"
             Image.fromarray(pixels).save(path, quality=95)
             (folder / "Annotations" / f"{names[-1]}.xml").write_text(annotation(objects))

@@ -24,7 +24,7 @@ ROWS = pathlib.Path(__file__).parents[2] / "docs" / "results" / "detector_seeds.
 
 @pytest.mark.parametrize("steps", [400, 600])
 @pytest.mark.parametrize("seed", range(1, 11))
-def test_four_images_are_learnt_by_heart(small, steps, seed, tmp_path):
+def test_four_images_are_memorized(small, steps, seed, tmp_path):
     made_by = versions()
     key = {"steps": steps, "seed": seed, "tensorflow": made_by["tensorflow"]}
     rows = json.loads(ROWS.read_text()) if ROWS.exists() else []

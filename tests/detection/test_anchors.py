@@ -40,8 +40,8 @@ def targets(objects, shape=(64.0, 64.0), samples=256):
 
 
 def test_targets_of_an_object():
-    # The square anchor of cell (1, 1) is 8 … 40 both ways, centred on 24. The object is as high,
-    # and 11.2 … 46.4 across: centred on 28.8 and 35.2 wide. They overlap by 28.8 / 38.4 = 0.75.
+    # The square anchor of cell (1, 1) is 8 … 40 both ways, centered on 24. The object is as high,
+    # and 11.2 … 46.4 across: centered on 28.8 and 35.2 wide. They overlap by 28.8 / 38.4 = 0.75.
     scores, boxes = targets([(8.0, 11.2, 40.0, 46.4)])
     assert scores[1, 1, 1] == 1
     assert boxes[1, 1, 1] == pytest.approx([0, 4.8 / 32, 0, np.log(1.1)], abs=1e-5)

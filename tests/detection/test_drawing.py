@@ -36,7 +36,7 @@ def test_images_are_ranked_by_right_wrong_and_missed_boxes():
 
 def test_colors_mark_right_wrong_and_missed_boxes():
     one, two, three = (
-        {(i.text, i.colour) for i in v.items}
+        {(i.text, i.color) for i in v.items}
         for v in sorted(drawing.evaluate(FOUND, THERE, CLASSES, 0.5), key=lambda v: v.image)
     )
     assert one == {("helmet 0.90", GREEN), ("hi-vis vest 0.80", GREEN), ("hi-vis vest 0.60", RED)}

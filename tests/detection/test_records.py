@@ -81,13 +81,13 @@ def test_bad_boxes_are_dropped_counted_and_named(make_voc, tmp_path, capsys):
 def test_images_that_tensorflow_decodes_differently_become_png(make_voc, tmp_path):
     devkit = make_voc(tmp_path / "VOCdevkit", [[]], [])
     path = devkit / "VOC2007" / "JPEGImages" / "000001.jpg"
-    grey = np.arange(96 * 48, dtype=np.uint16).reshape(48, 96) % 251
-    Image.fromarray(grey.astype(np.uint8)).save(path, "PNG")  # gray, and not of the stated size
+    gray = np.arange(96 * 48, dtype=np.uint16).reshape(48, 96) % 251
+    Image.fromarray(gray.astype(np.uint8)).save(path, "PNG")  # gray, and not of the stated size
     write(devkit, tmp_path / "out")
     (example,) = records.read(records.files_of(str(tmp_path / "out"), ("2007_trainval",)))
     assert records.size(example) == (48, 96)
     pixels = parser.decode_image(example.features.feature["image/encoded"].bytes_list.value[0])
-    assert (pixels.numpy() == grey[..., None]).all()
+    assert (pixels.numpy() == gray[..., None]).all()
 
 
 def test_bad_input_is_named(make_voc, records_dir, tmp_path):

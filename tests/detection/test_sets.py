@@ -26,7 +26,7 @@ ALL = {**TRAIN, **VAL, **TEST}
 
 def photo(path):
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    Image.new("RGB", (60, 40), "grey").save(path)
+    Image.new("RGB", (60, 40), "gray").save(path)
 
 
 def xml(path, boxes, extra="", size=(60, 40)):

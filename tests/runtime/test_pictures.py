@@ -8,8 +8,8 @@ from PIL import Image
 from mgta_tf.runtime import pictures
 
 
-def plain(*greys, size=2):
-    return np.stack([np.full((size, size, 3), grey, np.uint8) for grey in greys])
+def plain(*grays, size=2):
+    return np.stack([np.full((size, size, 3), gray, np.uint8) for gray in grays])
 
 
 def test_a_sheet_is_square_and_goes_row_by_row():

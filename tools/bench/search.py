@@ -5,7 +5,7 @@
 
 Every photograph is a query among the others. The precision is the fraction of its 12 nearest that
 have its class: mean over the photographs, in percent. It is compared with chance, with thumbnails
-of 4×4 pixels (colours and their positions only), and with the same network with random weights
+of 4×4 pixels (colors and their positions only), and with the same network with random weights
 (mgta_tf.export --untrained).
 """
 

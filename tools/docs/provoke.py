@@ -93,19 +93,19 @@ def main(config: ProvokeConfig) -> None:
 
 
 def draw(name: str, workdir: str, path: str) -> None:
-    """Draws the curves of one failure over those of the healthy run in grey."""
+    """Draws the curves of one failure over those of the healthy run in gray."""
     runs = {one: os.path.join(workdir, one) for one in ("healthy", name)}
     panels = PANELS[name]
     figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels) + 0.4, 3), squeeze=False)
     for axis, (tag, title) in zip(axes[0], panels):
-        for run, colour in (("healthy", "#8a8f98"), (name, "#d1495b")):
+        for run, color in (("healthy", "#8a8f98"), (name, "#d1495b")):
             label = run.replace("_", " ")
             if tag == "clusters/size":
-                axis.plot(np.sort(sizes(runs[run]))[::-1], color=colour, label=label)
+                axis.plot(np.sort(sizes(runs[run]))[::-1], color=color, label=label)
                 continue
             for net in ("net1", "net2"):
                 steps, values = curve(runs[run], net, tag)
-                axis.plot(steps, values, color=colour, label=label if net == "net1" else None)
+                axis.plot(steps, values, color=color, label=label if net == "net1" else None)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("cluster" if tag == "clusters/size" else "training steps", fontsize=9)
         axis.grid(alpha=0.3)

@@ -120,10 +120,10 @@ def _pictures(pixels: np.ndarray) -> list[bytes]:
 def _deep_pictures(pixels: np.ndarray) -> list[bytes]:
     """Images of 16 bits, of floats and in text form; HEIC if it can be written."""
     seeds = []
-    grey = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256)
+    gray = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256)
     for kind in ("PNG", "TIFF", "JPEG2000", "PPM"):
         file = io.BytesIO()
-        grey.save(file, kind)
+        gray.save(file, kind)
         seeds.append(file.getvalue())
     seeds.append(b"P3 # plain\n2 1\n255\n1 2 3 # more\n4 5 6\n")
     seeds.append(b"Pf 4 2 -1.0\n" + np.linspace(0, 1, 8, dtype="<f4").tobytes())

@@ -260,7 +260,7 @@ cores at the same time, which makes a CPU second worth less: compare passes.
 On a third of the training photographs, held out, {screen} passes a photograph, one seed, SVMs with
 C = 0.1. SimCLR is tuned first: batch, learning rate, crops and temperature, one axis at a time; the
 best of an axis is kept. The other methods start from SimCLR's best and have the crops and the
-batch. Mild crops: area ≥ 0.4, jitter 0.2, no grey. Strong: 0.3, 0.4, a fifth grey.
+batch. Mild crops: area ≥ 0.4, jitter 0.2, no gray. Strong: 0.3, 0.4, a fifth gray.
 
 {trials}
 

@@ -4,7 +4,7 @@
   PYTHON_OF_PYTORCH tools/peers/torch_methods.py endpoints|augmented JOB.json
 
 Losses and projection heads are lightly's. The encoder pads as TensorFlow does and starts from
-weights that TensorFlow drew; images are cropped and coloured as `mgta_tf.data.pipeline` does it.
+weights that TensorFlow drew; images are cropped and colored as `mgta_tf.data.pipeline` does it.
 All files between the two sides are .npz. One thread, no GPU. TensorFlow is never imported.
 """
 
@@ -31,7 +31,7 @@ from torch.nn import functional
 
 WEIGHT_DECAY = 1e-4  # of kernels only, as in mgta_tf.training.optimization
 WARMUP_SHARE = 0.05  # of all steps
-DRAWS = 9  # random numbers for an image: four of its crop, one of its flip, four of its colours
+DRAWS = 9  # random numbers for an image: four of its crop, one of its flip, four of its colors
 EMBEDDING = 128  # outputs of a projection head
 
 
@@ -104,7 +104,7 @@ class Encoder(nn.ModuleDict):
 
 
 def augment(images, draws, crop_min_area: float, color_jitter: float, grayscale: float):
-    """Crop, flip and colours of `mgta_tf.data.pipeline.augment`, from the same random numbers.
+    """Crop, flip and colors of `mgta_tf.data.pipeline.augment`, from the same random numbers.
 
     uint8 [N, 3, S, S] and float32 [N, DRAWS] in [0, 1) → float32 [N, 3, S, S] in 0..1.
     """

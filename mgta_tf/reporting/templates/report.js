@@ -189,8 +189,8 @@
   const place = $("plot-map");
   const kinds = members.classes && [...new Set(members.classes)].sort();
   const hue = (index) => `hsl(${(index * 137.5) % 360} 62% ${dark.matches ? 62 : 46}%)`;
-  function colours() {
-    const by = $("colour") ? $("colour").value : "cluster";
+  function colors() {
+    const by = $("color") ? $("color").value : "cluster";
     const chosen = $("highlight").value;
     const faint = dark.matches ? "#3a4550" : "#d3d9e0";
     return members.label.map((label, row) => {
@@ -198,13 +198,13 @@
       return hue(by === "class" ? kinds.indexOf(members.classes[row]) : label);
     });
   }
-  const recolour = () => Plotly.restyle(place, { "marker.color": [colours()], "marker.size": narrow.matches ? 5 : 7 });
+  const recolor = () => Plotly.restyle(place, { "marker.color": [colors()], "marker.size": narrow.matches ? 5 : 7 });
   [...clusters.keys()].sort((a, b) => a - b).forEach((label) => {
     $("highlight").append(new Option(`cluster ${label}`, label));
   });
-  [$("colour"), $("highlight")].forEach((control) => control && control.addEventListener("change", recolour));
-  dark.addEventListener("change", recolour);
-  recolour();
+  [$("color"), $("highlight")].forEach((control) => control && control.addEventListener("change", recolor));
+  dark.addEventListener("change", recolor);
+  recolor();
 
   const hover = $("hover");
   place.on("plotly_hover", (event) => {

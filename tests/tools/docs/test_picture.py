@@ -24,8 +24,8 @@ def test_a_run_without_clusters_shows_photographs_beside_their_nearest(finished)
     """Features that say the row of the sheet: the nearest of a query are the rows around it."""
     found = record.read(str(finished)).members
     count, side = len(found.label), 16
-    grey = np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(side, 1).repeat(side, 2)
-    sheet = pictures.sheet(grey.repeat(3, 3))
+    gray = np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(side, 1).repeat(side, 2)
+    sheet = pictures.sheet(gray.repeat(3, 3))
     members = dataclasses.replace(
         found,
         coordinates=np.arange(count, dtype=np.float32)[:, None],
