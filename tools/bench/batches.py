@@ -19,7 +19,7 @@ from tools.bench import rows
 from tools.bench.config import BenchConfig
 from tools.bench.nets import InMemory, random_images
 from tools.bench.timing import by_turns, measured, timed
-from tools.bench.torch_peer import Torch, without_torch
+from tools.bench.torch_peer import torch_worker, without_torch
 
 
 def sample(config: BenchConfig) -> list[dict]:
@@ -47,8 +47,8 @@ def sample(config: BenchConfig) -> list[dict]:
     if similarity:
         jobs["tfsim"] = lambda: timed(lambda: [similarity(b) for b in range(batches)]) / batches
     if not without_torch(config, "sampler"):
-        peer = Torch(
-            config.torch_python, "sampler",
+        peer = torch_worker(
+            config, "sampler",
             images=config.sampled, size=size, clusters=clusters, P=P, K=K, batches=batches,
         )  # fmt: skip
         versions, jobs["torch"] = peer.versions, lambda: peer.seconds() / batches

@@ -7,6 +7,11 @@ Points are drawn from 100 wide Gaussians in 2048 dimensions. Ours and faiss run 
 when a step lowers the inertia by less than 1e-4 of it. faiss has no such rule, so it gets the
 number of steps after which it would have stopped; ours knows the decrease before a step.
 scikit-learn runs once.
+
+The part `imagenet` is not among the defaults. It clusters the features of half of ImageNet, kept in
+a file of 5.2 GB:
+
+  python tools/bench_clustering.py --parts=imagenet --folder=DISK --json=bench_imagenet.json
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +36,8 @@ from mgta_tf.errors import UserError
 from mgta_tf.training.needs import peak_memory_mb
 from tools.bench import rows as benchmarks
 
-PARTS = ("speed", "table", "memory", "law")
+PARTS = ("speed", "table", "memory", "law", "imagenet")
+IMAGENET_CLUSTERS, STEPS = 1000, 4  # K and the steps of k-means in the part imagenet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,22 +45,25 @@ class BenchConfig:
     """The benchmark."""
 
     json: str = flag("", "JSON to write: a list of bench, ours, peer, unit, ratio, target, pass.")
-    parts: str = flag(",".join(PARTS), f"Which of {', '.join(PARTS)}.")
+    parts: str = flag(",".join(PARTS[:-1]), f"Parts of the benchmark, of {', '.join(PARTS)}.")
     points: int = flag(30_000, "N: number of points.", minimum=600)
     dimensions: int = flag(2048, "D: dimensions of a point.", minimum=2)
     clusters: int = flag(300, "K: number of clusters.", minimum=2)
     repeats: int = flag(5, "Repetitions of both implementations, alternating.", minimum=1)
     large: int = flag(200_000, "N of the file that exceeds the memory budget.", minimum=1000)
     budget_mb: int = flag(1024, "Memory budget in MiB.", minimum=1)
+    imagenet: int = flag(640_000, "N of the part imagenet, with K = 1000.", minimum=4000)
+    folder: str = flag("", "Existing folder for files of features; empty is the system's.")
 
 
 def main(config: BenchConfig) -> None:
+    functions = {"speed": speed, "table": table, "memory": memory, "law": law, "imagenet": imagenet}
     parts = config.parts.split(",")
     if set(parts) - set(PARTS):
         raise UserError(f"--parts={config.parts}: must be of {', '.join(PARTS)}")
     rows = []
     for part in parts:
-        rows += {"speed": speed, "table": table, "memory": memory, "law": law}[part](config)
+        rows += functions[part](config)
     benchmarks.finish(rows, config.json)
 
 
@@ -154,10 +165,7 @@ def table(config: BenchConfig) -> list[dict]:
 
 def memory(config: BenchConfig) -> list[dict]:
     """Features above the memory budget: written to disk and clustered, in a separate process."""
-    with tempfile.TemporaryDirectory() as folder:
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(1) as pool:
-            base, peak, seconds, kept = pool.apply(clustered_from_disk, (config, folder))
+    base, peak, seconds, kept = in_a_process(clustered_from_disk, config)
     print(
         f"{config.large} × {config.dimensions}, {config.large * config.dimensions * 4 / 2**30:.2f} "
         f"GiB in a file ({kept}), K = {config.clusters}: {seconds:.0f} s, peak {peak:.2f} GiB, of "
@@ -168,19 +176,65 @@ def memory(config: BenchConfig) -> list[dict]:
     return [benchmarks.row("memory above base", grown, budget, "GiB", grown / budget, 1.0, True)]
 
 
+def in_a_process(job: Callable[[BenchConfig, str], Any], config: BenchConfig) -> Any:
+    """The job's result, in a process of its own and with a temporary folder."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(dir=config.folder or None) as folder, context.Pool(1) as pool:
+        return pool.apply(job, (config, folder))
+
+
 def clustered_from_disk(config: BenchConfig, folder: str) -> tuple[float, float, float, str]:
     """GiB before and at the peak, seconds, and how the features were kept."""
-    kmeans(draw(600, config.dimensions), 2, 0)  # TensorFlow is initialized
-    base = peak_memory_mb() / 1024
-    batches = (
-        draw(min(1000, config.large - first), config.dimensions, seed=0)
-        for first in range(0, config.large, 1000)
-    )
-    path = os.path.join(folder, "features.npy")
-    features = collect(batches, config.large, config.budget_mb, path)
+    base, features = features_in(folder, config.large, config)
     began = time.monotonic()
     kmeans(features, config.clusters, 0)
     return base, peak_memory_mb() / 1024, time.monotonic() - began, type(features).__name__
+
+
+def features_in(folder: str, count: int, config: BenchConfig) -> tuple[float, np.ndarray]:
+    """GiB of the process before, and random features [count, D] collected within the budget."""
+    kmeans(draw(600, config.dimensions), 2, 0)  # TensorFlow is initialized
+    base = peak_memory_mb() / 1024
+    batches = (
+        draw(min(1000, count - first), config.dimensions, seed=0) for first in range(0, count, 1000)
+    )
+    return base, collect(batches, count, config.budget_mb, os.path.join(folder, "features.npy"))
+
+
+def imagenet(config: BenchConfig) -> list[dict]:
+    """k-means with K = 1000 at ImageNet's size: seconds of a step, and memory above the base.
+
+    The peer of a step is one with as few points as fit the memory, multiplied by the points.
+    """
+    base, peak, start, steps = in_a_process(kmeans_of_imagenet, config)
+    count, few = config.imagenet, min(20_000, config.imagenet)
+    points = draw(few, config.dimensions)
+    in_memory = time_of_step(points, IMAGENET_CLUSTERS, 0) * count / few
+    step, grown, budget = statistics.median(steps), peak - base, config.budget_mb / 1024
+    print(
+        f"{count} × {config.dimensions}, {count * config.dimensions * 4 / 2**30:.2f} GiB in a "
+        f"file, K = {IMAGENET_CLUSTERS}: k-means++ {start:.0f} s, steps "
+        f"{', '.join(f'{each:.1f}' for each in steps)} s, peak {peak:.2f} GiB, of which {base:.2f} "
+        "before it began"
+    )
+    name = f"k-means, {count:,} × {config.dimensions} in a file, K = {IMAGENET_CLUSTERS}"
+    return [
+        benchmarks.row(f"{name}: a step", step, in_memory, "s", step / in_memory, 1.25, True),
+        benchmarks.row(f"{name}: memory above base", grown, budget, "GiB", grown / budget, 1, True),
+    ]
+
+
+def kmeans_of_imagenet(config: BenchConfig, folder: str) -> tuple[float, float, float, list[float]]:
+    """GiB before and at the peak, seconds of k-means++, and of each step."""
+    base, features = features_in(folder, config.imagenet, config)
+    began = time.monotonic()
+    start = kmeans_plus_plus(features, IMAGENET_CLUSTERS, 0)
+    times = [time.monotonic()]
+    kmeans(
+        features, IMAGENET_CLUSTERS, 0, start=start, max_steps=STEPS, tolerance=0.0,
+        with_distances=False, on_step=lambda state: times.append(time.monotonic()),
+    )  # fmt: skip
+    return base, peak_memory_mb() / 1024, times[0] - began, list(np.diff(times))
 
 
 def law(config: BenchConfig) -> list[dict]:

@@ -14,7 +14,13 @@ class BenchConfig:
     json: str = flag("", "JSON to write: a list of bench, ours, peer, unit, ratio, target, pass.")
     torch_python: str = flag("", "Interpreter of an environment that has PyTorch.")
     repeats: int = flag(7, "Repetitions of both implementations, alternating.", minimum=1)
+    net: str = flag(
+        "",
+        "Net of 'step', 'decoders', 'threads' and 'precision': full size at 64 px, or the small "
+        "model at 32 px; empty is both.",
+        choices=("", "full", "small"),
+    )
     images: int = flag(1024, "JPEG files of 'epoch' and 'encode'.", minimum=128)
     sampled: int = flag(60_000, "Images of 'sampler' and 'memory'.", minimum=2000)
-    round_images: int = flag(10_000, "Largest N of a round in 'scaling'.", minimum=1000)
+    round_images: int = flag(8192, "Largest N of a round in 'scaling'.", minimum=8192)
     plot: str = flag("", "PNG that 'scaling' draws.")

@@ -23,7 +23,7 @@ from tools.bench.nets import (
     write_images,
 )
 from tools.bench.timing import by_turns, measured, timed
-from tools.bench.torch_peer import Torch, without_torch
+from tools.bench.torch_peer import torch_worker, without_torch
 
 
 def epoch(config: BenchConfig) -> list[dict]:
@@ -77,7 +77,7 @@ def encode(config: BenchConfig) -> list[dict]:
         feed, images = Feed(store, 64, strategy), np.arange(len(store), dtype=np.int32)
         for endpoint in ("embedding", "res4"):
             arguments = {**FULL, "folder": folder, "endpoint": endpoint}
-            peer = Torch(config.torch_python, "encode", **arguments)
+            peer = torch_worker(config, "encode", **arguments)
             whole = functools.partial(encode_all, net, feed, images, endpoint)
             whole()
             ours = functools.partial(timed, whole)

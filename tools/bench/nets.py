@@ -20,31 +20,59 @@ from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.training.learner import Learner
 from mgta_tf.training.losses import LossConfig
 from mgta_tf.training.optimization import OptimizerConfig
+from tools.bench.config import BenchConfig
 
 # size, width, blocks, images in a batch
 FULL: dict[str, Any] = dict(size=64, width=1.0, blocks=(3, 4, 6, 3), batch=64)
 SMALL: dict[str, Any] = dict(size=32, width=0.25, blocks=(2, 2, 2, 2), batch=64)
+NETS = {"full": ("full size, 64 px", FULL), "small": ("small model, 32 px", SMALL)}
+INNER = {"full": 1, "small": 10}  # steps of one measurement
+
+
+def chosen(config: BenchConfig) -> list[tuple[str, str, dict[str, Any], int]]:
+    """Key, name, shape and steps of one measurement of the nets that --net chooses."""
+    keys = [config.net] if config.net else list(NETS)
+    return [(key, *NETS[key], INNER[key]) for key in keys]
 
 
 def make_learner(
-    size: int, width: float, blocks: tuple[int, ...], precision: str = "off", **_: Any
+    size: int,
+    width: float,
+    blocks: tuple[int, ...],
+    precision: str = "off",
+    decoder: str = "mirror",
+    strategy: tf.distribute.Strategy | None = None,
+    **_: Any,
 ):
-    strategy = make_strategy(1, "clusters_per_batch")
-    model = ModelConfig(width=width, blocks=tuple(blocks), decoder="mirror")
-    augment = AugmentConfig(image_size=size)
+    """A net with its strategy, by default that of one device. precision: a `--mixed_precision`."""
+    strategy = strategy or make_strategy(1, "clusters_per_batch")
+    model = ModelConfig(width=width, blocks=tuple(blocks), decoder=decoder)
+    # Several devices select triplets from the whole batch, like one.
+    loss = LossConfig(triplet_scope="global")
     return strategy, Learner(
-        strategy, model, augment, LossConfig(), OptimizerConfig(), seed=1, mixed_precision=precision
+        strategy,
+        model,
+        AugmentConfig(image_size=size),
+        loss,
+        OptimizerConfig(),
+        seed=1,
+        mixed_precision=precision,
     )
 
 
-def bare_step(net, size: int, batch: int, **_: Any) -> Callable[[], None]:
-    """A training step with augmentation, on one batch in memory."""
+def bare_step(
+    net, size: int, batch: int, strategy: tf.distribute.Strategy | None = None, **_: Any
+) -> Callable[[], None]:
+    """A training step with augmentation, on one batch in memory.
 
+    strategy: Shares the batch between its devices; None is a single device.
+    """
     rng = np.random.default_rng(0)
-    images = tf.constant(rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8))
-    labels = tf.constant(np.arange(batch, dtype=np.int32) // 4)
-    uniforms = tf.constant(rng.random((batch, UNIFORMS), np.float32))
-    steps = net.fit(itertools.repeat((images, labels, uniforms)), 0.5, lambda step: 1e-3)
+    images = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    labels = np.arange(batch, dtype=np.int32) // 4
+    parts = (images, labels, rng.random((batch, UNIFORMS), np.float32))
+    held = [shared(part, strategy) if strategy else tf.constant(part) for part in parts]
+    steps = net.fit(itertools.repeat(tuple(held)), 0.5, lambda step: 1e-3)
 
     def once() -> None:
         float(next(steps)[1]["loss"])
@@ -52,6 +80,14 @@ def bare_step(net, size: int, batch: int, **_: Any) -> Callable[[], None]:
     once()
     once()
     return once
+
+
+def shared(values: np.ndarray, strategy: tf.distribute.Strategy) -> Any:
+    """Equal parts of the rows, one on each device."""
+    parts = np.split(values, strategy.num_replicas_in_sync)
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+    )
 
 
 def write_images(folder: str, count: int, size: int) -> None:

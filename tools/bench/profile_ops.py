@@ -2,6 +2,7 @@
 
   python -m tools.bench.profile_ops --net=full --job=step
   python -m tools.bench.profile_ops --net=small --job=encode --endpoint=res4
+  python -m tools.bench.profile_ops --net=small --job=step --precision=bfloat16
 
 TensorFlow's profiler traces a few runs on one thread, so that times add up. The last lines show the
 GFLOP/s of a matrix product on that thread and of the net's convolutions and matrix products, and
@@ -27,6 +28,7 @@ from mgta_tf import cli
 from mgta_tf.config import flag
 from mgta_tf.data.pipeline import Feed
 from tools.bench import nets
+from tools.bench.decoders import DECODERS
 from tools.bench.model_table import gigaflops
 from tools.bench.timing import timed
 
@@ -40,6 +42,7 @@ GROUPS = {  # prefix of an operation type, without that of oneDNN → group
     "Add": "ReLU, sums",
 }
 WORK = ("convolutions", GROUPS["MatMul"])
+REST = "the rest"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,27 +53,34 @@ class ProfileConfig:
         "full", "Net: full size at 64 px, or the small model at 32.", choices=("full", "small")
     )
     job: str = flag("step", "Job to profile.", choices=("step", "encode"))
+    precision: str = flag("off", "Precision, as --mixed_precision.", choices=("off", "bfloat16"))
+    decoder: str = flag("mirror", "Decoder of the net.", choices=DECODERS)
     endpoint: str = flag("embedding", "Endpoint of the encoding.", choices=("embedding", "res4"))
+    slowest: int = flag(3, "Number of the slowest operations to list.", minimum=0)
     runs: int = flag(4, "Times that it runs under the profiler.", minimum=1)
 
 
 def main(config: ProfileConfig) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    shape = nets.FULL if config.net == "full" else nets.SMALL
-    strategy, net = nets.make_learner(**shape)
+    _, shape = nets.NETS[config.net]
+    strategy, net = nets.make_learner(**shape, precision=config.precision, decoder=config.decoder)
     if config.job == "step":
         once = nets.bare_step(net, **shape)
     else:
         once = encoding(strategy, net, config.endpoint, **shape)
     seconds = traced(once, config.runs)
     total = sum(seconds.values())
-    for group, share in shares(seconds).items():
+    for group, share in shares(seconds, group_of).items():
         print(f"{share:6.1%}  {group}")
+    rest = {name: spent for name, spent in seconds.items() if group_of(name) == REST}
+    for kind, share in itertools.islice(shares(rest, type_of).items(), config.slowest):
+        print(f"{share * sum(rest.values()) / total:6.1%}  of it {kind}")
     slow = {name: spent for name, spent in seconds.items() if is_slow(name)}
-    for name in sorted(slow, key=lambda name: -slow[name])[:3]:
-        print(f"{slow[name] / total:6.1%}  of it not by oneDNN: {name}")
-    x = tf.constant(np.random.default_rng(0).random((2000, 2000), np.float32))
+    for name in sorted(slow, key=lambda name: -slow[name])[: config.slowest]:
+        print(f"{slow[name] / total:6.1%}  not by oneDNN: {name}")
+    x = tf.random.stateless_uniform((2000, 2000), seed=(0, 0))
+    x = tf.cast(x, tf.float32 if config.precision == "off" else tf.bfloat16)
     product = min(timed(lambda: tf.matmul(x, x)[0, 0].numpy()) for _ in range(5))
     print(f"a 2000×2000 product runs at {2 * 2000**3 / 1e9 / product:.0f} GFLOP/s on this thread")
     work = sum(spent for name, spent in seconds.items() if group_of(name) in WORK)
@@ -79,7 +89,7 @@ def main(config: ProfileConfig) -> None:
         print(
             f"convolutions and products run at {flops / work:.0f}, the step at {flops / total:.0f}"
         )
-    print(f"if all the rest cost nothing, it would be {total / work:.2f} times as fast")
+    print(f"{1e3 * total / config.runs:.1f} ms; {total / work:.2f} times as fast without the rest")
 
 
 def encoding(strategy, net, endpoint: str, size: int, batch: int, **_) -> Callable[[], Any]:
@@ -117,7 +127,7 @@ def type_of(name: str) -> str:
 
 
 def group_of(name: str) -> str:
-    return next((GROUPS[start] for start in GROUPS if type_of(name).startswith(start)), "the rest")
+    return next((GROUPS[start] for start in GROUPS if type_of(name).startswith(start)), REST)
 
 
 def is_slow(name: str) -> bool:
@@ -125,13 +135,13 @@ def is_slow(name: str) -> bool:
     return group_of(name) == "convolutions" and "_Mkl" not in name
 
 
-def shares(seconds: dict[str, float]) -> dict[str, float]:
-    """The fraction of the time of each group, largest first."""
+def shares(seconds: dict[str, float], key: Callable[[str], str]) -> dict[str, float]:
+    """The fraction of the time of each kind of operation, largest first. key: kind by name."""
     found: dict[str, float] = collections.defaultdict(float)
     for name, spent in seconds.items():
-        found[group_of(name)] += spent
+        found[key(name)] += spent
     total = sum(found.values())
-    return {group: found[group] / total for group in sorted(found, key=lambda g: -found[g])}
+    return {kind: found[kind] / total for kind in sorted(found, key=lambda kind: -found[kind])}
 
 
 if __name__ == "__main__":

@@ -18,13 +18,27 @@ def row(
     )
 
 
+def not_measured(bench: str, ours: float, unit: str, target: float, reason: str) -> dict[str, Any]:
+    """A row whose peer cannot run here, for `reason`: its ratio is null, and it does not pass."""
+    name = f"{bench} (not measured: {reason})"
+    return dict(
+        bench=name, ours=ours, peer=None, unit=unit, ratio=None, target=target, **{"pass": False}
+    )
+
+
 def finish(rows: list[dict[str, Any]], path: str) -> None:
     """Prints the rows, and writes them as JSON if `path` names a file."""
     for each in rows:
-        peer = "" if each["peer"] is None else f" against {each['peer']:.4g}"
-        print(
-            f"{each['bench']}: {each['ours']:.4g}{peer} {each['unit']}, ratio {each['ratio']:.3g}, "
-            f"target {each['target']:g}: {'met' if each['pass'] else 'MISSED'}"
-        )
+        print(line(each))
     if path:
         write_json(path, rows)
+
+
+def line(row: dict[str, Any]) -> str:
+    """The row as one line of text."""
+    peer = "" if row["peer"] is None else f" against {row['peer']:.4g}"
+    what = f"{row['bench']}: {row['ours']:.4g}{peer} {row['unit']}"
+    if row["ratio"] is None:
+        return what
+    met = "met" if row["pass"] else "MISSED"
+    return f"{what}, ratio {row['ratio']:.3g}, target {row['target']:g}: {met}"

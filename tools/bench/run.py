@@ -3,10 +3,12 @@
   python tools/bench.py all --torch_python=TORCH_VENV/bin/python --json=bench.json
   python tools/bench.py step --torch_python=TORCH_VENV/bin/python
 
-Benchmarks: step (a training step, also relative to a matrix product), epoch (P×K epochs from files
-against the bare step), encode, sampler, labels (fraction of a round), memory, start (from the shell
-to the first step), scaling (laws over image size and number of images). Each prints a line of JSON
-per row: medians and spreads of seconds, versions, threads, ratio, target.
+Benchmarks: step (a training step, also relative to a matrix product), decoders (time of a step
+against its floating-point operations), threads (a step with other thread pools, or in another
+arrangement on the cores), epoch (P×K epochs from files against the bare step), encode, precision
+(encoding in bfloat16: speed and agreement), sampler, labels (fraction of a round), memory, start
+(from the shell to the first step), scaling (laws over image size and number of images). Each prints
+a line of JSON per row: medians and spreads of seconds, versions, threads, ratio, target.
 
 Peers: --torch_python is the interpreter of an environment made by requirements-bench-torch.txt;
 requirements-bench.txt describes tensorflow-similarity. Rows of a missing peer are skipped, with a
@@ -30,8 +32,11 @@ from tools.bench.config import BenchConfig
 
 RUNS = {  # name: module of this folder, function
     "step": ("step", "step"),
+    "decoders": ("decoders", "decoders"),
+    "threads": ("threads", "threads"),
     "epoch": ("files", "epoch"),
     "encode": ("files", "encode"),
+    "precision": ("precision", "precision"),
     "sampler": ("batches", "sample"),
     "labels": ("rounds", "labels"),
     "memory": ("rounds", "memory"),

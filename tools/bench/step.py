@@ -1,4 +1,4 @@
-"""A training step, against PyTorch's and against a matrix product."""
+"""A training step against PyTorch's, eager and compiled, and against a matrix product."""
 
 from __future__ import annotations
 
@@ -8,59 +8,119 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mgta_tf.runtime.strategy import DeviceConfig, resolve_precision
 from tools.bench import rows
 from tools.bench.config import BenchConfig
 from tools.bench.model_table import gigaflops
-from tools.bench.nets import FULL, SMALL, bare_step, make_learner
-from tools.bench.timing import by_turns, measured, timed
-from tools.bench.torch_peer import Torch, without_torch
+from tools.bench.nets import FULL, bare_step, chosen, make_learner
+from tools.bench.timing import by_turns, measured, seconds_each
+from tools.bench.torch_peer import torch_worker, without_torch
+from tools.bench.worker import Worker
 
 PRODUCT = 4000  # side of the matrices whose product measures the machine
+PRECISIONS = {"float32": "off", "bfloat16": "bfloat16"}  # name: --mixed_precision
+DEFAULT_TARGET = {"full": 1.5, "small": 1.3}
+EAGER, COMPILED = "PyTorch", "compiled PyTorch"
 
 
 def step(config: BenchConfig) -> list[dict]:
     found = []
-    for name, net, inner in (("full size, 64 px", FULL, 1), ("small model, 32 px", SMALL, 10)):
-        found += step_of(config, name, net, inner)
+    for key, name, shape, inner in chosen(config):
+        found += step_of(config, name, shape, inner, DEFAULT_TARGET[key])
     return found
 
 
-def step_of(config: BenchConfig, name: str, shape: dict[str, Any], inner: int) -> list[dict]:
-    """Rows of one net: against PyTorch; and at 64 px the share of the matrix product."""
-    _, net = make_learner(**shape)
-    once = bare_step(net, **shape)
-    in_16_bits = bare_step(make_learner(**shape, precision="bfloat16")[1], **shape)
+def step_of(
+    config: BenchConfig, name: str, shape: dict[str, Any], inner: int, target: float
+) -> list[dict]:
+    """Rows of one net in each precision. A measurement takes `inner` steps.
+
+    target: ratio of the row that compares the defaults of both libraries.
+    """
+    nets = {name: make_learner(**shape, precision=flag)[1] for name, flag in PRECISIONS.items()}
+    jobs = {name: seconds_each(bare_step(net, **shape), inner) for name, net in nets.items()}
     x = tf.constant(np.random.default_rng(0).random((PRODUCT, PRODUCT), np.float32))
-    jobs = {
-        "ours": lambda: timed(lambda: [once() for _ in range(inner)]) / inner,
-        "product": lambda: timed(lambda: tf.matmul(x, x)[0, 0].numpy()),
-        "bfloat16": lambda: timed(lambda: [in_16_bits() for _ in range(inner)]) / inner,
-    }
-    jobs["product"]()
-    peer = None
-    if not without_torch(config, f"step, {name}"):
-        peer = Torch(config.torch_python, "step", **shape)
-        jobs["peer"] = lambda: sum(peer.seconds() for _ in range(inner)) / inner
+    jobs["product"] = seconds_each(lambda: tf.matmul(x, x)[0, 0].numpy())
+    peers = {} if without_torch(config, f"step, {name}") else torch_steps(config, shape)
+    missing = {peer: worker.unavailable for peer, worker in peers.items() if worker.unavailable}
+    for peer in peers.keys() - missing:
+        jobs[peer] = peers[peer].each(inner)
     seconds = by_turns(config.repeats, **jobs)
-    if peer:
-        peer.close()
-    batch, median = shape["batch"], {n: statistics.median(s) for n, s in seconds.items()}
-    rate, ratio = batch / median["ours"], median["ours"] / median["bfloat16"]
-    name_of_16 = f"step in bfloat16 against float32, {name}"
-    row = rows.row(name_of_16, batch / median["bfloat16"], rate, "images/s", ratio, 1.0)
-    found = [(row, "bfloat16")]
-    if peer:
-        ratio, theirs = median["peer"] / median["ours"], batch / median["peer"]
-        row = rows.row(f"step, {name}", rate, theirs, "images/s", ratio, 1.5)
-        found.append((row, "peer"))
-    work = 3 * gigaflops(net.model, shape["size"]) * rate
-    product = 2 * PRODUCT**3 / 1e9 / median["product"]
+    for worker in peers.values():
+        worker.close()
+    versions = next((worker.versions for worker in peers.values()), None)
+    pairs = compared(default_precision(), target, with_torch=bool(peers))
+    found = rows_of(name, pairs, seconds, missing, shape["batch"], versions)
     if shape is FULL:
-        name_of_share = f"share of the product, {name}"
-        row = rows.row(name_of_share, work, product, "GFLOP/s", work / product, 0.75)
-        found.append((row, "product"))
-    versions = peer.versions if peer else None
-    return [
-        measured(row, {key: seconds[key] for key in ("ours", other)}, versions)
-        for row, other in found
-    ]
+        work = 3 * gigaflops(nets["float32"].model, shape["size"]) * shape["batch"]
+        found.append(row_of_share(name, work, seconds))
+    return found
+
+
+def torch_steps(config: BenchConfig, shape: dict[str, Any]) -> dict[str, Worker]:
+    """PyTorch's step, eager and compiled, in each precision."""
+    return {
+        f"{kind}, {precision}": torch_worker(
+            config, "step", **shape, precision=precision, compiled=kind == COMPILED
+        )
+        for precision in PRECISIONS
+        for kind in (EAGER, COMPILED)
+    }
+
+
+def default_precision() -> str:
+    """What `--mixed_precision` is on this machine if it is not given: a name of PRECISIONS."""
+    resolved = resolve_precision(DeviceConfig().mixed_precision)
+    return next(name for name, flag in PRECISIONS.items() if flag == resolved)
+
+
+def compared(default: str, target: float, with_torch: bool) -> list[tuple[str, str, str, float]]:
+    """(row, job of ours, job of the peer, target) of the comparisons; the row ends its name."""
+    ours = [("bfloat16 against our float32", "bfloat16", "float32", 1.0)]
+    if not with_torch:
+        return ours
+    theirs = [(f"default ({default}) against {EAGER}", default, f"{EAGER}, float32", target)]
+    for precision in PRECISIONS:
+        for kind in (EAGER, COMPILED):
+            what, peer = f"{precision} against {kind}", f"{kind}, {precision}"
+            slow = precision == "float32" and kind == EAGER
+            theirs.append((what, precision, peer, 1.5 if slow else 1.0))
+    return [*theirs, *ours]
+
+
+def rows_of(
+    name: str,
+    pairs: list[tuple[str, str, str, float]],
+    seconds: dict[str, list[float]],
+    missing: dict[str, str],
+    batch: int,
+    versions: dict[str, str] | None,
+) -> list[dict]:
+    """Rows in images per second.
+
+    pairs: of `compared`. seconds: of a step, by job. missing: reason why a job could not run.
+    """
+    rate = {job: batch / statistics.median(spent) for job, spent in seconds.items()}
+    found = []
+    for what, ours, peer, target in pairs:
+        bench = f"step, {name}: {what}"
+        if peer in missing:
+            row = rows.not_measured(bench, rate[ours], "images/s", target, missing[peer])
+            found.append(measured(row, {"ours": seconds[ours]}, versions))
+            continue
+        ratio = rate[ours] / rate[peer]
+        row = rows.row(bench, rate[ours], rate[peer], "images/s", ratio, target)
+        spent = {"ours": seconds[ours], "peer": seconds[peer]}
+        found.append(measured(row, spent, versions))
+    return found
+
+
+def row_of_share(name: str, work: float, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """The float32 step's floating-point operations per second, against the matrix product's.
+
+    work: 10⁹ floating-point operations of a step.
+    """
+    ours = work / statistics.median(seconds["float32"])
+    product = 2 * PRODUCT**3 / 1e9 / statistics.median(seconds["product"])
+    row = rows.row(f"share of the product, {name}", ours, product, "GFLOP/s", ours / product, 0.75)
+    return measured(row, {"ours": seconds["float32"], "peer": seconds["product"]})

@@ -1,8 +1,9 @@
-"""Measures seconds of several jobs in turns."""
+"""Measures seconds of several jobs in turns, and names the machine."""
 
 from __future__ import annotations
 
 import os
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -15,6 +16,11 @@ def timed(once: Callable[[], Any]) -> float:
     began = time.monotonic()
     once()
     return time.monotonic() - began
+
+
+def seconds_each(once: Callable[[], Any], times: int = 1) -> Callable[[], float]:
+    """A job that runs `once` so many times and returns the seconds of each."""
+    return lambda: timed(lambda: [once() for _ in range(times)]) / times
 
 
 def by_turns(repeats: int, **jobs: Callable[[], float]) -> dict[str, list[float]]:
@@ -40,7 +46,7 @@ def spread(values: list[float]) -> float:
 
 
 def measured(row: dict, seconds: dict[str, list[float]], peer_versions: Any = None) -> dict:
-    """A row with medians, spreads, versions and number of threads."""
+    """A row with medians, spreads, versions and the machine."""
     return {
         **row,
         "median": {name: statistics.median(values) for name, values in seconds.items()},
@@ -48,6 +54,17 @@ def measured(row: dict, seconds: dict[str, list[float]], peer_versions: Any = No
         "repeats": max((len(values) for values in seconds.values()), default=1),
         "versions": {**versions(), **(peer_versions or {})},
         "threads": os.cpu_count(),
+        "processor": processor(),
         "load": os.getloadavg()[0],
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def processor() -> str:
+    """The model name of the processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if "model name" in line]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -2,8 +2,9 @@
 
   PYTHON_OF_PYTORCH tools/bench/torch_jobs.py JOB '{"size": 64, …}'
 
-It prepares the job and prints a line of JSON with its versions. Then, for each line on stdin, it
-runs the job once and prints the seconds, so tools/bench.py can run both in turns.
+It prepares the job and prints a line of JSON: `versions`, and `unavailable`, the reason if the job
+cannot run here. Then, for each line on stdin, it runs the job once and prints the seconds, so
+tools/bench.py can run both in turns.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from typing import Any
@@ -19,6 +21,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+
+
+class UnavailableError(Exception):
+    """The job cannot run in this environment."""
 
 
 def convolution(before: int, after: int, size: int, stride: int, transposed: bool) -> nn.Module:
@@ -107,30 +113,64 @@ def triplet_loss(embeddings, labels, margin: float = 0.3):
     return torch.relu(farthest - nearest + margin).mean()
 
 
-def step(size: int, width: float, blocks: list[int], batch: int):
-    """A training step without augmentation, in the faster of the two memory formats."""
-    torch.manual_seed(0)
-    labels = torch.arange(batch) // 4
-    made = []
+def step(
+    size: int,
+    width: float,
+    blocks: list[int],
+    batch: int,
+    precision: str = "float32",
+    compiled: bool = False,
+):
+    """A training step without augmentation, in the faster of the two memory formats.
+
+    precision: 'float32', or 'bfloat16' under autocast. compiled: by torch.compile.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if compiled and not shutil.which(compiler):
+        raise UnavailableError(f"no C++ compiler: {compiler} is not installed")
+    made = {}
     for layout in (torch.contiguous_format, torch.channels_last):
         net = Autoencoder(width, blocks).to(memory_format=layout)
         images = torch.rand(batch, 3, size, size).to(memory_format=layout)
-        optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
+        once = training_step(net, images, precision, compiled)
+        for _ in range(2):  # torch.compile compiles in them
+            once()
+        made[str(layout)] = (min(seconds_of(once) for _ in range(3)), once)
+    layout, (_, once) = min(made.items(), key=lambda pair: pair[1][0])
+    print(f"PyTorch, {precision}{', compiled' * compiled}: {layout}", file=sys.stderr, flush=True)
+    return once
 
-        def once(net=net, images=images, optimizer=optimizer):
+
+def training_step(net: Autoencoder, images, precision: str, compiled: bool):
+    """Forward pass, backward pass and Adam on one batch."""
+    labels = torch.arange(len(images)) // 4
+    optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
+
+    def loss_of(images):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             features = net.encode(images, "res5")
-            errors = torch.square(net.decoder(features) - images).flatten(1).sum(1)
-            loss = errors.mean() + 0.5 * triplet_loss(features.mean((2, 3)), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            return loss.item()
+            reconstructions = net.decoder(features)
+        errors = torch.square(reconstructions.float() - images).flatten(1).sum(1)
+        embeddings = features.float().mean((2, 3))
+        return errors.mean() + 0.5 * triplet_loss(embeddings, labels)
 
-        once()
-        began = time.monotonic()
-        once()
-        made.append((time.monotonic() - began, once))
-    return min(made, key=lambda pair: pair[0])[1]
+    if compiled:
+        loss_of = torch.compile(loss_of)
+
+    def once():
+        loss = loss_of(images)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return once
+
+
+def seconds_of(once) -> float:
+    began = time.monotonic()
+    once()
+    return time.monotonic() - began
 
 
 class Folder(torch.utils.data.Dataset):
@@ -197,15 +237,18 @@ def sampler(images: int, size: int, clusters: int, P: int, K: int, batches: int)
 
 def main() -> None:
     job, arguments = sys.argv[1], json.loads(sys.argv[2])
+    torch.manual_seed(0)
     torch.set_num_threads(os.cpu_count() or 1)
     jobs: dict[str, Any] = {"step": step, "encode": encode, "sampler": sampler}
-    once = jobs[job](**arguments)
-    versions = {"torch": torch.__version__, "python": platform.python_version()}
-    print(json.dumps(versions), flush=True)
+    facts = {"versions": {"torch": torch.__version__, "python": platform.python_version()}}
+    try:
+        once = jobs[job](**arguments)
+    except UnavailableError as error:
+        print(json.dumps({**facts, "unavailable": str(error)}), flush=True)
+        return
+    print(json.dumps(facts), flush=True)
     for _ in sys.stdin:
-        began = time.monotonic()
-        once()
-        print(time.monotonic() - began, flush=True)
+        print(seconds_of(once), flush=True)
 
 
 if __name__ == "__main__":

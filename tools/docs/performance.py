@@ -1,17 +1,17 @@
-"""Writes the table of docs/performance.md from the results of tools/bench.py.
+"""Writes the tables of docs/performance.md from the results of tools/bench.py.
 
   python tools/bench.py all --torch_python=TORCH_VENV/bin/python --json=bench.json \
       --plot=docs/performance.png
   python -m tools.docs.performance --json=bench.json
 
-The table is between two marks in the page; the rest of the page is written by hand.
+The tables are between two marks in the page; the rest of the page is written by hand.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
-import platform
 from typing import Any
 
 from mgta_tf import cli
@@ -24,48 +24,102 @@ from tools.docs import marked
 class PerformanceConfig:
     """The page."""
 
-    json: str = flag("bench.json", "JSON file written by `tools/bench.py all --json=…`.")
-    page: str = flag("docs/performance.md", "Page whose table is replaced.")
+    json: str = flag(
+        "bench.json", "JSON files written by `tools/bench.py … --json=…`, separated by commas."
+    )
+    page: str = flag("docs/performance.md", "Page whose tables are replaced.")
 
 
 def main(config: PerformanceConfig) -> None:
+    rows = [row for path in config.json.split(",") for row in read(path)]
+    marked.replace(config.page, "tools/docs/performance.py", tables(rows))
+
+
+def read(path: str) -> list[dict[str, Any]]:
     try:
-        with open(config.json, encoding="utf-8") as file:
-            rows = json.load(file)
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
     except (OSError, ValueError) as error:
-        raise UserError(f"--json={config.json}: cannot be read ({error})") from None
-    marked.replace(config.page, "tools/docs/performance.py", table(rows))
+        raise UserError(f"--json={path}: cannot be read ({error})") from None
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: date and machine, then a line per row."""
-    versions: dict[str, str] = {}
+def tables(rows: list[dict[str, Any]]) -> str:
+    """Markdown: machine and versions; a line per row; then the tables of decoders and threads."""
+    versions: dict[str, set[str]] = collections.defaultdict(set)
     for row in rows:
-        versions.update(row["versions"])
+        for name, version in row["versions"].items():
+            versions[name].add(version)
+    dates = sorted({row["date"] for row in rows})
+    machines = sorted({f"{row['threads']} cores of {row['processor']}" for row in rows})
     lines = [
-        f"Measured on {rows[0]['date']}, {rows[0]['threads']} cores of {processor()}, load "
+        f"Measured on {' and '.join(dates)}, {' and '.join(machines)}, load "
         f"{max(row['load'] for row in rows):.1f} at most; "
-        + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        + ", ".join(f"{name} {' and '.join(sorted(all_of))}" for name, all_of in versions.items())
         + ".",
         "",
         "| what | ours | peer | unit | ratio | target | |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        peer = "" if row["peer"] is None else number(row["peer"])
-        lines.append(
-            f"| {row['bench']} | {number(row['ours'])} | {peer} | {row['unit']} | "
-            f"{row['ratio']:.2f} ± {uncertainty(row):.2f} | {row['target']:g} | "
-            f"{'met' if row['pass'] else 'missed'} |"
-        )
+    lines += [line_of(row) for row in rows if "share" not in row]
     lines.append("")
     for row in rows:
         if "seconds_each" in row:
+            lines.append(law_of(row))
+    return "\n".join([*lines, *table_of_decoders(rows), *table_of_threads(rows)]) + "\n"
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """A row of the first table."""
+    peer = "" if row["peer"] is None else number(row["peer"])
+    ratio, met = "", "not measured"
+    if row["ratio"] is not None:
+        ratio = f"{row['ratio']:.2f} ± {uncertainty(row):.2f}"
+        met = "met" if row["pass"] else "missed"
+    return (
+        f"| {row['bench']} | {number(row['ours'])} | {peer} | {row['unit']} | {ratio} | "
+        f"{row['target']:g} | {met} |"
+    )
+
+
+def law_of(row: dict[str, Any]) -> str:
+    graphs = ""
+    if "graph_seconds" in row:
+        graphs = f"; the first takes {number(row['graph_seconds'])} s more, for graphs"
+    return (
+        f"* {row['bench']}: {number(row['fixed_seconds'])} s + {row['seconds_each']:.3g} s each, "
+        f"from {', '.join(f'{x:,}' for x in row['x'])}{graphs}."
+    )
+
+
+def table_of_decoders(rows: list[dict[str, Any]]) -> list[str]:
+    """Cost of a step by net and decoder."""
+    lines = []
+    for row in rows:
+        for decoder, work in row.get("gflop_per_image", {}).items():
+            net = row["bench"].removeprefix("step, ").partition(", --decoder")[0]
+            spent = row["ms_per_image"][decoder]
             lines.append(
-                f"* {row['bench']}: {number(row['fixed_seconds'])} s + {row['seconds_each']:.3g} s "
-                f"each, from {', '.join(map(str, row['x']))}."
+                f"| {net} | {decoder} | {number(work)} | {number(spent)} | "
+                f"{number(1e3 * work / spent)} |"
             )
-    return "\n".join(lines) + "\n"
+    head = "| net | `--decoder` | GFLOP an image | ms an image | GFLOP/s |"
+    return with_head(head, lines)
+
+
+def table_of_threads(rows: list[dict[str, Any]]) -> list[str]:
+    """Images per second, and share of the matrix product, by arrangement on the cores."""
+    lines = []
+    for row in rows:
+        net = row["bench"].removeprefix("threads, ").rpartition(": ")[0]
+        ratios, rates = (1.0, row["ratio"]), (row["peer"], row["ours"])
+        for (way, share), rate, ratio in zip(row.get("share", {}).items(), rates, ratios):
+            lines.append(f"| {net} | {way} | {number(rate)} | {ratio:.2f} | {share:.2f} |")
+    return with_head("| net | arrangement | images/s | ratio | share of the product |", lines)
+
+
+def with_head(head: str, lines: list[str]) -> list[str]:
+    """A table without repeated lines, after an empty line; nothing if it has no lines."""
+    return ["", head, "|---|---|---|---|---|", *dict.fromkeys(lines)] if lines else []
 
 
 def uncertainty(row: dict[str, Any]) -> float:
@@ -76,16 +130,6 @@ def uncertainty(row: dict[str, Any]) -> float:
 
 def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def processor() -> str:
-    """The model name of the processor."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if "model name" in line]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

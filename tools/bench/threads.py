@@ -1,0 +1,69 @@
+"""A training step by thread pools and by arrangement on the cores."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import statistics
+import sys
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tools.bench import rows
+from tools.bench.config import BenchConfig
+from tools.bench.model_table import gigaflops
+from tools.bench.nets import chosen, make_learner
+from tools.bench.step import PRECISIONS, PRODUCT
+from tools.bench.thread_jobs import WAYS
+from tools.bench.timing import by_turns, measured, seconds_each
+from tools.bench.worker import Worker
+
+DEFAULT = "TensorFlow's default"
+
+
+def threads(config: BenchConfig) -> list[dict]:
+    """Rows in images per second; the peer is the same step with TensorFlow's default."""
+    x = tf.constant(np.random.default_rng(0).random((PRODUCT, PRODUCT), np.float32))
+    product = seconds_each(lambda: tf.matmul(x, x)[0, 0].numpy())
+    found = []
+    for key, name, shape, _ in chosen(config):
+        work = 3 * gigaflops(make_learner(**shape)[1].model, shape["size"]) * shape["batch"]
+        for precision, flag in PRECISIONS.items():
+            workers = {way: thread_worker(way, key, precision=flag) for way in WAYS}
+            jobs = {way: worker.seconds for way, worker in workers.items()}
+            seconds = by_turns(config.repeats, **jobs, product=product)
+            for worker in workers.values():
+                worker.close()
+            found += rows_of(f"{name}, {precision}", work, seconds, shape["batch"])
+    return found
+
+
+def thread_worker(way: str, net: str, **options: Any) -> Worker:
+    """A job of tools/bench/thread_jobs.py, without the user's own settings of thread pools."""
+    own = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    environment["PYTHONPATH"] = str(pathlib.Path(__file__).parents[2])
+    arguments = json.dumps({"way": way, "net": net, **options})
+    return Worker([sys.executable, "-m", "tools.bench.thread_jobs", arguments], environment)
+
+
+def rows_of(
+    name: str, work: float, seconds: dict[str, list[float]], batch: int
+) -> list[dict[str, Any]]:
+    """A row for each way but the default.
+
+    work: 10⁹ floating-point operations of a step. seconds: of a step by way, and of the product.
+    Each row also has the shares of both in the float32 matrix product on all cores.
+    """
+    median = {way: statistics.median(spent) for way, spent in seconds.items()}
+    product = 2 * PRODUCT**3 / 1e9 / median["product"]
+    found = []
+    for way in (way for way in seconds if way not in (DEFAULT, "product")):
+        ours, peer = batch / median[way], batch / median[DEFAULT]
+        row = rows.row(f"threads, {name}: {way}", ours, peer, "images/s", ours / peer, 1.0)
+        row["share"] = {which: work / median[which] / product for which in (DEFAULT, way)}
+        found.append(measured(row, {"ours": seconds[way], "peer": seconds[DEFAULT]}))
+    return found
