@@ -134,7 +134,9 @@ def learned(run: Record, agreement: dict[str, float] | None) -> Answer:
         return Answer(answer.kind, f"{answer.text} But {trouble}.") if trouble else answer
     if trouble:
         return Answer("bad", f"No: {trouble}.")
-    if agreement and agreement["encoder"] < agreement["thumbnail"]:
+    # Classes that thumbnails show no better than chance may be folders of anything.
+    visible = agreement and agreement["thumbnail"] > 1.1 * agreement["chance"]
+    if agreement and visible and agreement["encoder"] < agreement["thumbnail"]:
         return Answer(
             "open",
             "Not visibly: its nearest neighbours have the class of their query no more often than "

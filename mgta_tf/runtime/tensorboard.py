@@ -37,17 +37,24 @@ def tag_of(metric: str) -> str:
 
 
 class TensorBoardWriter:
-    """Writes to three TensorBoard runs: `net1` and `net2`, which share their axes, and `run`."""
+    """Writes to three TensorBoard runs: `net1` and `net2`, which share their axes, and `run`.
+
+    A run appears when something is written to it: two views alone have no `net1`.
+    """
 
     def __init__(self, directory: str):
         self._constant: dict[tuple[str, str], list[tuple[int, float]]] = {}
-        self._writers = {
-            name: tf.summary.create_file_writer(os.path.join(directory, name))
-            for name in ("net1", "net2", "run")
-        }
+        self._directory, self._writers = directory, dict[str, Any]()
+
+    def _at(self, writer: str, step: int) -> Any:
+        """A context in which summaries go to a writer."""
+        if writer not in self._writers:
+            path = os.path.join(self._directory, writer)
+            self._writers[writer] = tf.summary.create_file_writer(path)
+        return self._writers[writer].as_default(step=step)
 
     def scalars(self, writer: str, step: int, values: dict[str, float]) -> None:
-        with self._writers[writer].as_default(step=step):
+        with self._at(writer, step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
@@ -65,16 +72,16 @@ class TensorBoardWriter:
 
     def images(self, writer: str, step: int, name: str, images: np.ndarray) -> None:
         """Writes all images, uint8 [N, H, W, 3]."""
-        with self._writers[writer].as_default(step=step):
+        with self._at(writer, step):
             tf.summary.image(name, images, max_outputs=len(images))
 
     def histogram(self, writer: str, step: int, name: str, values: np.ndarray) -> None:
-        with self._writers[writer].as_default(step=step):
+        with self._at(writer, step):
             tf.summary.histogram(name, values)
 
     def hparams(self, values: dict[str, Any], metrics: list[str]) -> None:
         """Writes the HParams tab: values of the flags, and the scalars of `run` to compare."""
-        with self._writers["run"].as_default(step=0):
+        with self._at("run", 0):
             hparams_api.hparams_config(
                 hparams=[hparams_api.HParam(name) for name in values],
                 metrics=[hparams_api.Metric(name) for name in metrics],
@@ -83,7 +90,7 @@ class TensorBoardWriter:
             hparams_api.hparams(shown)
 
     def text(self, name: str, markdown: str) -> None:
-        with self._writers["run"].as_default(step=0):
+        with self._at("run", 0):
             tf.summary.text(name, encodable(markdown))
 
     def flush(self) -> None:

@@ -31,7 +31,8 @@ from mgta_tf.training.trainer import Training
 
 SHOWN_IMAGES = 8  # originals and reconstructions
 SHOWN_BATCHES = 4  # last batches of a turn, for its histograms
-RESULTS = ("reconstruction_loss", "triplet_loss", "probe_map", "probe_top1", "probe_knn")
+LOSSES = ("reconstruction_loss", "triplet_loss")
+EVALUATED = ("probe_map", "probe_top1", "probe_knn")
 CLUSTERS = (
     *("nmi_truth", "nmi_chance", "nmi_previous", "nmi_nets", "purity"),
     *("largest", "median", "smallest", "empty_clusters", "inertia"),
@@ -54,8 +55,7 @@ class Visualizer:
         for net in filter(None, (model.encoder, model.decoder)):
             net.summary(line_length=100, print_fn=lambda line: lines.append(line))
         self._writer.text("networks", "```\n" + "\n".join(lines) + "\n```")
-        metrics = [f"result/{name}" for name in (*RESULTS, *PROBED)]
-        self._writer.hparams(_changed_flags(config), metrics)
+        self._writer.hparams(_changed_flags(config), _metrics_of(config))
 
     # -------------------------------------------------------------------------------------- A TMP
 
@@ -105,7 +105,7 @@ class Visualizer:
         if turn.stage == "final" and session.config.guidance.labels == "none":
             galleries.save_groups(session, turn)
         row = {**trained.row, **probed, "show_seconds": time.monotonic() - began}
-        results = {f"result/{name}": row[name] for name in RESULTS if name in row}
+        results = {f"result/{name}": row[name] for name in (*LOSSES, *EVALUATED) if name in row}
         self._writer.scalars("run", step, results)
         self._writer.flush()
         return row
@@ -221,6 +221,13 @@ def _changed_flags(config: TrainConfig) -> dict[str, bool | int | float | str]:
     return {
         n: v if isinstance(v, (bool, int, float)) else format_value(v) for n, v in changed.items()
     }
+
+
+def _metrics_of(config: TrainConfig) -> list[str]:
+    """The scalars of `run` by which HParams compares runs: those that this one will have."""
+    losses = LOSSES if config.model.decoder != "none" else LOSSES[1:]
+    evaluated = EVALUATED if config.run.probe_every_rounds else ()
+    return [f"result/{name}" for name in (*losses, *evaluated, *PROBED)]
 
 
 def _net(turn: Turn) -> str:

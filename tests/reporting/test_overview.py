@@ -94,6 +94,13 @@ def test_neighbours_are_beside_those_of_the_untrained_net():
     assert "untrained" not in text
 
 
+def test_folders_that_are_no_classes_do_not_decide():
+    """Photographs by month or camera: neither pixels nor features say in which folder they are."""
+    assert answer(
+        stage(0.3, 0.1), agreement={"encoder": 36.0, "thumbnail": 37.0, "chance": 38.0}
+    ) == (answer(stage(0.3, 0.1), agreement={"encoder": 30.0, "thumbnail": 10.0, "chance": 8.0}))
+
+
 def test_neighbours_must_be_better_than_those_of_thumbnails():
     found = {"encoder": 9.0, "thumbnail": 10.0, "chance": 8.0}
     assert answer(stage(0.3, 0.1), agreement=found).kind == "open"

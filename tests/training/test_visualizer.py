@@ -19,6 +19,7 @@ from small import config_of
 from mgta_tf import report, train
 from mgta_tf.runtime import pictures
 from mgta_tf.runtime.workdir import Workdir
+from mgta_tf.training import visualizer
 from mgta_tf.training.galleries import principal_coordinates
 
 
@@ -112,6 +113,14 @@ def ask(finished):
     finally:
         server.terminate()
         server.wait()
+
+
+def test_hparams_compares_by_what_a_run_measures():
+    views = dict(labels="none", decoder="none", iae_epochs=0, rounds=0, views_per_image=4)
+    alone = visualizer._metrics_of(config_of("w", probe_every_rounds=0, **views))
+    assert alone == ["result/triplet_loss", "result/map", "result/top1", "result/knn20"]
+    assert "result/probe_knn" in visualizer._metrics_of(config_of("w", **views))
+    assert "result/reconstruction_loss" in visualizer._metrics_of(config_of("w"))
 
 
 def test_tensorboard_has_the_scalars_of_both_nets(ask):
