@@ -14,22 +14,20 @@ SETTLED = 0.05  # of a graph's cost: pictures or a checkpoint, until their own c
 class Work:
     """A piece of a run: `units` of one kind, one after another.
 
-    kind: what is done, such as 'train' or 'encode'. stage: where; the same kind may cost more
-    elsewhere. weight: the cost of a unit by the model, on one scale for all kinds; NaN where only
-    a measurement can tell. builds: the cost by the model of the graphs that its first unit builds,
-    on one scale for all kinds; 0 where it builds none.
+    kind: what is done, such as 'train' or 'encode'. weight: the cost of a unit by the model, on one
+    scale for all kinds; NaN where only a measurement can tell. builds: the cost by the model of the
+    graphs that its first unit builds, on one scale for all kinds; 0 where it builds none.
     """
 
     kind: str
     units: float
-    stage: str = ""
     weight: float = math.nan
     builds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a kind of work has cost in a stage, in seconds.
+    """What a kind of work has cost, in seconds.
 
     units, seconds: of those that built no graphs, the newest counting most. weight: of such a unit
     by the model. built_units, built_seconds: of the newest that also built graphs, whose cost by
@@ -45,7 +43,7 @@ class Cost:
     whole: bool = False
 
 
-Costs = Mapping[tuple[str, str], Cost]  # by kind and stage
+Costs = Mapping[str, Cost]  # by kind
 
 
 def measured(costs: Costs, work: Work, units: float, seconds: float, first: bool) -> Costs:
@@ -53,8 +51,7 @@ def measured(costs: Costs, work: Work, units: float, seconds: float, first: bool
 
     first: whether they are the first, which build its graphs.
     """
-    key = (work.kind, work.stage)
-    cost = dataclasses.replace(costs.get(key, Cost()), weight=work.weight)
+    cost = dataclasses.replace(costs.get(work.kind, Cost()), weight=work.weight)
     if first and work.builds:
         cost = dataclasses.replace(
             cost,
@@ -68,16 +65,15 @@ def measured(costs: Costs, work: Work, units: float, seconds: float, first: bool
         cost = dataclasses.replace(
             cost, units=keep * cost.units + units, seconds=keep * cost.seconds + seconds
         )
-    return {**costs, key: cost}
+    return {**costs, work.kind: cost}
 
 
 def seconds_left(costs: Costs, pending: Sequence[Work]) -> float:
     """Seconds that the work takes; NaN if nothing was measured yet.
 
-    A piece costs what its kind has cost in its stage; before that was seen, what the kind has cost
-    in other stages; before that, what the model says, scaled by all that was seen; where the model
-    is silent, a share of a graph if it is a single unit, else nothing. Graphs cost what the model
-    says, scaled by those that were built.
+    A piece costs what its kind has cost; before that was seen, what the model says, scaled by all
+    that was seen; where the model is silent, a share of a graph if it is a single unit, else
+    nothing. Graphs cost what the model says, scaled by those that were built.
     """
     pieces = [(work, seconds_per_unit(costs, work)) for work in pending]
     known = [(work, pace) for work, pace in pieces if not math.isnan(pace)]
@@ -89,19 +85,15 @@ def seconds_left(costs: Costs, pending: Sequence[Work]) -> float:
 
 def seconds_per_unit(costs: Costs, work: Work) -> float:
     """Seconds that a unit of the work takes, graphs aside; NaN where nothing tells."""
-    of_kind = [cost for (kind, _), cost in costs.items() if kind == work.kind]
-    own = costs.get((work.kind, work.stage))
-    for alike in ([own] if own else [], of_kind):
-        units = sum(cost.units for cost in alike)
-        if units:
-            return sum(cost.seconds for cost in alike) / units
-    for cost in of_kind:
-        if cost.whole:  # a piece that was timed with its graphs
-            beyond = max(0.0, cost.built_seconds - cost.builds * seconds_per_graph(costs))
-            settled = SETTLED * cost.built_seconds if work.units == 1 else beyond
-            return settled / cost.built_units
+    cost = costs.get(work.kind, Cost())
+    if cost.units:
+        return cost.seconds / cost.units
+    if cost.whole:  # a piece that was timed with its graphs
+        beyond = max(0.0, cost.built_seconds - cost.builds * seconds_per_graph(costs))
+        settled = SETTLED * cost.built_seconds if work.units == 1 else beyond
+        return settled / cost.built_units
     modelled = [c for c in costs.values() if c.units and not math.isnan(c.weight)]
-    weight = sum(cost.units * cost.weight for cost in modelled)
+    weight = sum(c.units * c.weight for c in modelled)
     if weight and not math.isnan(work.weight):
         return work.weight * sum(c.seconds for c in modelled) / weight
     return (SETTLED * seconds_per_graph(costs) or math.nan) if work.units == 1 else math.nan

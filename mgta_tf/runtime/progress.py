@@ -44,7 +44,7 @@ class Progress:
         self._thread = threading.Thread(target=self._keep_drawing, daemon=True)
         self._text = ""
         self._costs: eta.Costs = {}
-        self._ticked, self._took = False, 0.0
+        self._begun, self._ticked, self._took = False, False, 0.0
         self._entered = self._last = self._shown = time.monotonic()
 
     # ------------------------------------------------------------------------------- What happens
@@ -70,13 +70,17 @@ class Progress:
             self._bar.close()
 
     def begin(self, kind: str, text: str = "") -> None:
-        """Starts or continues the next piece of this kind; all pieces before it are done."""
+        """Starts or continues the next piece of this kind; all pieces before it are done.
+
+        One that had begun has taken the time until now; others were skipped.
+        """
         for number in range(self._number, len(self._works)):
             if self._works[number].kind == kind:
                 if number != self._number:
+                    self._finish()
                     self._go_to(number)
                 break
-        self._last, self._text = time.monotonic(), text
+        self._last, self._begun, self._text = time.monotonic(), True, text
 
     def advance_to(self, done: float) -> None:
         """`done` units of this piece are done."""
@@ -99,14 +103,19 @@ class Progress:
 
     def end(self) -> None:
         """Finishes this piece and starts the next one."""
-        work = self._works[self._number]
-        if self._done < work.units:
-            self.advance_to(work.units)
+        self._begun = True
+        self._finish()
         self._go_to(self._number + 1)
+
+    def _finish(self) -> None:
+        """The rest of a piece that has begun is done now."""
+        units = self._works[self._number].units
+        if self._begun and self._done < units:
+            self.advance_to(units)
 
     def _go_to(self, number: int) -> None:
         self._number, self._done, self._ticked, self._text = number, 0.0, False, ""
-        self._last = time.monotonic()
+        self._last, self._begun = time.monotonic(), False
 
     # -------------------------------------------------------------------------------- What is left
 

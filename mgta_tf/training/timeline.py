@@ -133,7 +133,7 @@ def work_of(
                 Work("gallery", 1),
             ]
         else:
-            pieces = [Work("train", steps, turn.stage, step, graphs("train", turn.net))]
+            pieces = [Work("train", steps, step, graphs("train", turn.net))]
             if labelled and guidance.is_probed(turn, config.run.probe_every_rounds):
                 pieces.append(Work("probe", 1, builds=graphs("probe", turn.net)))
             pieces.append(Work("show", 1, builds=graphs("show", turn.net)))

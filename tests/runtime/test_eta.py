@@ -17,18 +17,9 @@ def costs_of(*measurements):
 
 
 def test_work_is_priced_by_measurements_of_its_kind():
-    train = Work("train", 100, "iae", weight=6.0)
+    train = Work("train", 100, weight=6.0)
     costs = costs_of((train, 10, 30.0, False))
-    assert eta.seconds_left(costs, [Work("train", 70, "iae", 6.0)]) == pytest.approx(210)
-
-
-def test_measurements_of_the_same_stage_take_precedence():
-    iae, mutual = Work("train", 1, "iae", 6.0), Work("train", 1, "mutual", 6.0)
-    costs = costs_of((iae, 10, 30.0, False))
-    assert eta.seconds_per_unit(costs, mutual) == pytest.approx(3)
-    costs = eta.measured(costs, mutual, 10, 20.0, False)
-    assert eta.seconds_per_unit(costs, mutual) == pytest.approx(2)
-    assert eta.seconds_per_unit(costs, iae) == pytest.approx(3)
+    assert eta.seconds_left(costs, [Work("train", 70, 6.0)]) == pytest.approx(210)
 
 
 def test_a_kind_without_measurements_is_priced_by_the_model():
@@ -40,17 +31,17 @@ def test_a_kind_without_measurements_is_priced_by_the_model():
 
 
 def test_graphs_are_priced_separately_from_the_units_that_build_them():
-    train = Work("train", 1, "", 6.0, builds=1.0)
+    train = Work("train", 1, 6.0, builds=1.0)
     costs = costs_of((train, 1, 22.0, True), (train, 10, 20.0, False))
     assert eta.seconds_per_unit(costs, train) == pytest.approx(2)  # not (22 + 20) / 11
     assert eta.seconds_per_graph(costs) == pytest.approx(20)
-    of_other_net = Work("train", 30, "", 6.0, builds=0.4)
+    of_other_net = Work("train", 30, 6.0, builds=0.4)
     assert eta.seconds_left(costs, [of_other_net]) == pytest.approx(30 * 2 + 0.4 * 20)
 
 
 def test_graphs_of_a_kind_without_measurements_are_priced():
     costs = costs_of(
-        (Work("train", 1, "", 6.0, 1.0), 1, 22.0, True), (Work("train", 1), 10, 20.0, False)
+        (Work("train", 1, 6.0, 1.0), 1, 22.0, True), (Work("train", 1), 10, 20.0, False)
     )
     settled = eta.SETTLED * 20  # the cost without its graphs
     save = Work("save", 1, builds=0.6)
@@ -61,7 +52,7 @@ def test_graphs_of_a_kind_without_measurements_are_priced():
 
 def test_the_cost_of_graphs_is_subtracted_from_a_measurement():
     """20 s a graph; a clustering of 100 units took 32 s, of which 0.1 graphs are 2."""
-    train, cluster = Work("train", 20, "", 6.0, 1.0), Work("cluster", 100, builds=0.1)
+    train, cluster = Work("train", 20, 6.0, 1.0), Work("cluster", 100, builds=0.1)
     costs = costs_of((train, 1, 22.0, True), (train, 10, 20.0, False), (cluster, 100, 32.0, True))
     graph = eta.seconds_per_graph(costs)
     found = eta.seconds_left(costs, [Work("cluster", 50)])
