@@ -48,7 +48,7 @@ class Visualizer:
         self._writer = TensorBoardWriter(session.workdir.tensorboard)
         chosen = sampler.evenly(len(store), SHOWN_IMAGES)
         self._images = store.batch(chosen)  # the same ones after every turn
-        self._warned: set[int] = set()  # turns whose triplet loss has been noted
+        self._warned: set[str] = set()  # troubles of the triplet loss that have been noted
         config, lines = session.config, []
         self._writer.text("flags", f"```\n{to_flagfile(config)}```")
         model = session.nets[0].model
@@ -78,13 +78,13 @@ class Visualizer:
         progress.say(f"epoch {epoch} of {turn.epochs} · {speed:.0f} images/s · {parts}")
 
     def _warn(self, number: int, step: int, point: dict[str, float]) -> None:
-        """Notes a triplet loss at its margin, once per turn: a collapse at once, else half-way."""
+        """Notes a triplet loss at its margin, once per run: a collapse at once, else half-way."""
         session, turn = self._session, self._session.timeline.turns[number]
         late = 2 * step >= session.timeline.steps[number]
-        text = wording.trouble(point, session.config.loss, late)
-        if text and turn.lambda1 and number not in self._warned:
+        text = wording.trouble(point, session.config.loss, late) if turn.lambda1 else ""
+        if text and text.split(":")[0] not in self._warned:
             session.progress.note(f"warning: {turn}, step {step}: {text}")
-            self._warned.add(number)
+            self._warned.add(text.split(":")[0])
 
     def show_training(self, number: int, trained: Training) -> dict[str, Any]:
         """Shows a TMP that has ended, and evaluates its net if --probe_every_rounds says so.

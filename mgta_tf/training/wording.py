@@ -102,8 +102,8 @@ def trouble(point: dict[str, float], config: LossConfig, late: bool = True) -> s
         )
     if late and looks_stuck(point, config):
         return (
-            f"the triplet loss has stayed at its margin ({margin_of(config):.2g}): the positive "
-            f"is {point['hardest_positive']:.2g} away, the negative "
+            f"the triplet loss has stayed at its margin ({margin_of(config):.2g}) or above: the "
+            f"positive is {point['hardest_positive']:.2g} away, the negative "
             f"{point['hardest_negative']:.2g}. If many images look alike, remove copies of the "
             "same scene; else train longer, or lower --learning_rate"
         )
