@@ -25,6 +25,7 @@ from mgta_tf import config as config_lib
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError
 from mgta_tf.reporting import curves, record
+from mgta_tf.training.losses import LossConfig
 
 COMMON = {
     # The paper's losses: their margin shows a collapse.
@@ -47,7 +48,14 @@ COMMON = {
 }
 RUNS: dict[str, dict[str, object]] = {
     "healthy": {},
-    "collapse": {"reconstruction_weight": 0, "lambda_start": 1},
+    # Three rounds: in the next the features of all images are so equal that k-means refuses them.
+    "collapse": {
+        "reconstruction_weight": 0,
+        "lambda_start": 1,
+        "learning_rate": 0.01,
+        "rounds": 3,
+        "num_clusters": 8,
+    },
     "large_lambda": {"lambda_start": 300, "lambda_end": 300},
     "tiny_clusters": {"num_clusters": 150},
 }
@@ -63,6 +71,10 @@ PANELS: dict[str, tuple[tuple[str, str], ...]] = {
         ("embedding_norm", "embedding norm"),
     ),
     "tiny_clusters": (("clusters/size", "images of each cluster, largest first"),),
+}
+LOGARITHMIC = {  # panels by picture
+    "collapse": ("triplet_loss", "pair_distance"),
+    "tiny_clusters": ("clusters/size",),
 }
 
 
@@ -109,8 +121,10 @@ def draw(name: str, workdir: str, path: str) -> None:
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("cluster" if tag == "clusters/size" else "training steps", fontsize=9)
         axis.grid(alpha=0.3)
-    if tag == "clusters/size":
-        axis.set_yscale("log")
+        if tag in LOGARITHMIC.get(name, ()):
+            axis.set_yscale("log")
+        if (name, tag) == ("collapse", "triplet_loss"):
+            axis.axhline(LossConfig().margin, color="#1d2733", ls="--", lw=1, label="margin")
     axes[0][0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=90)
