@@ -66,7 +66,7 @@ __version__ = "0.1.0"
 def pretrain(data: Any = None, *, workdir: str, **flags: Any) -> Run:
     """Pre-trains an encoder without labels: `python -m mgta_tf.train` from Python.
 
-    Flags that are not given are fitted to the images and the machine, and printed. A run that was
+    Flags that are not given are chosen for the images and the machine, and printed. A run that was
     interrupted resumes: call this again with the same arguments. Ctrl-C saves, then raises
     KeyboardInterrupt.
 

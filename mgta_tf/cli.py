@@ -137,7 +137,7 @@ def help_text(config_class: type, everything: bool = False) -> str:
 
 def _flag_line(field: dataclasses.Field[Any]) -> str:
     choices = field.metadata["choices"]
-    default = field.metadata["fitted"] or field.default
+    default = field.metadata["auto"] or field.default
     if isinstance(default, bool):
         return f"  --[no]{field.name}  (default {str(default).lower()})"
     if isinstance(default, tuple):

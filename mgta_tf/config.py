@@ -35,7 +35,7 @@ def flag(
     minimum: float | None = None,
     maximum: float | None = None,
     words: tuple[str, ...] = (),
-    fitted: str = "",
+    auto: str = "",
     advanced: bool = False,
 ) -> Any:
     """A dataclass field that `define` turns into an absl flag of the default's type.
@@ -47,7 +47,7 @@ def flag(
       minimum: Smallest allowed value of an int or a float.
       maximum: Largest allowed value of an int or a float.
       words: Words that are allowed in place of an int.
-      fitted: The word for a value that the command fits to the images and the devices. On the
+      auto: The word for a value that the command chooses for the images and the devices. On the
         command line it is the default; a config never holds it (`given`). Not for a bool.
       advanced: Whether only --help=all shows the flag.
     """
@@ -57,7 +57,7 @@ def flag(
         minimum=minimum,
         maximum=maximum,
         words=words,
-        fitted=fitted,
+        auto=auto,
         advanced=advanced,
     )
     return dataclasses.field(default=default, metadata=metadata)
@@ -110,7 +110,7 @@ def _define_one(field: dataclasses.Field[Any], module: str, values: absl_flags.F
     absl_flags.DEFINE(
         parser,
         field.name,
-        meta["fitted"] or default,
+        meta["auto"] or default,
         meta["help"],
         values,
         serializer,
@@ -120,12 +120,12 @@ def _define_one(field: dataclasses.Field[Any], module: str, values: absl_flags.F
 
 def words_for(field: dataclasses.Field[Any]) -> tuple[str, ...]:
     """The words that may stand in place of a flag's value."""
-    fitted = field.metadata["fitted"]
-    return (*field.metadata["words"], *([fitted] if fitted else []))
+    auto = field.metadata["auto"]
+    return (*field.metadata["words"], *([auto] if auto else []))
 
 
 class _OrWordParser(absl_flags.ArgumentParser):
-    """'100' → what another parser makes of it, 'auto' → 'auto'."""
+    """Parses '100' by another parser, and 'auto' as 'auto'."""
 
     def __init__(self, other: absl_flags.ArgumentParser[Any], words: tuple[str, ...]):
         super().__init__()
@@ -177,20 +177,20 @@ class _IntTupleSerializer(absl_flags.ArgumentSerializer):
 def from_flags(
     config_class: type[Config], values: absl_flags.FlagValues = absl_flags.FLAGS
 ) -> Config:
-    """Builds a config from the parsed flags; a value that is to be fitted gets its default."""
+    """Builds a config from the parsed flags; a value that is to be chosen gets its default."""
     return from_dict(config_class, given(config_class, leaves(config_class, values)))
 
 
 def leaves(config_class: type, values: absl_flags.FlagValues = absl_flags.FLAGS) -> dict[str, Any]:
-    """The parsed flags by name, some of which may be the word for a fitted value."""
+    """The parsed flags by name, some of which may be the word for a value to be chosen."""
     names = [field.name for _, fields in groups(config_class) for field in fields]
     found = {name: values[name].value for name in names}
     return {name: expand_home(v) if isinstance(v, str) else v for name, v in found.items()}
 
 
 def given(config_class: type, leaves: dict[str, Any]) -> dict[str, Any]:
-    """The leaves without those that are to be fitted."""
-    words = {f.name: f.metadata["fitted"] for _, fields in groups(config_class) for f in fields}
+    """The leaves without those that are to be chosen."""
+    words = {f.name: f.metadata["auto"] for _, fields in groups(config_class) for f in fields}
     return {n: v for n, v in leaves.items() if not words.get(n) or v != words[n]}
 
 

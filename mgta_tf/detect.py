@@ -25,7 +25,7 @@ from mgta_tf import cli, extras
 from mgta_tf.data import images
 from mgta_tf.detection.config import MANIFEST, DetectConfig
 from mgta_tf.detection.sets import BoxSets, load
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from mgta_tf.runtime import files
 from mgta_tf.runtime.files import write_json
 from mgta_tf.runtime.workdir import Workdir, load_config, open_workdir
@@ -119,7 +119,8 @@ def draw(detector: Detector, image: np.ndarray, path: str, min_score: float) -> 
     images.save(output, drawing.draw(image, found))
     for box in found:
         print(f"  {box.text}  ({', '.join(f'{v:.0f}' for v in box.corners)})")
-    print(f"{output}: {len(found)} boxes with a score of {min_score:g} or more")
+    boxes = quantity(len(found), "box", "boxes")
+    print(f"{output}: {boxes} with a score of {min_score:g} or more")
 
 
 def report(

@@ -19,6 +19,11 @@ def listing(names: Sequence[str]) -> str:
     return ", ".join([*names[:LISTED], "…"] if len(names) > LISTED else names)
 
 
+def quantity(number: int, noun: str, plural: str = "") -> str:
+    """'1 image', '2,000 images'. plural: of an irregular noun."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def one_line(text: str) -> str:
     """The text as one printable line of at most 2000 characters."""
     shown = printable(" ".join(text.split()))

@@ -21,7 +21,7 @@ from mgta_tf.config import flag, group
 from mgta_tf.data import images, tfrecords
 from mgta_tf.data.sources import DataConfig, Source, open_source
 from mgta_tf.data.store import counts, report_unusable
-from mgta_tf.errors import UserError, printable
+from mgta_tf.errors import UserError, printable, quantity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,8 @@ def main(config: MakeConfig) -> None:
             os.remove(path)
     if not skipped and not unread:
         os.remove(listed)
-    written = f"{len(source.names) - len(bad)} images in {shards} files in {output}"
+    images = quantity(len(source.names) - len(bad), "image")
+    written = f"{images} in {quantity(shards, 'file')} in {output}"
     print(printable(f"{source.format}: {written}{counts(skipped, unread)}"))
 
 

@@ -22,7 +22,7 @@ from mgta_tf.models import artifact
 from mgta_tf.runtime import preemption
 from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.train import train
-from mgta_tf.training import fitting
+from mgta_tf.training import auto
 from mgta_tf.training.config import TrainConfig
 
 
@@ -64,7 +64,7 @@ def pretrain(data: Any, workdir: str, flags: dict[str, Any]) -> Run:
     leaves = _leaves({**flags, "workdir": os.fspath(workdir)})
     try:
         with preemption.caught(), _quiet_tensorflow():
-            config, source = fitting.fit_run(leaves, source)
+            config, source = auto.config_of_run(leaves, source)
             train(config, source=source, began=began)
     except preemption.Stopped as stopped:
         print(f"{stopped}; call pretrain again to resume", flush=True)

@@ -24,7 +24,7 @@ from mgta_tf.data.sources import DataConfig, Source, open_source
 from mgta_tf.embed import inputs, similarity, stream, table
 from mgta_tf.embed.config import EncodeConfig
 from mgta_tf.embed.embedder import Embedder, open_embedder
-from mgta_tf.errors import UserError, printable
+from mgta_tf.errors import UserError, printable, quantity
 from mgta_tf.reporting import hits
 from mgta_tf.runtime import files
 
@@ -121,7 +121,7 @@ def open_folder(config: SearchConfig, source: Source, embedder: Embedder) -> Fol
       UserError: the table was made from other photographs or another encoder.
     """
     data, batch_size = config.data, config.encode.batch_size
-    print(f"{source.format}: {len(source.names):,} images", flush=True)
+    print(f"{source.format}: {quantity(len(source.names), 'image')}", flush=True)
     if not config.embeddings:
         names, vectors, line = stream.collect(source, embedder, data, batch_size)
         print(line, flush=True)
@@ -191,7 +191,7 @@ def print_groups(folder: Folder, groups: list[np.ndarray], distance: float) -> N
     for rows in groups[:SHOWN_GROUPS]:
         print("  " + ", ".join(printable(folder.name(row)) for row in rows))
     if len(groups) > SHOWN_GROUPS:
-        print(f"  and {len(groups) - SHOWN_GROUPS} more groups")
+        print(f"  and {quantity(len(groups) - SHOWN_GROUPS, 'more group')}")
 
 
 def write_page(config: SearchConfig, folder: Folder, found, groups: list[np.ndarray]) -> None:

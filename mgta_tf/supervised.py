@@ -42,7 +42,7 @@ from mgta_tf.runtime.step_log import StepLog
 from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.tensorboard import TensorBoardWriter, tag_of
 from mgta_tf.runtime.workdir import Workdir, open_workdir
-from mgta_tf.training import fitting, needs, preflight
+from mgta_tf.training import auto, needs, preflight
 from mgta_tf.training.config import SupervisedConfig
 from mgta_tf.training.optimization import build_optimizer, descend, learning_rate
 from mgta_tf.training.summary import versions
@@ -125,7 +125,7 @@ class Classifier:
 
 def main(flags: dict[str, Any]) -> None:
     """The command: resolves flags that are 'auto' for the images, then trains."""
-    train(*fitting.fit_supervised(flags))
+    train(*auto.config_of_supervised(flags))
 
 
 def train(config: SupervisedConfig, source: Source | None = None) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def train(config: SupervisedConfig, source: Source | None = None) -> dict[str, A
     Raises:
       UserError: unusable images, flags that do not fit the images, or a disk that is full.
     """
-    run = config.run
+    run, robustness = config.run, config.robustness
     workdir = open_workdir(run.workdir, config)
     starts = bool(run.init) and not has_checkpoint(workdir.checkpoints)
     if starts:
@@ -153,18 +153,18 @@ def train(config: SupervisedConfig, source: Source | None = None) -> dict[str, A
     )
     assert store.labels is not None
     validation = _validation_images(config, store)
-    if run.deterministic:
+    if robustness.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(run.batch_size, "batch_size")
     net = Classifier(strategy, config, len(store.class_names))
     feed = Feed(store, run.batch_size, strategy)
-    checkpoints = Checkpoints(workdir.checkpoints, [net], run.keep, workdir.own_checkpoints)
+    checkpoints = Checkpoints(workdir.checkpoints, [net], robustness.keep, workdir.own_checkpoints)
     if starts:
         net.start_from(run.init)
     position = checkpoints.restore(store.fingerprint(labels=True), store.fingerprint_of_names())
     images = 0 if store.pixels is None else store.pixels.nbytes
     size = config.augment.image_size
-    needed = needs.estimate([net], config.model, run.batch_size, size, run.keep, images)
+    needed = needs.estimate([net], config.model, run.batch_size, size, robustness.keep, images)
     print(needs.estimate_line(needed, workdir.path), flush=True)
     board = TensorBoardWriter(workdir.tensorboard)
     chosen = choose_labelled(store.labels, run.label_fraction, run.seed)
@@ -248,13 +248,13 @@ def _train(
     board: TensorBoardWriter,
 ) -> None:
     """Trains from `position` to the last epoch, and adds a row to its history after each epoch."""
-    run = config.run
+    run, robustness = config.run, config.robustness
     plan = sampler.shuffled_plan(images, run.batch_size, run.epochs, [run.seed])
     ends = [0, *(sampler.steps_of(len(images), e + 1, run.batch_size) for e in range(run.epochs))]
     start, history = position.step, position.history
     if start:
         print(f"resuming in {run.workdir} at step {start} of {len(plan)}")
-    cadence = Cadence(run.checkpoint_every_steps, run.checkpoint_every_secs)
+    cadence = Cadence(robustness.checkpoint_every_steps, robustness.checkpoint_every_secs)
     batches = feed.batches(plan, labels, [run.seed], start)
     frozen_steps = ends[min(run.frozen_epochs, run.epochs)]
     progress = _progress(len(plan), frozen_steps, start)
@@ -268,7 +268,8 @@ def _train(
         for epoch in range(len(history), run.epochs):
             first, end = ends[epoch : epoch + 2]
             where = f"epoch {epoch + 1}"
-            log = StepLog(where, end - first, 1, end - first, run.max_skipped_steps, position.log)
+            steps_of_epoch, most_skipped = end - first, robustness.max_skipped_steps
+            log = StepLog(where, steps_of_epoch, 1, steps_of_epoch, most_skipped, position.log)
             with preemption.deferred():
                 for step, metrics in itertools.islice(steps, end - max(first, start)):
                     log.add(metrics)

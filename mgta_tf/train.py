@@ -21,7 +21,7 @@ from mgta_tf import config as config_lib
 from mgta_tf.data.sources import Source
 from mgta_tf.data.store import open_images
 from mgta_tf.runtime.workdir import open_workdir
-from mgta_tf.training import fitting, guidance, labeller, preflight, quick_probe, trainer
+from mgta_tf.training import auto, guidance, labeller, preflight, quick_probe, trainer
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.labeller import Labelling
@@ -34,7 +34,7 @@ Labeller = Callable[[Session, Turn, np.ndarray], Labelling]
 def main(flags: dict[str, Any]) -> None:
     """Entry point: replaces `auto` flags by values that suit images and machine, then trains."""
     began = time.monotonic()
-    config, source = fitting.fit_run(flags)
+    config, source = auto.config_of_run(flags)
     train(config, source=source, began=began)
 
 

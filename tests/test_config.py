@@ -30,8 +30,8 @@ class Outer:
     size: object = flag(8, "A size.", minimum=2, words=("auto",))
     fast: bool = flag(True, "On or off.")
     inner: Inner = group(Inner)
-    share: float = flag(0.5, "A share.", maximum=1.0, fitted="auto")
-    depths: tuple = flag((1, 2), "Integers.", fitted="auto")
+    share: float = flag(0.5, "A share.", maximum=1.0, auto="auto")
+    depths: tuple = flag((1, 2), "Integers.", auto="auto")
 
 
 def parse(*words):
@@ -84,7 +84,7 @@ def test_arguments_are_as_on_the_command_line():
     assert parse(*words) == Outer("x", fast=False, inner=Inner(0.25, blocks=(1, 2)))
 
 
-def test_a_fitted_flag_has_its_word_on_the_command_line_and_its_default_in_a_config():
+def test_an_automatic_flag_has_its_word_as_a_flag_and_its_default_in_a_config():
     values = absl_flags.FlagValues()
     config.define(Outer, values)
     values(["program", "--size=auto", "--depths=3,4"])
@@ -113,7 +113,7 @@ COMMAND = """
         \"\"\"Purpose of the group.\"\"\"
         size: int = flag(1, "Its unit.", minimum=0)
         depth: int = flag(4, "Rarely set.", advanced=True)
-        share: float = flag(0.5, "Fitted.", fitted="auto")
+        share: float = flag(0.5, "Automatic.", auto="auto")
 
     def main(config):
         if config.size == 1:
@@ -161,7 +161,7 @@ def test_help_groups_flags_by_purpose(tmp_path):
     assert done.returncode == 0
     assert "Purpose of the group.\n\n  --size=INT  (default 1)\n      Its unit." in done.stdout
     assert "--depth" not in done.stdout
-    assert "  --share=FLOAT|auto  (default auto)\n      Fitted." in done.stdout
+    assert "  --share=FLOAT|auto  (default auto)\n      Automatic." in done.stdout
     assert "--help=all also lists the advanced flags (1)." in done.stdout
     everything = command(tmp_path, "--help=all").stdout
     assert "  --depth=INT  (default 4)\n      Rarely set." in everything

@@ -137,8 +137,8 @@ def test_every_flagfile_has_a_header_and_loads_with_its_command(path):
     load_config(str(path), getattr(module, config_class))
 
 
-def test_flagfiles_leave_nothing_to_be_fitted():
-    """A run by a flagfile is the same on every machine and on any number of images."""
+def test_flagfiles_leave_nothing_to_be_chosen():
+    """A run with a flagfile has the same settings on every machine and with any images."""
     for path in sorted((ROOT / "flags").glob("*.flagfile")):
         text = re.sub(r"[#\\\s]+", " ", path.read_text())
         command = re.search(rf"mgta_tf\.(train|supervised) --flagfile=flags/{path.name}", text)
@@ -149,16 +149,16 @@ def test_flagfiles_leave_nothing_to_be_fitted():
         config_lib.define(config_class, values)
         values(flagfiles.expand(["program", f"--flagfile={path}"]))
         leaves = config_lib.leaves(config_class, values)
-        fitted = leaves.keys() - config_lib.given(config_class, leaves).keys()
+        chosen = leaves.keys() - config_lib.given(config_class, leaves).keys()
         if leaves.get("global_batch"):
-            fitted -= {"clusters_per_batch"}  # it is the batch / K
+            chosen -= {"clusters_per_batch"}  # it is the batch / K
         if leaves.get("rounds") == 0:
-            fitted -= {"epochs_per_round"}
+            chosen -= {"epochs_per_round"}
         if leaves.get("labels") == "none":  # a single stage, and no clusters
-            fitted -= {"iae_epochs", "rounds", "epochs_per_round", "num_clusters"}
+            chosen -= {"iae_epochs", "rounds", "epochs_per_round", "num_clusters"}
         if (leaves.get("rounds"), leaves.get("final_epochs")) == (0, 0):  # stage 1 alone
-            fitted -= {"num_clusters"}
-        assert not fitted, path
+            chosen -= {"num_clusters"}
+        assert not chosen, path
 
 
 def test_help_has_what_a_user_needs_and_help_all_the_rest():

@@ -177,7 +177,7 @@ def test_flags_without_influence_on_the_weights_may_change(finished, tmp_path):
     workdir = tmp_path / "w"
     shutil.copytree(finished, workdir)
     train.train(config_of(workdir, keep=5, log_every_steps=7, cache_budget_mb=1))
-    assert load_config(str(workdir / "flags.flagfile"), TrainConfig).run.keep == 5
+    assert load_config(str(workdir / "flags.flagfile"), TrainConfig).robustness.keep == 5
     assert_same_weights(finished, workdir)
 
 

@@ -21,7 +21,7 @@ class ClusterConfig:
         "adaptive: chosen again in every round (future work, §5).",
         minimum=2,
         words=("auto", "adaptive"),
-        fitted="by_size",
+        auto="by_size",
     )
     k_candidates: str = flag(
         "50:500:10", "Candidates for K: first:last:count, or a comma-separated list.", advanced=True

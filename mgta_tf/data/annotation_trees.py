@@ -13,7 +13,7 @@ import re
 
 from mgta_tf.data import tree, voc
 from mgta_tf.data.annotated import Annotated
-from mgta_tf.errors import UserError, listing
+from mgta_tf.errors import UserError, listing, quantity
 from mgta_tf.runtime import files
 
 LISTS = {"train": "train", "trainval": "train", "val": "val", "test": "test"}  # the last counts
@@ -164,7 +164,7 @@ class _Lists:
             others = [named["train"]]  # VOC's trainval has val in it
         if twice := sorted(name for _, name in named[evaluated].intersection(set().union(*others))):
             found.remarks.append(
-                f"{evaluated}.txt: {len(twice)} of its images are in other lists, too, and not "
+                f"{evaluated}.txt: {quantity(len(twice), 'image')} also in other lists, not "
                 f"trained on: {listing(twice)}"
             )
         self._unused = set(self._split)

@@ -17,7 +17,7 @@ from typing import Any
 from mgta_tf.data import tree, voc
 from mgta_tf.data.annotated import Annotated, LabelledBox, Size
 from mgta_tf.data.annotation_trees import UNANNOTATED, Found, listed
-from mgta_tf.errors import UserError, listing
+from mgta_tf.errors import UserError, listing, quantity
 from mgta_tf.runtime import files
 
 MAX_BYTES = 512 * 2**20  # COCO's own largest has 450 MB
@@ -132,7 +132,7 @@ def _read_one(
         )
     lost = sum(len(boxes[image_id]) for image_id in boxes if image_id not in seen)
     if lost:
-        found.remarks.append(f"{name}: {lost} boxes of images that it does not list are not read")
+        found.remarks.append(f"{name}: {quantity(lost, 'box', 'boxes')} of unlisted images ignored")
 
 
 def _photograph(file_name: str, json_name: str, split: str, by_name: dict[str, list[str]]) -> str:

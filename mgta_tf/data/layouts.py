@@ -14,7 +14,7 @@ import numpy as np
 
 from mgta_tf.data import images, minipickle, tfrecords, tree
 from mgta_tf.data.tree import Listing, Unread
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from mgta_tf.runtime import files
 
 MINI_TABLES = ("train.csv", "val.csv", "test.csv")
@@ -153,7 +153,7 @@ def numbered(classes: Sequence[str]) -> tuple[list[str], list[int] | None]:
 
 def in_words(classes: int) -> str:
     """The number of classes, as text."""
-    return {0: "no classes", 1: "1 class"}.get(classes, f"{classes} classes")
+    return quantity(classes, "class", "classes") if classes else "no classes"
 
 
 def _notes_of_classes(classes: Sequence[str]) -> tuple[str, ...]:
@@ -371,7 +371,7 @@ def _mini_imagenet_pickles(listing: Listing, place: str, split: str, links: bool
 
     truth = np.array(labels, np.int32) if labels is not None else None
     unread = _beside(listing, caches, "not in miniImageNet's caches")
-    format_ = f"miniImageNet cache, {len(caches)} files"
+    format_ = f"miniImageNet cache, {quantity(len(caches), 'file')}"
     return Source(format_, names, truth, tuple(kinds), read, unread)
 
 
@@ -381,7 +381,7 @@ def _tfrecords(listing: Listing, place: str, split: str, links: bool) -> Source:
     records = _shards(listing, place, "", ".tfrecord", links)
     shards = tfrecords.Shards([os.path.join(listing.root, path) for path in records])
     return Source(
-        f"TFRecords, {len(records)} files",
+        f"TFRecords, {quantity(len(records), 'file')}",
         shards.names,
         shards.labels,
         shards.class_names,

@@ -38,7 +38,7 @@ class AugmentConfig:
         "Input size of the nets in pixels per side, a multiple of 32. auto: the images' shorter "
         "side, up to 64 on a CPU and 128 on a GPU.",
         minimum=32,
-        fitted="auto",
+        auto="auto",
     )
     normalization: str = flag(
         "unit",

@@ -15,7 +15,7 @@ import dataclasses
 import numpy as np
 
 from mgta_tf.config import flag
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 
 NO_CLUSTER = -1
 
@@ -28,13 +28,13 @@ class BatchConfig:
         32,
         "P: clusters per batch. auto: 32 for each device, fewer where there are few images.",
         minimum=2,
-        fitted="auto",
+        auto="auto",
     )
     images_per_cluster: int = flag(
         2,
         "K: images of each cluster per batch. auto: --views_per_image, 2 at least.",
         minimum=2,
-        fitted="auto",
+        auto="auto",
     )
     views_per_image: int = flag(
         2,
@@ -132,8 +132,8 @@ def pk_plan(
     members, singletons = _members(images, labels, config.smallest_cluster)
     if len(members) < P:
         raise UserError(
-            f"only {len(members)} clusters have {config.smallest_cluster} images or more, fewer "
-            f"than --clusters_per_batch={P}; lower it, or choose another --num_clusters"
+            f"only {quantity(len(members), 'cluster')} with {config.smallest_cluster} images or "
+            f"more, fewer than --clusters_per_batch={P}; lower it, or choose another --num_clusters"
         )
     if len(images) < P * K:
         raise UserError(

@@ -15,7 +15,7 @@ from mgta_tf import extras
 from mgta_tf.config import flag
 from mgta_tf.data import digits, formats, images, layouts, shapes, tree
 from mgta_tf.data.layouts import Source
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from mgta_tf.runtime import files
 
 GENERATED = ("digits", "shapes")  # sources that need no files
@@ -176,7 +176,7 @@ def _listed_files(path: str) -> tuple[str, Source]:
         labels,
         kinds,
         links=True,
-        notes=(f"{twice} lines name a file that is listed before",) if twice else (),
+        notes=(f"{quantity(twice, 'duplicate line')} ignored",) if twice else (),
     )
     return root, source
 

@@ -16,7 +16,7 @@ import numpy as np
 from mgta_tf.data import images, tree
 from mgta_tf.data.images import BadImage, NotRead
 from mgta_tf.data.sources import DataConfig, Source, open_source
-from mgta_tf.errors import UserError, printable
+from mgta_tf.errors import UserError, printable, quantity
 from mgta_tf.runtime import files
 from mgta_tf.runtime.progress import counting
 
@@ -142,8 +142,8 @@ def open_images(
 
 def describe(store: ImageStore) -> list[str]:
     """The lines to print: one that counts every file, and notes about the images."""
-    where = "in memory" if store.pixels is not None else "read as they are needed"
-    line = f"{store.format}: {len(store)} images of {store.size} px, {where}"
+    where = "in memory" if store.pixels is not None else "read on demand"
+    line = f"{store.format}: {quantity(len(store), 'image')} of {store.size} px, {where}"
     line += counts(store.skipped, store.unread)
     return [printable(text) for text in (line, *(f"  {note}" for note in store.notes))]
 

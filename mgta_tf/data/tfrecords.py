@@ -14,7 +14,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from mgta_tf.data.images import BadImage
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from mgta_tf.runtime import files
 
 HEADER, FOOTER = 12, 4  # bytes of a record's length and CRCs
@@ -83,7 +83,7 @@ def _scan(path: str):
             count += 1
     except tf.errors.OpError:
         raise UserError(
-            f"{path}: truncated or damaged after {count} records; make it again"
+            f"{path}: truncated or damaged after {quantity(count, 'record')}; make it again"
         ) from None
     except DecodeError:
         raise UserError(f"{path}: record {count} is no tf.train.Example") from None
@@ -108,7 +108,8 @@ def check_lengths(path: str) -> None:
                 offset += HEADER + length + FOOTER
                 if len(header) < HEADER or offset > size:
                     raise UserError(
-                        f"{path}: truncated or damaged after {count} records; make it again"
+                        f"{path}: truncated or damaged after {quantity(count, 'record')}; make it "
+                        "again"
                     )
                 count += 1
     except OSError as error:

@@ -13,7 +13,7 @@ import defusedxml.ElementTree
 import numpy as np
 
 from mgta_tf.data.annotated import LabelledBox, Size
-from mgta_tf.errors import UserError, listing
+from mgta_tf.errors import UserError, listing, quantity
 from mgta_tf.runtime import files
 
 CLASSES = (
@@ -143,7 +143,8 @@ def class_labels(folder: str, split: str) -> tuple[list[str], np.ndarray]:
             labels[row_of[image_id], column] = int(value)
             seen.add(image_id)
         if len(seen) != len(ids):
-            raise UserError(f"{path}: {len(seen)} lines for the {len(ids)} images of {split}.txt")
+            lines = quantity(len(seen), "line")
+            raise UserError(f"{path}: {lines} for the {len(ids)} images of {split}.txt")
     return ids, labels
 
 

@@ -21,7 +21,7 @@ from mgta_tf.detection import records
 from mgta_tf.detection.config import STRIDE, CacheConfig, DetectorConfig
 from mgta_tf.detection.heads import FrozenBody, count_cells
 from mgta_tf.detection.parser import decode_image, scale_image, scaled_size
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from mgta_tf.runtime.files import write_json
 from mgta_tf.runtime.progress import counting
 
@@ -202,4 +202,5 @@ def _make(folder: str, planned: Plan, files: list[str], body: FrozenBody, config
     values.flush()
     index = {"key": planned.key, "channels": planned.channels, "num_values": planned.num_values}
     write_json(os.path.join(folder, "body.json"), {**index, "place": planned.place})
-    print(f"{folder}: features of the body for {len(planned.place)} images and their mirror images")
+    images = quantity(len(planned.place), "image")
+    print(f"{folder}: features of the body for {images}, plain and mirrored")

@@ -25,7 +25,7 @@ from mgta_tf.data import formats, images, tfrecords, voc
 from mgta_tf.data.annotated import Annotated, LabelledBox, Unclear, oriented, refusal
 from mgta_tf.detection.config import MANIFEST, TEST_SET, TRAIN_SETS
 from mgta_tf.detection.sets import BoxSets, digest
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from mgta_tf.evaluation.boxes import Objects
 from mgta_tf.runtime import files
 from mgta_tf.runtime.files import write_json
@@ -114,18 +114,19 @@ def _write_set(sets: BoxSets, name: str, output: str) -> Counts:
 
 
 def describe(name: str, counts: Counts) -> str:
-    """'2007_trainval: 5011 images, 15662 objects (…)', with a warning where images are missing."""
+    """'2007_trainval: 5,011 images, 15,662 objects (…)', with a warning if images are missing."""
     text = (
-        f"{name}: {counts.images} images ({counts.without_objects} without objects), "
-        f"{counts.objects} objects ({counts.difficult} difficult, {counts.truncated} truncated); "
+        f"{name}: {quantity(counts.images, 'image')} ({counts.without_objects} without objects), "
+        f"{quantity(counts.objects, 'object')} ({counts.difficult} difficult, "
+        f"{counts.truncated} truncated); "
         f"{counts.clipped} clipped, {counts.dropped} dropped"
     )
     if counts.resized:
-        text += f"; {counts.resized} annotations state another size"
+        text += f"; {quantity(counts.resized, 'annotation')} with another size"
     if counts.skipped:
-        text += f"; {counts.skipped} photographs skipped"
+        text += f"; {quantity(counts.skipped, 'photograph')} skipped"
     whole = VOC_IMAGES.get(name, counts.images)
-    return text if counts.images == whole else f"{text}; VOC's own has {whole} images"
+    return text if counts.images == whole else f"{text}; VOC's own has {whole:,} images"
 
 
 def _example(

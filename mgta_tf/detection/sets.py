@@ -22,7 +22,7 @@ from mgta_tf.detection.config import (
     TRAIN_SETS,
     BoxDataConfig,
 )
-from mgta_tf.errors import UserError, listing, printable
+from mgta_tf.errors import UserError, listing, printable, quantity
 from mgta_tf.runtime import files
 
 TEST_SHARE = 0.2
@@ -103,7 +103,7 @@ def _voc_sets(config: BoxDataConfig, folders: dict[str, tuple[str, str]]) -> Box
     twice = [os.path.basename(i.path) for i in images[TEST_SET] if i.path in trained_on]
     if twice:
         remarks.append(
-            f"{len(twice)} of the {len(images[TEST_SET])} test images are trained on, too: "
+            f"{len(twice)} of the {len(images[TEST_SET])} test images also trained on: "
             f"{listing(twice)}"
         )
     counted = {"train": [i for name in train for i in images[name]], "test": images[TEST_SET]}
@@ -137,13 +137,13 @@ def _own_sets(config: BoxDataConfig, found: Found) -> BoxSets:
     if count <= sum(map(len, lost.values())):
         reasons = [f"{len(v)} × {why} ({listing(v)})" for why, v in lost.items() if v]
         raise UserError(
-            f"{_flag(config)}: {count} photographs with boxes in {found.kind}; "
+            f"{_flag(config)}: {quantity(count, 'photograph')} with boxes in {found.kind}; "
             + ("; ".join(reasons) or "docs/detection.md says what is read")
         )
     train, test, how = _split(config, images)
+    where, to_train = config.coco_root or config.voc_root, quantity(len(train), "photograph")
     remarks = [
-        f"{config.coco_root or config.voc_root}: {found.kind}, {len(train)} photographs to train "
-        f"on and {len(test)} to evaluate on ({how})",
+        f"{where}: {found.kind}, {to_train} to train on and {len(test)} to evaluate on ({how})",
         *found.remarks,
     ]
     wanted = _classes(config, {"train": train, "test": test}, remarks)
@@ -183,7 +183,7 @@ def _split(
     if "" in have:
         names = [os.path.basename(image.path) for image in have[""]]
         raise UserError(
-            f"{_flag(config)}: {len(names)} photographs lie outside of its splits "
+            f"{_flag(config)}: {quantity(len(names), 'photograph')} outside of its splits "
             f"({', '.join(sorted(set(have) - {''}))}): {listing(names)}"
         )
     of_train = [name for name in ("train", "val") if name in have and name != of_test]
@@ -266,8 +266,8 @@ def _count(
         counts[name] = collections.Counter(box.name for box in boxes if box.name in classes)
         if not counts[name]:
             raise UserError(
-                f"{_flag(config)}: no boxes {what} in {len(images[name])} photographs, of the "
-                f"classes {', '.join(classes)}"
+                f"{_flag(config)}: no boxes {what} in {quantity(len(images[name]), 'photograph')}, "
+                f"of the classes {', '.join(classes)}"
             )
     return counts
 

@@ -18,7 +18,7 @@ from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.embed import stream, table
 from mgta_tf.embed.config import EncodeConfig
 from mgta_tf.embed.embedder import open_embedder
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ def main(config: EmbedConfig) -> None:
     table.check_path(config.output)
     config.encode.require()
     source = open_source(config.data)
-    print(f"{source.format}: {len(source.names):,} images", flush=True)
+    print(f"{source.format}: {quantity(len(source.names), 'image')}", flush=True)
     embedder = open_embedder(config.encode.saved_model, config.encode.endpoint)
     batch_size = config.encode.batch_size
     rows = stream.write_table(source, embedder, config.data, batch_size, config.output)

@@ -25,7 +25,7 @@ from mgta_tf.data.sources import DataConfig, Source
 from mgta_tf.data.store import DIGEST, counts, digest_of, reason_of, report_unusable
 from mgta_tf.embed import table
 from mgta_tf.embed.embedder import Embedder
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from mgta_tf.evaluation.features import in_batches
 from mgta_tf.runtime import files
 from mgta_tf.runtime.progress import counting
@@ -265,7 +265,7 @@ def collect(
         bad.update(block.bad)
     skipped, unread = report_unusable(source, bad, "", data.max_bad_fraction)
     names = _kept(source, bad)
-    line = f"{len(names):,} images encoded{counts(skipped, unread)}"
+    line = f"{quantity(len(names), 'image')} encoded{counts(skipped, unread)}"
     return names, np.concatenate(vectors), line
 
 

@@ -16,7 +16,7 @@ from mgta_tf.data import images, voc
 from mgta_tf.data.annotated import Size, oriented, refuse_unclear
 from mgta_tf.data.sources import DataConfig, Source, open_source, splits_of
 from mgta_tf.data.store import ImageStore, describe, load_store
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from mgta_tf.evaluation import features
 from mgta_tf.runtime import files
 
@@ -185,7 +185,7 @@ def aligned(stores: list[ImageStore]) -> list[Labelled]:
         own = [number_of.get(name, -1) for name in store.class_names]
         labels = np.asarray([own[label] for label in np.asarray(store.labels)])
         targets = np.where(labels[:, None] == np.arange(len(names)), 1, -1).astype(np.int8)
-        name = f"{store.format}: {len(store)} images of {store.size} px"
+        name = f"{store.format}: {quantity(len(store), 'image')} of {store.size} px"
         digest = f"{store.fingerprint()} {store.size} px"
         sets.append(Labelled(name, store.batch, targets, labels, names, digest))
     return sets

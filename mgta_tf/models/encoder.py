@@ -24,12 +24,12 @@ class ModelConfig:
         "Channel multiplier of encoder and decoder; 1 is ResNet-50. auto: 1 on a GPU, or where "
         "training takes ten minutes at most; else 0.25, with two blocks per stage.",
         minimum=0.05,
-        fitted="auto",
+        auto="auto",
     )
     blocks: tuple[int, ...] = flag(
         (3, 4, 6, 3),
         "Residual blocks in res2, res3, res4 and res5; the decoder mirrors them. auto: as --width.",
-        fitted="auto",
+        auto="auto",
     )
     decoder: str = flag(
         "none",

@@ -16,14 +16,35 @@ from mgta_tf.training.guidance import GuidanceConfig
 from mgta_tf.training.losses import LossConfig
 from mgta_tf.training.optimization import OptimizerConfig
 
-DETERMINISTIC = (
-    "Deterministic operations only: a resumed run ends with the same bits as an uninterrupted "
-    "one. docs/robustness.md lists what may differ without this flag."
-)
-MAX_SKIPPED_STEPS = (
-    "Maximum number of consecutive steps skipped because their loss or gradient is not finite; "
-    "one more stops the run."
-)
+
+@dataclasses.dataclass(frozen=True)
+class RobustnessConfig:
+    """Checkpoints, determinism and skipped steps."""
+
+    checkpoint_every_steps: int = flag(
+        0,
+        "Steps between checkpoints, in addition to one after each turn or supervised epoch; 0 "
+        "disables them.",
+        minimum=0,
+        advanced=True,
+    )
+    checkpoint_every_secs: float = flag(
+        600.0, "Seconds between checkpoints, also within k-means.", minimum=0.0, advanced=True
+    )
+    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1, advanced=True)
+    deterministic: bool = flag(
+        False,
+        "Deterministic operations only: a resumed run ends with the same bits as an uninterrupted "
+        "one. docs/robustness.md lists what may differ without this flag.",
+        advanced=True,
+    )
+    max_skipped_steps: int = flag(
+        10,
+        "Maximum number of consecutive steps skipped because their loss or gradient is not finite; "
+        "one more stops the run.",
+        minimum=0,
+        advanced=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,22 +64,6 @@ class RunConfig:
         "Folder of a run whose IAE replaces stage 1 for both nets; two folders separated by a "
         "comma give each net its own.",
     )
-    checkpoint_every_steps: int = flag(
-        0,
-        "Steps between checkpoints within a turn, in addition to one after each turn; 0 "
-        "disables them.",
-        minimum=0,
-        advanced=True,
-    )
-    checkpoint_every_secs: float = flag(
-        600.0,
-        "Seconds between checkpoints within a turn and within k-means.",
-        minimum=0.0,
-        advanced=True,
-    )
-    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1, advanced=True)
-    deterministic: bool = flag(False, DETERMINISTIC, advanced=True)
-    max_skipped_steps: int = flag(10, MAX_SKIPPED_STEPS, minimum=0, advanced=True)
     probe_every_rounds: int = flag(
         0,
         "Rounds between quick evaluations (linear SVMs and 20-NN) of the nets, also after "
@@ -68,7 +73,7 @@ class RunConfig:
     )
     log_every_steps: int = flag(
         0,
-        "Steps between two points of a curve; 0 fits them to the steps of a turn: 20 points, or "
+        "Steps between two points of a curve; 0 chooses them by the steps of a turn: 20 points, or "
         "one every 20 steps.",
         minimum=0,
         advanced=True,
@@ -88,6 +93,7 @@ class TrainConfig:
     guidance: GuidanceConfig = group(GuidanceConfig)
     cluster: ClusterConfig = group(ClusterConfig)
     optimizer: OptimizerConfig = group(OptimizerConfig)
+    robustness: RobustnessConfig = group(RobustnessConfig)
     device: DeviceConfig = group(DeviceConfig)
 
     def __post_init__(self):
@@ -116,7 +122,7 @@ class SupervisedRunConfig:
         64,
         "Images per step. auto: 64, and at most a quarter of the images whose labels are used.",
         minimum=1,
-        fitted="auto",
+        auto="auto",
     )
     init: str = flag(
         "",
@@ -133,19 +139,6 @@ class SupervisedRunConfig:
         minimum=0.0,
         maximum=1.0,
     )
-    checkpoint_every_steps: int = flag(
-        0,
-        "Steps between checkpoints within an epoch, in addition to one after each epoch; 0 "
-        "disables them.",
-        minimum=0,
-        advanced=True,
-    )
-    checkpoint_every_secs: float = flag(
-        600.0, "Seconds between checkpoints within an epoch.", minimum=0.0, advanced=True
-    )
-    keep: int = flag(2, "Number of checkpoints to keep.", minimum=1, advanced=True)
-    deterministic: bool = flag(False, DETERMINISTIC, advanced=True)
-    max_skipped_steps: int = flag(10, MAX_SKIPPED_STEPS, minimum=0, advanced=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,3 +150,4 @@ class SupervisedConfig:
     augment: AugmentConfig = group(AugmentConfig)
     model: ModelConfig = group(ModelConfig)
     optimizer: OptimizerConfig = group(OptimizerConfig)
+    robustness: RobustnessConfig = group(RobustnessConfig)

@@ -1,4 +1,4 @@
-"""Rules for flags whose default is 'auto': values that fit the images and the machine.
+"""Rules for flags whose default is 'auto': values chosen for the images and the machine.
 
 The rules are pure functions, applied once before a run starts. The reason of each value is printed,
 and the run saves the value.
@@ -19,16 +19,17 @@ from mgta_tf import config as config_lib
 from mgta_tf.clustering.choose import parse_candidates
 from mgta_tf.clustering.clusterers import SMALLEST_CLUSTER
 from mgta_tf.config import format_value
+from mgta_tf.errors import quantity
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.runtime.progress import duration
 from mgta_tf.training import guidance
 from mgta_tf.training.guidance import GuidanceConfig
 
-CORE, GPU = 20e9, 5e12  # operations a second: of the small encoder on a core; of a GPU, a guess
+CORE, GPU = 20e9, 5e12  # operations per second: of the small encoder on a core; a guess for a GPU
 PATIENCE = 600.0  # maximum seconds of training with ResNet-50 on a CPU; else the encoder is smaller
-VIEWS = 1_000_000  # views of images in a run, which determine its epochs
+VIEWS = 1_000_000  # images that a run trains on, counting repetitions, which determine its epochs
 FEWEST_EPOCHS, FEWEST_EPOCHS_GPU, MOST_EPOCHS = 20, 100, 400
-ENOUGH = 0.25  # of these epochs: what --minutes wants from an encoder before it takes a smaller one
+ENOUGH = 0.25  # fraction of these epochs that --minutes must allow; else a smaller encoder is used
 LARGEST, LARGEST_GPU = 64, 128  # pixels per side; the paper trains at 64
 P = 32  # clusters per batch and device
 K = 2
@@ -57,13 +58,13 @@ class Facts:
 
     @property
     def rate(self) -> float:
-        """Nominal operations a second."""
+        """Nominal operations per second."""
         return self.gpus * GPU if self.gpus else self.cores * CORE
 
     @property
     def machine(self) -> str:
         count, what = (self.gpus, "GPU") if self.gpus else (self.cores, "core")
-        return f"{count} {what}{'s' if count > 1 else ''}"
+        return quantity(count, what)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ def of_run(given: dict[str, Any], facts: Facts, seconds: float = 0.0) -> list[Ch
     halves = 1 if given["decoder"] == "none" else 2
     cost = passes(planned, facts.images) * halves
     found = [*_image_and_encoder(given, facts, cost, seconds), *_batch(given, facts)]
-    return [*_fitted(given, found), *([] if seconds else schedule)]
+    return [*_needed(given, found), *([] if seconds else schedule)]
 
 
 def of_supervised(
@@ -113,7 +114,7 @@ def of_supervised(
         found = _image_and_encoder(given, facts, given["epochs"] * labelled, 0.0)
     batch = max(1, min(64, labelled // 4))
     found.append(Choice({"batch_size": batch}, f"64, and at most a quarter of {labelled:,} images"))
-    return _fitted(given, found)
+    return _needed(given, found)
 
 
 def leaves_with(given: dict[str, Any], choices: list[Choice]) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def leaves_with(given: dict[str, Any], choices: list[Choice]) -> dict[str, Any]:
     return functools.reduce(lambda leaves, choice: {**choice.values, **leaves}, choices, given)
 
 
-def _fitted(given: dict[str, Any], choices: list[Choice]) -> list[Choice]:
+def _needed(given: dict[str, Any], choices: list[Choice]) -> list[Choice]:
     """The choices for flags that are not given."""
     return [choice for choice in choices if choice.values.keys() - given.keys()]
 
@@ -190,7 +191,7 @@ def operations(model: ModelConfig, size: int) -> float:
 
 def _batch(given: dict[str, Any], facts: Facts) -> list[Choice]:
     """The number of clusters, P and K."""
-    images_per_cluster = given.get("images_per_cluster") or fitted_k(given)
+    images_per_cluster = given.get("images_per_cluster") or k_of_views(given)
     views = Choice({"images_per_cluster": images_per_cluster}, "K: images of each cluster")
     if given["labels"] == "none":
         views = Choice(views.values, "K: the views of an image")
@@ -212,7 +213,7 @@ def _batch(given: dict[str, Any], facts: Facts) -> list[Choice]:
     return [of_clusters, _clusters_per_batch(given, facts, most, why), views]
 
 
-def fitted_k(given: dict[str, Any]) -> int:
+def k_of_views(given: dict[str, Any]) -> int:
     """K, which does not depend on the images: the number of views of an image, at least two."""
     return max(K, given["views_per_image"])
 
@@ -258,10 +259,10 @@ def of_schedule(given: dict[str, Any], epochs: int, reason: str) -> list[Choice]
         "epochs_per_round": max(1, round(part["mutual"] / max(1, rounds))),
         "final_epochs": max(1, round(part["final"])),
     }
-    fitted = _unless(given, values)
-    quiet = {name: v for name, v in fitted.items() if not clusters and name != "final_epochs"}
-    loud = {name: v for name, v in fitted.items() if name not in quiet}
-    return [Choice(quiet), *([Choice(loud, reason)] if loud else [])]
+    chosen = _unless(given, values)
+    silent = {name: v for name, v in chosen.items() if not clusters and name != "final_epochs"}
+    printed = {name: v for name, v in chosen.items() if name not in silent}
+    return [Choice(silent), *([Choice(printed, reason)] if printed else [])]
 
 
 def reason_by_size(facts: Facts) -> str:

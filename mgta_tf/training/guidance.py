@@ -36,21 +36,21 @@ class GuidanceConfig:
         "(§4.2). Needs a --decoder. auto: 0 with --labels=none, --decoder=none or "
         "--iae_checkpoint; else 10/21 of all epochs.",
         minimum=0,
-        fitted="auto",
+        auto="auto",
     )
     rounds: int = flag(
         0,
         "Stage 2: rounds; in each round both nets label and train once. The paper uses 10 (§4.2). "
         "Needs --labels=clusters. auto: as many as leave about 3 epochs for each, at most 10.",
         minimum=0,
-        fitted="auto",
+        auto="auto",
     )
     epochs_per_round: int = flag(
         10,
         "Stage 2: epochs that a net trains on its half of the images per round. auto: "
         "stage 2's share of all epochs, divided by --rounds.",
         minimum=1,
-        fitted="auto",
+        auto="auto",
     )
     final_epochs: int = flag(
         100,
@@ -59,7 +59,7 @@ class GuidanceConfig:
         "for a million views, but 20 (100 on a GPU) to 400; with --labels=clusters the stages "
         "share them, and this one gets 1/21.",
         minimum=0,
-        fitted="auto",
+        auto="auto",
     )
     lambda_start: float = flag(
         100.0,

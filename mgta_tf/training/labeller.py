@@ -66,15 +66,15 @@ def label(session: Session, turn: Turn, images: np.ndarray) -> Labelling:
         session.workdir.features,
     )
     progress.begin("compare", "encoding a sample with the other net")
-    rows = sampler.evenly(len(images), SAMPLE)
-    encoded = other.encode(session.feed, images[rows], config.cluster_features)
+    sample = sampler.evenly(len(images), SAMPLE)
+    encoded = other.encode(session.feed, images[sample], config.cluster_features)
     features_of_other = np.concatenate(list(encoded))
     progress.begin("cluster", f"clustering {len(images):,} features of {features.shape[1]} numbers")
     found: Labelling | None = None
 
     def on_chief():
         nonlocal found
-        found = _cluster(session, turn, images, features, rows, features_of_other)
+        found = _cluster(session, turn, images, features, sample, features_of_other)
         found.row["seconds"] = time.monotonic() - began
         return found.labels, found.row
 
@@ -82,10 +82,12 @@ def label(session: Session, turn: Turn, images: np.ndarray) -> Labelling:
     return found or Labelling(np.asarray(labels, np.int32), row)
 
 
-def _cluster(session: Session, turn: Turn, images, features, rows, features_of_other) -> Labelling:
+def _cluster(
+    session: Session, turn: Turn, images, features, sample, features_of_other
+) -> Labelling:
     """Clusters the features [n, D] and describes the result.
 
-    rows: the images, [m] of n, on which the labels of the two nets are compared.
+    sample: the images, [m] of n, on which the labels of the two nets are compared.
     """
     config, seed = session.config.cluster, _seed(session, turn)
     try:
@@ -103,7 +105,7 @@ def _cluster(session: Session, turn: Turn, images, features, rows, features_of_o
             None if truth is None else truth[images],
             _labels_of_last_round(session, turn, images),
         ),
-        **_agreement_of_nets(found.labels[rows], features_of_other, config, seed),
+        **_agreement_of_nets(found.labels[sample], features_of_other, config, seed),
     }
     if choice:
         row.update(k_table=choice.table, k_criterion=choice.criterion, k_on_edge=choice.on_edge)

@@ -13,7 +13,7 @@ from mgta_tf.clustering.choose import parse_candidates
 from mgta_tf.clustering.clusterers import SMALLEST_CLUSTER
 from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.data.sampler import BatchConfig
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from mgta_tf.runtime import checkpoints
 from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training import guidance
@@ -55,8 +55,8 @@ def _check_iaes(config: TrainConfig) -> None:
     nets = guidance.count_nets(list(guidance.turns(config.guidance)))
     if len(folders) > nets:
         raise UserError(
-            f"--iae_checkpoint={value}: {len(folders)} folders, but {nets} net(s); name one "
-            "folder, or one for each net"
+            f"--iae_checkpoint={value}: {len(folders)} folders, but {quantity(nets, 'net')}; name "
+            "one folder, or one for each net"
         )
     for path in (Workdir(folder).iae for folder in folders):
         if not os.path.exists(f"{path}.index"):

@@ -71,13 +71,13 @@ class Session:
         """
         timeline = Timeline.of(config, len(store))
         # 1. Devices and nets.
-        if config.run.deterministic:
+        if config.robustness.deterministic:
             tf.config.experimental.enable_op_determinism()
         strategy, precision = make_devices(config)
         nets = _nets(config, strategy, precision, guidance.count_nets(timeline.turns))
         # 2. Weights, optimizers, labels and history from the newest valid checkpoint.
         checkpoints = Checkpoints(
-            workdir.checkpoints, nets, config.run.keep, workdir.own_checkpoints
+            workdir.checkpoints, nets, config.robustness.keep, workdir.own_checkpoints
         )
         position = checkpoints.restore(store.fingerprint(), store.fingerprint_of_names())
         # 3. A new run with --iae_checkpoint loads another run's IAE and skips stage 1.
@@ -95,7 +95,7 @@ class Session:
             checkpoints,
             position,
             _progress(config, timeline, position, store.labels is not None),
-            Journal(workdir.kmeans, config.run.checkpoint_every_secs),
+            Journal(workdir.kmeans, config.robustness.checkpoint_every_secs),
             position.turn,
             began - position.log.get("seconds", 0.0),  # spent on this turn by an earlier command
         )
@@ -216,7 +216,7 @@ def _needs(session: Session) -> needs.Needs:
         config.model,
         config.batch.size,
         config.augment.image_size,
-        config.run.keep,
+        config.robustness.keep,
         images=0 if session.store.pixels is None else session.store.pixels.nbytes,
         features=min(images * dimensions * 4, config.cluster.feature_budget_mb * 2**20),
         labels=12 * images * sum(turn.process == "GLP" for turn in session.timeline.turns),

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import mgta_tf
 from mgta_tf.data.store import ImageStore
+from mgta_tf.errors import quantity
 from mgta_tf.runtime import hosts
 from mgta_tf.runtime.progress import duration
 from mgta_tf.runtime.workdir import Workdir
@@ -55,7 +56,7 @@ def build(history: History, turns: int, store: ImageStore, model: tf.keras.Model
 
 def closing_lines(history: History, workdir: Workdir) -> str:
     """The last lines on the terminal: the result, and where the files are."""
-    turns = "1 turn" if len(history) == 1 else f"{len(history)} turns"
+    turns = quantity(len(history), "turn")
     if not hosts.is_chief():
         return f"done: {turns}; the chief has written {workdir.path}"
     path, last = workdir.path, {row["process"]: row for row in history}

@@ -61,10 +61,12 @@ def train(
         len(plan),
         turn.epochs,
         config.run.log_every_steps or steps_between_points(len(plan)),
-        config.run.max_skipped_steps,
+        config.robustness.max_skipped_steps,
         log_state,
     )
-    cadence = Cadence(config.run.checkpoint_every_steps, config.run.checkpoint_every_secs)
+    cadence = Cadence(
+        config.robustness.checkpoint_every_steps, config.robustness.checkpoint_every_secs
+    )
     batches = session.feed.batches(plan, label_of, session.seed_of(turn), start)
     rate = session.timeline.learning_rate(number)
     steps = session.nets[turn.net].fit(batches, turn.lambda1, rate, start)

@@ -162,7 +162,7 @@ def test_a_list_of_files(folders, tmp_path, encoding):
     store = load(f"@{listed}")
     assert store.names == ("cats/3.jpg", "dogs/more/1.jpg")
     assert store.class_names == TWO
-    assert store.notes == ("1 lines name a file that is listed before",)
+    assert store.notes == ("1 duplicate line ignored",)
     listed.write_text("ä b/x.png\nno/such.png\n", encoding=encoding)
     store = load_store(open_source(DataConfig(data_dir=f"@{listed}")), size=8, max_bad_fraction=0.5)
     assert store.names == ("ä b/x.png",)

@@ -127,7 +127,7 @@ def test_shuffled_plan_visits_every_image_once_per_epoch():
 
 def test_too_few_clusters_or_images_are_refused():
     images, labels = clusters_of([10, 10, 10, 10, 1, 1])
-    with pytest.raises(UserError, match=r"only 4 clusters have 2 images or more.*=5"):
+    with pytest.raises(UserError, match=r"only 4 clusters with 2 images or more.*=5"):
         sampler.pk_plan(images, labels, CONFIG, 1, [0])
     images, labels = clusters_of([3] * 5)
     with pytest.raises(UserError, match="P×K = 20 images is larger than the 15 images"):

@@ -183,7 +183,7 @@ def test_missing_annotation(tmp_path):
         ("trainval.txt", "../../etc/passwd\n", "cannot be an image"),
         ("cat_trainval.txt", "000001 2\n", "cat_trainval.txt:1"),
         ("cat_trainval.txt", "000009 1\n", "cat_trainval.txt:1"),
-        ("cat_trainval.txt", "000001 1\n", "1 lines for the 3 images"),
+        ("cat_trainval.txt", "000001 1\n", "1 line for the 3 images"),
         ("cat_trainval.txt", "000001 1\n000001 1\n000002 1\n", "000001 is listed twice"),
     ],
 )

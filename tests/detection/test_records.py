@@ -75,7 +75,7 @@ def test_bad_boxes_are_dropped_counted_and_named(make_voc, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert "000001.xml: cow (30, 30, 29, 40) is empty or outside the image; dropped" in lines[2]
-    assert "VOC's own has 5011 images" in records.describe("2007_trainval", counts)
+    assert "VOC's own has 5,011 images" in records.describe("2007_trainval", counts)
 
 
 def test_images_that_tensorflow_decodes_differently_become_png(make_voc, tmp_path):

@@ -268,7 +268,7 @@ def test_what_is_not_read_is_counted_and_named(tmp_path):
     assert "not read: 1 × annotation without an image (annotations/b c.xml)" in sets.remarks
     for name in ("empty.png", "t.jpg", "u.jpg"):
         os.remove(root / "images" / name)
-    message = "1 photographs with boxes in VOC's XML; 1 × a link.*; 4 × annotation without an image"
+    message = "1 photograph with boxes in VOC's XML; 1 × a link.*; 4 × annotation without an image"
     with pytest.raises(UserError, match=message):
         load_own(root)
 
@@ -311,7 +311,7 @@ def test_a_devkit_without_other_classes_has_vocs_twenty(make_voc, tmp_path):
     folder = devkit / "VOC2007" / "ImageSets" / "Main"
     (folder / "test.txt").write_text("000001\n000003\n")
     sets = load(BoxDataConfig(voc_root=str(devkit)))
-    assert sets.remarks[0] == "1 of the 2 test images are trained on, too: 000001.jpg"
+    assert sets.remarks[0] == "1 of the 2 test images also trained on: 000001.jpg"
     (folder / "test.txt").write_text("000003\n")
     for name, split in (("trainval", "train"), ("test", "val")):
         (folder / f"{name}.txt").rename(folder / f"{split}.txt")
@@ -320,7 +320,7 @@ def test_a_devkit_without_other_classes_has_vocs_twenty(make_voc, tmp_path):
     (folder / "val.txt").write_text("000003\n000002\n")
     sets = load(BoxDataConfig(voc_root=str(devkit)))
     assert {name: len(images) for name, images in sets.images.items()} == {"train": 1, "test": 2}
-    assert "val.txt: 1 of its images are in other lists" in sets.remarks[1]
+    assert "val.txt: 1 image also in other lists" in sets.remarks[1]
     shutil.rmtree(devkit / "VOC2007" / "ImageSets")
     sets = load(BoxDataConfig(voc_root=str(devkit), test_share=0.4))
     assert {name: len(images) for name, images in sets.images.items()} == {"train": 2, "test": 1}
@@ -348,14 +348,14 @@ def test_what_cannot_be_used_is_refused_at_the_start(make_voc, tmp_path):
     fails(r"annotations/a\.xml and copy/a\.xml both annotate images/a\.jpg", voc_root=str(root))
     os.remove(root / "copy" / "a.xml")
     pair(f"{root}/test", f"{root}/test", TEST)
-    fails(r"1 photographs lie outside of its splits \(test\): a\.jpg", voc_root=str(root))
+    fails(r"1 photograph outside of its splits \(test\): a\.jpg", voc_root=str(root))
     shutil.rmtree(root / "images")
     shutil.rmtree(root / "annotations")
     fails("only a test split, nothing to train on", voc_root=str(root))
     pair(f"{root}/train", f"{root}/train", {"e.jpg": []})
-    fails("no boxes to train on in 1 photographs", voc_root=str(root))
+    fails("no boxes to train on in 1 photograph", voc_root=str(root))
     devkit = make_voc(tmp_path / "VOCdevkit", [[]], [[]])
-    fails("no boxes to train on in 1 photographs", voc_root=str(devkit))
+    fails("no boxes to train on in 1 photograph", voc_root=str(devkit))
 
 
 @pytest.mark.parametrize("layout", ["voc", "coco", "devkit"])
@@ -437,7 +437,7 @@ def test_boxes_of_images_that_are_not_listed_are_counted(tmp_path):
     del content["images"][0]  # with two boxes
     path.write_text(json.dumps(content))
     sets = load_own(tmp_path)
-    assert "2 boxes of images that it does not list are not read" in sets.remarks[1]
+    assert "2 boxes of unlisted images ignored" in sets.remarks[1]
     assert sets.skipped["image without an annotation"] == ["images/default/a.1.rf.0f.jpg"]
 
 

@@ -234,7 +234,7 @@ def test_damaged_photographs_of_own_data_are_skipped_and_named(own, capsys):
         file.write(b"no image")
     made = training.with_records(own, workdir, sets).run.records
     assert records.contents(made, "voc07").num_images("train") == 1
-    assert "1 photographs skipped" in capsys.readouterr().out
+    assert "1 photograph skipped" in capsys.readouterr().out
     with open(workdir.skipped) as file:
         assert file.read().startswith(damaged)
     for name in os.listdir(folder):

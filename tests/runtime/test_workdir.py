@@ -3,7 +3,7 @@
 import pytest
 
 from mgta_tf import config as config_lib
-from mgta_tf.errors import UserError, one_line
+from mgta_tf.errors import UserError
 from mgta_tf.runtime.workdir import (
     KNOWN_BY_CONTENT,
     Workdir,
@@ -30,11 +30,6 @@ def test_a_run_that_was_killed_before_its_flagfile_may_begin_again(tmp_path):
     (tmp_path / "flags.flagfile.partial").write_text("--wid")
     open_workdir(str(tmp_path), config)
     assert (tmp_path / "flags.flagfile").read_text() == config_lib.to_flagfile(config)
-
-
-def test_a_message_is_one_line_that_a_terminal_can_show():
-    assert one_line("a\n b\t c \x1b[31m \udcff λ") == "a b c \\x1b[31m \\udcff λ"
-    assert len(one_line("x" * 10**6)) < 2100
 
 
 def test_a_host_that_is_not_the_chief_writes_no_picture_of_the_run():

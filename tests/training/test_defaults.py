@@ -1,4 +1,4 @@
-"""Defaults that fit the images, against cases worked by hand."""
+"""Values chosen for the images and the machine, against hand-worked cases."""
 
 import dataclasses
 
@@ -23,8 +23,8 @@ def given(*words, config_class=TrainConfig):
     return config_lib.given(config_class, config_lib.leaves(config_class, values))
 
 
-def fitted(facts, *words, seconds=0.0):
-    """The values by flag that are fitted."""
+def chosen(facts, *words, seconds=0.0):
+    """The values that are chosen, by flag."""
     leaves = given(*words)
     values = defaults.leaves_with({}, defaults.of_run(leaves, facts, seconds))
     return {name: value for name, value in values.items() if name not in leaves}
@@ -56,7 +56,7 @@ TWO_VIEWS = [
 def test_two_views_alone(facts, expected):
     *facts, gpus = facts
     size, (width, blocks), P, K, epochs = expected
-    found = fitted(Facts(*facts, gpus, max(1, gpus)))
+    found = chosen(Facts(*facts, gpus, max(1, gpus)))
     assert found == {
         "image_size": size,
         "width": width,
@@ -85,48 +85,48 @@ def test_two_views_alone(facts, expected):
     ids=str,
 )
 def test_clusters_share_the_epochs_as_the_paper_does(facts, expected):
-    found = fitted(Facts(*facts), *CLUSTERS)
+    found = chosen(Facts(*facts), *CLUSTERS)
     names = ("num_clusters", "clusters_per_batch")
     stages = ("iae_epochs", "rounds", "epochs_per_round", "final_epochs")
     assert tuple(found[name] for name in (*names, *stages)) == expected
     assert found["images_per_cluster"] == 2
 
 
-def test_flags_that_are_given_win_and_the_others_follow_them():
+def test_explicit_flags_take_precedence_and_the_others_depend_on_them():
     facts = Facts(1_000, 375, 2)
-    assert "image_size" not in fitted(facts, "--image_size=96")
+    assert "image_size" not in chosen(facts, "--image_size=96")
     # A batch of P clusters needs so many clusters, and the other way round.
-    assert fitted(facts, *CLUSTERS, "--clusters_per_batch=60")["num_clusters"] == 60
-    assert fitted(facts, *CLUSTERS, "--num_clusters=20")["clusters_per_batch"] == 20
+    assert chosen(facts, *CLUSTERS, "--clusters_per_batch=60")["num_clusters"] == 60
+    assert chosen(facts, *CLUSTERS, "--num_clusters=20")["clusters_per_batch"] == 20
     auto = ("--num_clusters=auto", "--k_candidates=12,30")
-    assert fitted(facts, *CLUSTERS, *auto)["clusters_per_batch"] == 12
+    assert chosen(facts, *CLUSTERS, *auto)["clusters_per_batch"] == 12
     # With a single view a cluster of one image has no positive: P is half of the clusters.
-    one = fitted(facts, *CLUSTERS, "--views_per_image=1")
+    one = chosen(facts, *CLUSTERS, "--views_per_image=1")
     assert (one["num_clusters"], one["clusters_per_batch"]) == (50, 25)
-    assert fitted(facts, "--views_per_image=4")["images_per_cluster"] == 4
-    assert fitted(facts, *CLUSTERS, "--clusterer=hdbscan", "--image_size=32")[
+    assert chosen(facts, "--views_per_image=4")["images_per_cluster"] == 4
+    assert chosen(facts, *CLUSTERS, "--clusterer=hdbscan", "--image_size=32")[
         "clusters_per_batch"
     ] == min(32, 500 // 10)
-    assert "clusters_per_batch" not in fitted(facts, "--global_batch=32")
+    assert "clusters_per_batch" not in chosen(facts, "--global_batch=32")
     # One of the two that make an encoder: the other is ResNet-50's.
-    found = fitted(facts, "--width=0.5")
+    found = chosen(facts, "--width=0.5")
     assert found["blocks"] == (3, 4, 6, 3)
     assert "width" not in found
     # 5 epochs of 150 images in place of 400: ResNet-50 takes 1.06e14 / 80 / 4e10 s.
-    assert fitted(Facts(150, 375, 2), "--final_epochs=5")["width"] == 1.0
+    assert chosen(Facts(150, 375, 2), "--final_epochs=5")["width"] == 1.0
 
 
 def test_disabled_stages_get_no_epochs():
     facts = Facts(1_000, 64, 2)
-    no_decoder = fitted(facts, "--labels=clusters")  # 11 parts of 36.4
+    no_decoder = chosen(facts, "--labels=clusters")  # 11 parts of 36.4
     assert (no_decoder["iae_epochs"], no_decoder["final_epochs"]) == (0, 36)
-    no_rounds = fitted(facts, *CLUSTERS, "--rounds=0")
+    no_rounds = chosen(facts, *CLUSTERS, "--rounds=0")
     assert (no_rounds["iae_epochs"], no_rounds["final_epochs"]) == (364, 36)
-    started = fitted(facts, *CLUSTERS, "--iae_checkpoint=runs/iae")
+    started = chosen(facts, *CLUSTERS, "--iae_checkpoint=runs/iae")
     assert (started["iae_epochs"], started["rounds"]) == (0, 10)
 
 
-def test_what_is_fitted_passes_the_checks_of_a_run():
+def test_chosen_values_pass_the_checks_of_a_run():
     """For 2 images and for a million, with either labels, one view and two."""
     from mgta_tf.training import preflight
 
@@ -144,15 +144,15 @@ def test_what_is_fitted_passes_the_checks_of_a_run():
 def test_a_budget_takes_the_encoder_that_it_can_train_for_a_quarter_of_the_epochs():
     """ResNet-50: 1.77e9 operations a view at 64 px; 4e10 a second on two cores."""
     facts = Facts(1_000, 375, 2)  # 100 epochs of 1,000 images: 4,423 s
-    assert fitted(facts, seconds=4_500)["width"] == 1.0
-    assert fitted(facts, seconds=4_300)["width"] == 0.25
-    assert "final_epochs" not in fitted(facts, seconds=4_300)
+    assert chosen(facts, seconds=4_500)["width"] == 1.0
+    assert chosen(facts, seconds=4_300)["width"] == 0.25
+    assert "final_epochs" not in chosen(facts, seconds=4_300)
     # The small encoder: 6.8e7, 170 s; where even that is too long, 32 px.
-    assert fitted(facts, seconds=180)["image_size"] == 64
-    assert fitted(facts, seconds=160)["image_size"] == 32
-    assert fitted(facts, "--image_size=64", seconds=160).keys() >= {"width"}
+    assert chosen(facts, seconds=180)["image_size"] == 64
+    assert chosen(facts, seconds=160)["image_size"] == 32
+    assert chosen(facts, "--image_size=64", seconds=160).keys() >= {"width"}
     # Without a budget nothing is too long.
-    assert fitted(Facts(500_000, 500, 1))["image_size"] == 64
+    assert chosen(Facts(500_000, 500, 1))["image_size"] == 64
 
 
 def test_operations_of_resnet_50_are_those_of_its_layers():
@@ -206,14 +206,14 @@ def test_supervised_takes_the_encoder_of_init_and_a_batch_that_the_labels_fill()
     assert of(3)["batch_size"] == 1
 
 
-def test_every_fitted_flag_has_a_rule():
+def test_every_automatic_flag_has_a_rule():
     """No flag keeps the value `auto`."""
     for config_class in (TrainConfig, SupervisedConfig):
         leaves = {f.name: f for _, fields in config_lib.groups(config_class) for f in fields}
-        words = {name for name, field in leaves.items() if field.metadata["fitted"]}
+        words = {name for name, field in leaves.items() if field.metadata["auto"]}
         facts = Facts(1_000, 375, 2)
         if config_class is TrainConfig:
-            found = fitted(facts, *CLUSTERS)
+            found = chosen(facts, *CLUSTERS)
         else:
             flags = given(config_class=SupervisedConfig)
             found = defaults.leaves_with({}, defaults.of_supervised(flags, facts, 1_000, None))

@@ -32,7 +32,7 @@ from mgta_tf import cli
 from mgta_tf import config as config_lib
 from mgta_tf.config import flag
 from mgta_tf.data.shapes import single_object
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from tools.docs import notebook
 
 ROOT = str(pathlib.Path(__file__).resolve().parents[2])
@@ -70,7 +70,8 @@ def main(config: DocsConfig) -> None:
         faults += [fault for block, words in commands for fault in faults_of(block, words)]
         faults += [fault for block in blocks for fault in not_quoted(block)]
         faults += missing_names(name)
-        print(f"{name}: {len(blocks)} blocks, {len(commands)} commands", flush=True)
+        found = quantity(len(blocks), "block"), quantity(len(commands), "command")
+        print(f"{name}: {', '.join(found)}", flush=True)
     if faults:
         raise UserError("; ".join(faults))
     for name in names if config.run else []:

@@ -25,7 +25,7 @@ from PIL import Image
 from mgta_tf import cli
 from mgta_tf.clustering.members import SHOWN
 from mgta_tf.config import flag
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from mgta_tf.evaluation import knn
 from mgta_tf.reporting import figures, neighbours, record
 from mgta_tf.reporting.record import Members, Record
@@ -81,7 +81,7 @@ def of_clusters(run: Record) -> Figure:
     rows = [("reconstruction", np.concatenate([images, gap, seen], axis=1))]
     for number, one in enumerate(labelled["representative"]):
         strip = gallery[number * height : (number + 1) * height]
-        count = "1 image" if one["images"] == 1 else f"{one['images']} images"
+        count = quantity(one["images"], "image")
         rows.append((f"{one['kind']} cluster,\n{count}", strip))
     figure, axes = drawn(rows)
     for axis, left, right in (

@@ -1,4 +1,4 @@
-"""Fitting a run to its images: what is looked at, measured, kept and refused."""
+"""Configs with automatic values: choices, measured speed, resumed runs, and refusals."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from mgta_tf.data.layouts import Source
 from mgta_tf.errors import UserError
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.runtime.workdir import load_config
-from mgta_tf.training import fitting, speed
+from mgta_tf.training import auto, speed
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 from mgta_tf.training.speed import Speed
 
@@ -26,7 +26,7 @@ def leaves(*words, config_class=TrainConfig):
 
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
-    monkeypatch.setattr(fitting, "_cores", lambda: 1)
+    monkeypatch.setattr(auto, "_cores", lambda: 1)
 
 
 @pytest.fixture
@@ -41,28 +41,28 @@ def photographs(tmp_path):
     return folder
 
 
-def test_a_new_run_is_fitted_to_its_images_and_says_so(photographs, tmp_path, capsys):
+def test_values_of_a_new_run_are_chosen_for_its_images_and_printed(photographs, tmp_path, capsys):
     flags = leaves(f"--data_dir={photographs}", f"--workdir={tmp_path / 'w'}")
-    config, source = fitting.fit_run(flags)
+    config, source = auto.config_of_run(flags)
     # The median of 50 … 98 is 74. 50 images · 400 epochs of ResNet-50 take 29 min.
     assert config.augment.image_size == 64
     assert config.model == ModelConfig(width=0.25, blocks=(2, 2, 2, 2))
     assert (config.batch.clusters_per_batch, config.batch.images_per_cluster) == (25, 2)
     assert config.guidance.final_epochs == 400
     assert len(source.names) == 50
-    said = capsys.readouterr().out
-    assert said.startswith("fitted to 50 images, 74 px on the shorter side (median), and 1 core")
-    assert "--width=0.25 --blocks=2,2,2,2" in said
-    assert "--final_epochs=400" in said
-    assert "--rounds" not in said  # what does not matter here is not worth a line
+    out = capsys.readouterr().out
+    assert out.startswith("chosen for 50 images, 74 px on the shorter side (median), and 1 core")
+    assert "--width=0.25 --blocks=2,2,2,2" in out
+    assert "--final_epochs=400" in out
+    assert "--rounds" not in out  # values without influence are not printed
 
 
 def test_a_run_keeps_what_it_began_with(finished, capsys):
-    """However many images there are now, and on whatever machine: they are not looked at."""
+    """Regardless of the present images and machine, which are not inspected."""
     given = {**FLAGS, "workdir": str(finished)}
-    fitted = ("image_size", "num_clusters", "clusters_per_batch", "rounds", "final_epochs", "width")
-    words = config_lib.to_arguments({n: v for n, v in given.items() if n not in fitted})
-    config, source = fitting.fit_run(leaves(*words, "--minutes=5"))
+    chosen = ("image_size", "num_clusters", "clusters_per_batch", "rounds", "final_epochs", "width")
+    words = config_lib.to_arguments({n: v for n, v in given.items() if n not in chosen})
+    config, source = auto.config_of_run(leaves(*words, "--minutes=5"))
     before = load_config(str(finished / "flags.flagfile"), TrainConfig)
     assert source is None
     found = {**config_lib.to_dict(config), "minutes": 0.0}
@@ -84,10 +84,10 @@ def test_flags_that_are_wrong_for_any_images_are_refused_first(tmp_path, monkeyp
         ),  # the flags are right
     ):
         with pytest.raises(UserError, match=message):
-            fitting.fit_run(leaves(*words))
-    monkeypatch.setattr(fitting.hosts, "count", lambda: 2)
+            auto.config_of_run(leaves(*words))
+    monkeypatch.setattr(auto.hosts, "count", lambda: 2)
     with pytest.raises(UserError, match="--minutes supports a single host only"):
-        fitting.fit_run(leaves(nowhere, workdir, "--minutes=5"))
+        auto.config_of_run(leaves(nowhere, workdir, "--minutes=5"))
 
 
 # -------------------------------------------------------------------------------------- --minutes
@@ -102,8 +102,8 @@ def measured(monkeypatch):
         found.append(config)
         return Speed(0.01, 0.1, 6.0, 1e-4)
 
-    monkeypatch.setattr(fitting.speed, "measure", measure)
-    monkeypatch.setattr(fitting.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(auto.speed, "measure", measure)
+    monkeypatch.setattr(auto.time, "monotonic", lambda: 0.0)
     return found
 
 
@@ -112,20 +112,20 @@ SHAPES = ("--data_source=shapes", "--shapes_count=1000", "--image_size=32")
 
 def test_minutes_are_spent_on_epochs(measured, tmp_path, capsys):
     words = (*SHAPES, f"--workdir={tmp_path}", "--minutes=5")
-    config, _ = fitting.fit_run(leaves(*words))
+    config, _ = auto.config_of_run(leaves(*words))
     # 300 s − a tenth, 1,000 · 0.01 s to read and 1.76 · 6 s for graphs of training, pictures and
     # checkpoints: 249.4 s are 2,494 steps, of 64 images each; 160 epochs would be 2,500 steps.
     assert config.guidance.final_epochs == 159
     assert "--final_epochs=159" in capsys.readouterr().out
     assert measured[0].batch.size == 64
     # Images that do not fit the memory are read in every step: 0.1 + 64 · 0.01 s, 337 steps.
-    config, _ = fitting.fit_run(leaves(*words, "--cache_budget_mb=1"))
+    config, _ = auto.config_of_run(leaves(*words, "--cache_budget_mb=1"))
     assert config.guidance.final_epochs == 21
 
 
 def test_minutes_plan_stages_and_rounds(measured, tmp_path):
     words = (*SHAPES, f"--workdir={tmp_path}", "--labels=clusters", "--decoder=mirror")
-    schedule = fitting.fit_run(leaves(*words, "--minutes=5"))[0].guidance
+    schedule = auto.config_of_run(leaves(*words, "--minutes=5"))[0].guidance
     stages = (schedule.iae_epochs, schedule.rounds, schedule.epochs_per_round)
     # Graphs of two nets take 2.49 · 6 s, so 245 s are left. Labels of 21 turns: 11,000 images are
     # encoded and as many compared, 5.7 s at a 384th of a step; 11,000 · 50 clusters take 55 s. So
@@ -133,17 +133,17 @@ def test_minutes_plan_stages_and_rounds(measured, tmp_path):
     # follow. With 116 epochs a round would have 6, and the sum be 1,872.
     assert stages == (55, 10, 5)
     assert schedule.final_epochs == 5
-    # Flags that are given win; where nothing is left to plan, nothing is measured.
+    # Explicit flags take precedence; if nothing is left to plan, nothing is measured.
     del measured[:]
     given = ("--iae_epochs=1", "--rounds=1", "--epochs_per_round=1", "--final_epochs=1")
-    schedule = fitting.fit_run(leaves(*words, *given, "--minutes=5"))[0].guidance
+    schedule = auto.config_of_run(leaves(*words, *given, "--minutes=5"))[0].guidance
     assert (schedule.iae_epochs, schedule.rounds, schedule.final_epochs) == (1, 1, 1)
     assert measured == []
 
 
 @pytest.mark.usefixtures("measured")
 def test_a_budget_that_is_too_small_trains_one_epoch_with_a_warning(tmp_path, capsys):
-    config, _ = fitting.fit_run(leaves(*SHAPES, f"--workdir={tmp_path}", "--minutes=0.1"))
+    config, _ = auto.config_of_run(leaves(*SHAPES, f"--workdir={tmp_path}", "--minutes=0.1"))
     assert config.guidance.final_epochs == 1
     assert "more than --minutes allows" in capsys.readouterr().out
 
@@ -174,10 +174,10 @@ def test_the_speed_is_measured_by_training_on_the_images():
 
 def test_supervised_counts_the_labels_that_it_uses(photographs, saved_model, tmp_path):
     words = [f"--data_dir={photographs}", f"--workdir={tmp_path / 'w'}", "--label_fraction=0.5"]
-    config, source = fitting.fit_supervised(leaves(*words, config_class=SupervisedConfig))
+    config, source = auto.config_of_supervised(leaves(*words, config_class=SupervisedConfig))
     assert config.run.batch_size == 25 // 4  # half of 17, 16 and 16 images: 9 + 8 + 8
     assert len(source.names) == 50
     words.append(f"--init={saved_model}")
-    config, _ = fitting.fit_supervised(leaves(*words, config_class=SupervisedConfig))
+    config, _ = auto.config_of_supervised(leaves(*words, config_class=SupervisedConfig))
     assert config.augment.image_size == 32
     assert config.model == ModelConfig(width=0.0625, blocks=(1, 1, 1, 1))

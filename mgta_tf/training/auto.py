@@ -19,7 +19,7 @@ from mgta_tf import config as config_lib
 from mgta_tf.data import images, sampler
 from mgta_tf.data.images import BadImage
 from mgta_tf.data.sources import DataConfig, Source, open_source
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, quantity
 from mgta_tf.models import artifact
 from mgta_tf.runtime import hosts
 from mgta_tf.runtime.progress import duration
@@ -29,11 +29,11 @@ from mgta_tf.training.config import SupervisedConfig, TrainConfig
 from mgta_tf.training.defaults import Choice, Facts
 from mgta_tf.training.timeline import Timeline, step_weight, work_of
 
-LOOKED_AT = 50  # images whose size is read
+SAMPLED = 50  # images whose size is read
 RESERVE = 0.1  # fraction of --minutes for start-up, checkpoints and pictures
 
 
-def fit_run(
+def config_of_run(
     flags: dict[str, Any], source: Source | None = None
 ) -> tuple[TrainConfig, Source | None]:
     """The config of mgta_tf.train, and the source of the images if it was opened.
@@ -51,7 +51,7 @@ def fit_run(
         return config_lib.from_dict(TrainConfig, known), source
     given = config_lib.given(TrainConfig, flags)
     # Errors that do not depend on the images.
-    config_lib.from_dict(TrainConfig, {"images_per_cluster": defaults.fitted_k(given), **given})
+    config_lib.from_dict(TrainConfig, {"images_per_cluster": defaults.k_of_views(given), **given})
     if flags["minutes"] and hosts.count() > 1:
         raise UserError("--minutes supports a single host only; set --final_epochs instead")
     source = source or open_source(config_lib.from_dict(DataConfig, given))
@@ -62,12 +62,12 @@ def fit_run(
         choices += _plan(
             defaults.leaves_with(given, choices), source, seconds - (time.monotonic() - began)
         )
-    _say(choices, facts)
+    _print(choices, facts)
     return config_lib.from_dict(TrainConfig, defaults.leaves_with(given, choices)), source
 
 
-def fit_supervised(flags: dict[str, Any]) -> tuple[SupervisedConfig, Source | None]:
-    """`fit_run` for mgta_tf.supervised."""
+def config_of_supervised(flags: dict[str, Any]) -> tuple[SupervisedConfig, Source | None]:
+    """`config_of_run` for mgta_tf.supervised."""
     known = _known(flags, SupervisedConfig)
     if known is not None:
         return config_lib.from_dict(SupervisedConfig, known), None
@@ -82,7 +82,7 @@ def fit_supervised(flags: dict[str, Any]) -> tuple[SupervisedConfig, Source | No
         encoder = (of_init.model, of_init.image_size)
     facts = _facts(given, source)
     choices = defaults.of_supervised(given, facts, labelled, encoder)
-    _say(choices, facts)
+    _print(choices, facts)
     return config_lib.from_dict(SupervisedConfig, defaults.leaves_with(given, choices)), source
 
 
@@ -109,7 +109,7 @@ def _facts(given: dict[str, Any], source: Source) -> Facts:
 def _side(source: Source, max_pixels: int) -> int:
     """The median of the shorter sides of evenly sampled images."""
     total, sides = len(source.names), []
-    for number in sampler.evenly(total, LOOKED_AT):
+    for number in sampler.evenly(total, SAMPLED):
         with contextlib.suppress(BadImage, OSError):
             sides.append(images.shorter_side(source.read(int(number)), max_pixels))
     return round(float(np.median(sides))) if sides else 0
@@ -144,18 +144,18 @@ def _plan(given: dict[str, Any], source: Source, seconds: float) -> list[Choice]
 
     epochs = defaults.epochs_within(lambda epochs: planned(epochs)[1], left)
     _, needed = planned(epochs)
-    reason = f"{1 / measured.step:.3g} steps a second: about {duration(needed)} in all"
+    reason = f"{1 / measured.step:.3g} steps per second: about {duration(needed)} in all"
     if needed > left:
         reason += ", more than --minutes allows"
     return planned(epochs, reason)[0]
 
 
-def _say(choices: list[Choice], facts: Facts) -> None:
+def _print(choices: list[Choice], facts: Facts) -> None:
     lines = [str(choice) for choice in choices if choice.values and choice.reason]
     if lines:
         print(
-            f"fitted to {facts.images:,} images, {facts.side} px on the shorter side (median), and "
-            f"{facts.machine}; a flag that is given wins:",
+            f"chosen for {quantity(facts.images, 'image')}, {facts.side} px on the shorter side "
+            f"(median), and {facts.machine}; explicit flags take precedence:",
             *lines,
             sep="\n",
             flush=True,
