@@ -1,4 +1,4 @@
-"""Pre-trains an encoder: on two views of each image, or by MGTA as the paper does (flags/paper).
+"""Pre-trains an encoder on two views of each image, or by MGTA, as in the paper (paper.flagfile).
 
   python -m mgta_tf.train --data_dir=PHOTOS --workdir=runs/mine
   python -m mgta_tf.train --data_dir=PHOTOS --workdir=runs/mine --minutes=30
@@ -48,7 +48,7 @@ def train(
 
     Args:
       config: All flags of the run.
-      label: Makes the pseudo labels of a turn's images; an experiment may pass another function.
+      label: Makes the pseudo labels of a turn's images; experiments may pass another function.
       source: Images to use in place of `config.data`.
       began: Start time of the command by `time.monotonic`; None means now.
 

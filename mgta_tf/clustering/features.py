@@ -75,7 +75,7 @@ def prepare(features: np.ndarray, config: ClusterConfig) -> np.ndarray:
 
 
 def _pca(features: np.ndarray, config: ClusterConfig) -> Any:
-    """scikit-learn's PCA, fitted; IncrementalPCA for memory-mapped features."""
+    """scikit-learn's PCA of the features; IncrementalPCA if they are memory-mapped."""
     from sklearn.decomposition import PCA, IncrementalPCA
 
     dimensions = min(config.cluster_pca_dim, *features.shape)

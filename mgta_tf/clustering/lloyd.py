@@ -210,14 +210,14 @@ def _project(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
 
 
 @tf.function(reduce_retracing=True)
-def _assign_chunk(chunk, centroids, halves):
+def _assign_chunk(chunk, centroids, offsets):
     """[n, D], [D, K], |c|²/2 [K] → labels [n], sums of points [K, D], sizes [K], gain.
 
     The gain is Σ max (x·c - |c|²/2). Transposed centroids make the product a quarter faster.
     """
-    scores = tf.matmul(chunk, centroids) - halves  # [n, K], largest is nearest
+    scores = tf.matmul(chunk, centroids) - offsets  # [n, K], largest is nearest
     labels = tf.argmax(scores, axis=1, output_type=tf.int32)
-    k = tf.size(halves)
+    k = tf.size(offsets)
     sums = tf.math.unsorted_segment_sum(chunk, labels, k)
     sizes = tf.math.bincount(labels, minlength=k, maxlength=k)
     return labels, sums, sizes, tf.reduce_sum(tf.cast(tf.reduce_max(scores, axis=1), tf.float64))
@@ -239,11 +239,11 @@ def lloyd_step(
     sums = np.zeros((k, points.shape[1]), np.float64)
     sizes, gain = np.zeros(k, np.int64), 0.0
     transposed = tf.constant(np.ascontiguousarray(centroids.T))
-    halves = tf.constant(0.5 * np.einsum("kd,kd->k", centroids, centroids))
+    offsets = tf.constant(0.5 * np.einsum("kd,kd->k", centroids, centroids))
     for first, chunk in chunks(points, mean, k):
         # No copy: the results are fetched before `chunks` fills the buffer again.
         points_here = tf.experimental.dlpack.from_dlpack(chunk.__dlpack__())
-        parts = _assign_chunk(points_here, transposed, halves)
+        parts = _assign_chunk(points_here, transposed, offsets)
         labels[first : first + len(chunk)] = parts[0].numpy()
         sums += parts[1].numpy()
         sizes += parts[2].numpy()

@@ -56,15 +56,17 @@ def representative(labels: np.ndarray, distances: np.ndarray) -> list[Representa
     """
     members = ranked(labels, distances)
     sizes = np.array([len(rows) for rows in members])
-    held = np.argsort(sizes, kind="stable")
-    held = held[sizes[held] > 0]
+    by_size = np.argsort(sizes, kind="stable")
+    by_size = by_size[sizes[by_size] > 0]
     mean = np.array([distances[rows].mean() if len(rows) > 1 else np.inf for rows in members])
-    from_middle = np.argsort(np.abs(np.arange(len(held)) - (len(held) - 1) // 2), kind="stable")
+    from_middle = np.argsort(
+        np.abs(np.arange(len(by_size)) - (len(by_size) - 1) // 2), kind="stable"
+    )
     tight = np.argsort(mean, kind="stable")[: np.isfinite(mean).sum()]
     best_first = {
-        "largest": held[::-1],
-        "smallest": held,
-        "median": held[from_middle],
+        "largest": by_size[::-1],
+        "smallest": by_size,
+        "median": by_size[from_middle],
         "tightest": tight,
     }
     chosen: dict[str, int] = {}
@@ -88,8 +90,8 @@ def representative(labels: np.ndarray, distances: np.ndarray) -> list[Representa
 def sample(labels: np.ndarray, distances: np.ndarray, budget: int) -> np.ndarray:
     """Rows of up to `budget` images, equally many of every cluster, cluster by cluster.
 
-    Within a cluster they are evenly spaced from the nearest to the farthest. If there are more
-    clusters than `budget`, one image of each of the largest.
+    Within a cluster they are evenly spaced from the nearest to the farthest. With more than
+    `budget` clusters, it is one image of each of the largest.
     """
     members = [rows for rows in ranked(labels, distances) if len(rows)]
     members.sort(key=len, reverse=True)

@@ -24,6 +24,7 @@ from mgta_tf.errors import UserError
 
 ALL = None  # in place of a half: all images
 STAGES = {"iae": 1, "mutual": 2, "final": 3}  # as the paper counts them
+SPLIT_SEED = 0x5B117  # makes the split independent of other random numbers with the run's seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,31 +167,22 @@ def turns(config: GuidanceConfig) -> Iterator[Turn]:
     for round_number in range(1, config.rounds + 1):
         yield from _round(config, round_number)
     if config.final_epochs:
-        stage = ("final", config.rounds + 1)
+        last, lambda1 = config.rounds + 1, config.lambda_end
         if config.labels == "clusters":
             labeller = 0 if config.guidance == "mutual" else 1
-            yield Turn("GLP", *stage, net=labeller, half=ALL)
-        yield Turn(
-            "TMP", *stage, net=1, half=ALL, epochs=config.final_epochs, lambda1=config.lambda_end
-        )
+            yield Turn("GLP", "final", last, net=labeller, half=ALL)
+        yield Turn("TMP", "final", last, 1, ALL, epochs=config.final_epochs, lambda1=lambda1)
 
 
-def _round(config: GuidanceConfig, round_number: int) -> Iterator[Turn]:
-    stage = ("mutual", round_number)
-    lambda1 = lambda_of_round(config, round_number)
+def _round(config: GuidanceConfig, number: int) -> Iterator[Turn]:
+    """The four turns of a round of stage 2: two GLPs and two TMPs."""
+    epochs, lambda1 = config.epochs_per_round, lambda_of_round(config, number)
     labelling, training = [], []
-    for learner in (1, 0):  # N2 trains first, on D2; then N1, on D1: net i trains on half i
-        teacher = 1 - learner if config.guidance == "mutual" else learner
-        labelling.append(Turn("GLP", *stage, net=teacher, half=learner))
+    for net in (1, 0):  # N2 trains first, on D2; then N1, on D1
+        labeller, half = 1 - net if config.guidance == "mutual" else net, net
+        labelling.append(Turn("GLP", "mutual", number, net=labeller, half=half))
         training.append(
-            Turn(
-                "TMP",
-                *stage,
-                net=learner,
-                half=learner,
-                epochs=config.epochs_per_round,
-                lambda1=lambda1,
-            )
+            Turn("TMP", "mutual", number, net=net, half=half, epochs=epochs, lambda1=lambda1)
         )
     if config.schedule == "parallel":
         yield from labelling
@@ -219,20 +211,24 @@ def labels_of(
 ) -> np.ndarray | None:
     """The labels that a TMP trains with: int32 [n], or None in stage 1, which uses no labels.
 
-    images: int32 [n], the turn's images. clusters: the newest pseudo labels of each half, [n].
+    With --labels=none every image is its own label. images: int32 [n], the turn's images. clusters:
+    the newest pseudo labels of each half, [n].
     """
     if turn.stage == "iae":
         return None
     return clusters[turn.half] if config.labels == "clusters" else images
 
 
-def halves(num_images: int, round_number: int, config: GuidanceConfig, seed: int):
+def halves(
+    num_images: int, round_number: int, config: GuidanceConfig, seed: int
+) -> list[np.ndarray]:
     """Image indices of D1 and D2 in a round: two sorted int32 arrays whose sizes differ by ≤ 1.
 
     With `--split_policy=fixed` they are the same in every round.
     """
     split = 0 if config.split_policy == "fixed" else round_number
-    order = np.random.default_rng([seed, 0x5B117, split]).permutation(num_images).astype(np.int32)
+    rng = np.random.default_rng([seed, SPLIT_SEED, split])
+    order = rng.permutation(num_images).astype(np.int32)
     middle = num_images // 2
     return [np.sort(order[:middle]), np.sort(order[middle:])]
 

@@ -109,11 +109,13 @@ def _cluster(
     }
     if choice:
         row.update(k_table=choice.table, k_criterion=choice.criterion, k_on_edge=choice.on_edge)
+    # With --core_fraction, images far from their centroid have no label.
     labels = core(found.labels, found.distances, config.core_fraction)
     return Labelling(labels, row, features, found, choice)
 
 
 def _seed(session: Session, turn: Turn) -> int:
+    """The seed of k-means, another one for every GLP of the run."""
     return (session.config.run.seed * 1000 + turn.round) * 2 + turn.net
 
 

@@ -20,7 +20,7 @@ from mgta_tf.training.guidance import Turn
 from mgta_tf.training.learner import Learner
 from mgta_tf.training.session import Session
 
-CLUSTERED = 10_000  # images of which the untrained net's clusters are made, at most
+CLUSTERED = 10_000  # maximum number of images that are clustered with the untrained net
 
 
 def of_turn(session: Session, turn: Turn) -> dict[str, float]:
@@ -36,8 +36,8 @@ def of_turn(session: Session, turn: Turn) -> dict[str, float]:
 def write_baselines(session: Session) -> None:
     """Evaluates the baselines `untrained` and `chance` of a new run, and writes them to a file.
 
-    Of the untrained net they also say what the report compares with the classes: neighbours and,
-    in a run with clusters, these.
+    `untrained` also has the agreement with the classes that the report compares: of nearest
+    neighbours and, in a run with clusters, of clusters.
     """
     labels, position = session.store.labels, session.position
     if labels is None or position.history or position.turn or position.step:

@@ -164,7 +164,7 @@ class Session:
         self.progress.end()
         self.progress.note(f"  {wording.result(row)} · {duration(waited)}")
         hosts.stop_if_signalled(self.strategy)
-        preemption.release()  # deferred by the labeller or the trainer
+        preemption.release()  # signals were deferred in `labeller.label` or `trainer.train`
 
     def close(self) -> None:
         """Writes `summary.json` and prints the closing lines."""
@@ -191,7 +191,7 @@ def _title(session: Session, number: int) -> str:
 def _progress(
     config: TrainConfig, timeline: Timeline, position: Position, labelled: bool
 ) -> Progress:
-    """The progress of the whole run, from where it resumes."""
+    """The progress of the whole run, starting at the turn and step at which it resumes."""
     turns = work_of(timeline, config, position.turn, labelled)
     done = sum(len(pieces) for pieces in turns[: position.turn])
     return Progress(tuple(itertools.chain(*turns)), done, position.step)
@@ -224,10 +224,10 @@ def _needs(session: Session) -> needs.Needs:
 
 
 def _nets(
-    config: TrainConfig, strategy: tf.distribute.Strategy, precision: str, distinct: int
+    config: TrainConfig, strategy: tf.distribute.Strategy, precision: str, count: int
 ) -> list[Learner]:
-    """N1 and N2; the same net twice if `distinct` is 1."""
-    nets = [make_net(config, strategy, precision) for _ in range(distinct)]
+    """N1 and N2; the same net twice if `count` is 1."""
+    nets = [make_net(config, strategy, precision) for _ in range(count)]
     return [nets[0], nets[-1]]
 
 

@@ -19,8 +19,8 @@ from mgta_tf.training.optimization import OptimizerConfig, learning_rate
 SAMPLE = 1000  # images on which a GLP compares the labels of the two nets
 BACKWARD = 3  # cost of a training step in forward passes; the gradient takes two
 
-# Seconds that graphs take to build, in units of the first net's training step: of the first net
-# that needs them, and of the other, which finds TensorFlow warm. Medians of small runs on CPUs.
+# Seconds to build the graphs of a kind of work, relative to those of the first net's training step:
+# for the first net that needs them, and for the other. Medians of small runs on CPUs.
 GRAPHS = {
     "train": (1.0, 0.5),
     "probe": (0.2, 0.05),
@@ -107,10 +107,10 @@ def work_of(
     seen: set[tuple[str, int]] = set()
     if labelled and first == 0 and config.run.probe_every_rounds:
         untrained = 0 if guidance.count_nets(timeline.turns) == 2 else timeline.turns[0].net
-        seen.add(("probe", untrained))  # has been evaluated before the first turn
+        seen.add(("probe", untrained))  # evaluated before the first turn, for the baselines
 
-    def graphs(kind: str, net: int = 0) -> float:
-        """The weight of building the graphs of a kind of work, at its first use by a net."""
+    def graphs(number: int, kind: str, net: int = 0) -> float:
+        """The weight of building a kind of graphs in turn `number`; 0 if the net has them."""
         if number < first or (kind, net) in seen:
             return 0.0
         again = any(kind == other for other, _ in seen)
@@ -123,30 +123,30 @@ def work_of(
         if turn.process == "GLP":
             again = number < first or any(kind == "encode" for kind, _ in seen)
             pieces = [
-                Work("encode", images, weight=1.0, builds=graphs("encode")),
-                Work("compare", min(SAMPLE, images), weight=1.0, builds=graphs("compare")),
+                Work("encode", images, weight=1.0, builds=graphs(number, "encode")),
+                Work("compare", min(SAMPLE, images), weight=1.0, builds=graphs(number, "compare")),
                 Work(
                     "cluster",
-                    _clusterings(config.cluster, again) * images,
-                    builds=graphs("cluster"),
+                    _clusters_to_compute(config.cluster, again) * images,
+                    builds=graphs(number, "cluster"),
                 ),
                 Work("gallery", 1),
             ]
         else:
-            pieces = [Work("train", steps, step, graphs("train", turn.net))]
+            pieces = [Work("train", steps, step, graphs(number, "train", turn.net))]
             if labelled and guidance.is_probed(turn, config.run.probe_every_rounds):
-                pieces.append(Work("probe", 1, builds=graphs("probe", turn.net)))
-            pieces.append(Work("show", 1, builds=graphs("show", turn.net)))
-        found.append([*pieces, Work("save", 1, builds=graphs("save"))])
+                pieces.append(Work("probe", 1, builds=graphs(number, "probe", turn.net)))
+            pieces.append(Work("show", 1, builds=graphs(number, "show", turn.net)))
+        found.append([*pieces, Work("save", 1, builds=graphs(number, "save"))])
     return tuple(found)
 
 
 def step_weight(config: TrainConfig) -> float:
-    """The weight of a training step in `work_of`: passes of an image through an encoder."""
+    """The weight of a training step in `work_of`, in passes of an image through an encoder."""
     return BACKWARD * needs.halves(config.model) * config.batch.size
 
 
-def _clusterings(config: ClusterConfig, again: bool) -> float:
+def _clusters_to_compute(config: ClusterConfig, again: bool) -> float:
     """The total number of clusters that a GLP computes: K, or the sum of all candidates for K.
 
     again: whether `--num_clusters=auto` has chosen before.
