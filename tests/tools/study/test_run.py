@@ -213,7 +213,7 @@ def test_other_data_and_few_labels_have_a_section_once_they_have_rows():
     section = text[text.index("## On CIFAR-10") : text.index("## Findings")]
     assert "| IAE, stage 1 only | 40 | 41.00 ± 1.41 | -5.00 (-5.00 to -5.00) |" in section
     assert "untrained encoder" not in section
-    assert "CIFAR-10, 1,000 photographs a class:" in section
+    assert "CIFAR-10, 1,000 photographs per class:" in section
     assert "| IAE, stage 1 only | 9.00 | 90.00 | - | 1 |" in section
 
 
