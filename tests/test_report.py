@@ -194,12 +194,12 @@ def members_data(page, key):
 
 @needs_chromium
 @pytest.mark.parametrize("size", WIDTHS)
-def test_a_click_on_a_photograph_shows_its_nearest_neighbours(driver, whole, size):
+def test_a_click_on_a_photograph_shows_its_nearest_neighbors(driver, whole, size):
     visit(driver, whole[0], size)
-    names, near = members_data(whole[0], "name"), members_data(whole[0], "neighbours")
+    names, near = members_data(whole[0], "name"), members_data(whole[0], "neighbors")
     queries = driver.find_elements("css selector", "#queries .query")
     assert len(queries) == 5
-    photo = queries[2].find_elements("css selector", "button")[1]  # a neighbour of the third
+    photo = queries[2].find_elements("css selector", "button")[1]  # a neighbor of the third
     row = int(photo.get_attribute("data-row"))
     assert row == near[members_data(whole[0], "queries")[2]][0]
     click(driver, photo)

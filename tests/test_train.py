@@ -314,7 +314,7 @@ def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path):
     assert baselines["chance"]["probe_map"] == pytest.approx(100 / 12)  # 12 shapes
     assert 100 / 12 <= baselines["chance"]["probe_knn"] < 20
     probed = {"probe_map", "probe_top1", "probe_knn"}
-    assert set(baselines["untrained"]) == {*probed, "neighbours"}
+    assert set(baselines["untrained"]) == {*probed, "neighbors"}
     assert "reconstruction loss" not in page
 
 

@@ -48,7 +48,7 @@ WORDS = [
     ),
     (r"\b(optimis|normalis|initialis|summaris|regularis|serialis)\w+", "-ize, as Keras and NumPy"),
     (
-        r"colour|\bgrey|\bcentre[ds]?\b|behaviour|\blearnt\b|\blicence\b",
+        r"colour|\bgrey|\bcentre[ds]?\b|behaviour|\blearnt\b|\blicence\b|neighbour",
         "color, gray, center, …, as Keras",
     ),
 ]

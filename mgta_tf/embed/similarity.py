@@ -1,4 +1,4 @@
-"""Nearest neighbours of images by their vectors, and groups of near-duplicates."""
+"""Nearest neighbors of images by their vectors, and groups of near-duplicates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
 EXACT = 100_000  # images; above it near-duplicates are searched with faiss, if it is installed
-NEIGHBOURS = 20  # nearest neighbours of an image that are checked as near-duplicates
+NEIGHBORS = 20  # nearest neighbors of an image that are checked as near-duplicates
 FLAT = 1e-5  # |vector − mean| / |mean| below which the direction is only rounding error
 
 
@@ -19,7 +19,7 @@ class Directions:
     """Unit vectors of the differences from the mean vector, for cosine distances.
 
     Features after a ReLU are positive, so all their cosines are large. Subtracting the mean gives
-    better neighbours, and distances that are comparable between encoders.
+    better neighbors, and distances that are comparable between encoders.
 
     mean: float32 [D]. units: float32 [N, D], of length 1; of length 0 where a vector is the mean.
     """
@@ -51,7 +51,7 @@ def nearest(base: np.ndarray, queries: np.ndarray, top: int) -> tuple[np.ndarray
     Args:
       base: Directions [N, D].
       queries: Directions [n, D].
-      top: Number of neighbours, at most N.
+      top: Number of neighbors, at most N.
 
     Returns:
       (distances float [n, top], 1 − cosine, from 0 to 2; numbers int [n, top]), nearest first.
@@ -62,7 +62,7 @@ def nearest(base: np.ndarray, queries: np.ndarray, top: int) -> tuple[np.ndarray
 
 
 def close_pairs(base: np.ndarray, distance: float) -> np.ndarray:
-    """Pairs of images within `distance`, among each image and its NEIGHBOURS nearest.
+    """Pairs of images within `distance`, among each image and its NEIGHBORS nearest.
 
     Args:
       base: Directions [N, D].
@@ -71,7 +71,7 @@ def close_pairs(base: np.ndarray, distance: float) -> np.ndarray:
     Returns:
       Numbers int [n, 2] of each pair, once, the smaller first.
     """
-    lengths, numbers = _neighbours(base, min(NEIGHBOURS + 1, len(base)))
+    lengths, numbers = _neighbors(base, min(NEIGHBORS + 1, len(base)))
     rows, columns = np.nonzero(lengths <= distance)
     pairs = np.sort(np.stack([rows, numbers[rows, columns]], axis=1), axis=1)
     return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
@@ -94,7 +94,7 @@ def groups_of(pairs: np.ndarray, count: int) -> list[np.ndarray]:
     return sorted((group for group in groups if len(group) > 1), key=len, reverse=True)
 
 
-def _neighbours(base: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+def _neighbors(base: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
     """`nearest` among all; approximate, with faiss, for many images if it is installed."""
     if len(base) > EXACT:
         try:

@@ -1,1 +1,1 @@
-"""Evaluators of a frozen encoder: features, linear SVMs, average precision, nearest neighbours."""
+"""Evaluators of a frozen encoder: features, linear SVMs, average precision, nearest neighbors."""

@@ -1,4 +1,4 @@
-"""Nearest neighbours and their classes: evaluations without training."""
+"""Nearest neighbors and their classes: evaluations without training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 
 KS = (1, 5, 20, 200)
 CHUNK = 1024  # test images per block of similarities
-SHOWN = 12  # neighbours of a photograph, as a report or a search shows them
+SHOWN = 12  # neighbors of a photograph, as a report or a search shows them
 
 
 def knn_accuracy(
@@ -20,7 +20,7 @@ def knn_accuracy(
 ) -> dict[int, float]:
     """Top-1 accuracy in percent by majority vote of the k nearest by cosine, for every k.
 
-    Ties are won by the class of the nearest neighbour among the tied classes.
+    Ties are won by the class of the nearest neighbor among the tied classes.
 
     Args:
       train_features: float32 [N, D]. train_labels: int [N].
@@ -40,7 +40,7 @@ def knn_accuracy(
         rows = np.arange(len(labels))
         votes = np.zeros((len(labels), classes))
         for rank in range(max(ks)):
-            # a vote counts 1, plus a tiny amount for nearer neighbours, to break ties
+            # a vote counts 1, plus a tiny amount for nearer neighbors, to break ties
             votes[rows, labels[:, rank]] += 1 + 1e-6 / (rank + 1)
             if rank + 1 in right:
                 right[rank + 1] += int((votes.argmax(1) == truth).sum())

@@ -38,7 +38,7 @@ def evaluate(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
       labels: int [n].
 
     Returns:
-      `probe_map` and `probe_top1` of linear SVMs, `probe_knn` of 20 neighbours; in percent.
+      `probe_map` and `probe_top1` of linear SVMs, `probe_knn` of 20 neighbors; in percent.
     """
     values = features.normalize(values)
     order = np.argsort(labels, kind="stable")

@@ -118,9 +118,9 @@ def span_of(run: Record, key: str) -> tuple[float, float] | None:
 
 
 def learned(run: Record, agreement: dict[str, float] | None) -> Answer:
-    """Did it learn? By its evaluations, else its neighbours, else its losses.
+    """Did it learn? By its evaluations, else its neighbors, else its losses.
 
-    agreement: of the nearest neighbours with the classes (`neighbours.agreement`).
+    agreement: of the nearest neighbors with the classes (`neighbors.agreement`).
     """
     if not run.stages:
         return Answer("open", "No training has ended yet.")
@@ -130,7 +130,7 @@ def learned(run: Record, agreement: dict[str, float] | None) -> Answer:
     untrained = run.baselines.get("untrained", {}).get("probe_knn")
     if probed and untrained is not None:
         measured = probed[-1]["probe_knn"], untrained
-        answer = _by_neighbours(*measured, last_images(run))
+        answer = _by_neighbors(*measured, last_images(run))
         return Answer(answer.kind, f"{answer.text} But {trouble}.") if trouble else answer
     if trouble:
         return Answer("bad", f"No: {trouble}.")
@@ -139,7 +139,7 @@ def learned(run: Record, agreement: dict[str, float] | None) -> Answer:
     if agreement and visible and agreement["encoder"] < agreement["thumbnail"]:
         return Answer(
             "open",
-            "Not visibly: its nearest neighbours have the class of their query no more often than "
+            "Not visibly: its nearest neighbors have the class of their query no more often than "
             "those of 4×4 pixel thumbnails do.",
         )
     key = "accuracy" if run.supervised else "triplet_loss"
@@ -160,7 +160,7 @@ def last_images(run: Record) -> int:
     return max(1, min(online.IMAGES, run.summary.get("num_images", online.IMAGES)) // 2)
 
 
-def _by_neighbours(now: float, untrained: float, images: int) -> Answer:
+def _by_neighbors(now: float, untrained: float, images: int) -> Answer:
     """By the 20-NN accuracy in percent; `images` it was tested on, which give its spread."""
     spread = 196 * math.sqrt(max(now / 100 * (1 - now / 100), 1e-4) / images)
     words = f"20-NN accuracy is {now:.1f} %, and {untrained:.1f} % before training"
@@ -186,7 +186,7 @@ def trouble_of(run: Record, row: dict[str, Any]) -> str:
 def found(run: Record, agreement: dict[str, float] | None) -> list[str]:
     """What did it find? Sentences.
 
-    agreement: of the nearest neighbours with the classes (`neighbours.agreement`).
+    agreement: of the nearest neighbors with the classes (`neighbors.agreement`).
     """
     sentences = []
     for row in run.labellings[-1:]:
@@ -197,10 +197,10 @@ def found(run: Record, agreement: dict[str, float] | None) -> list[str]:
             text += f"; NMI with the classes {row['nmi_truth']:.3f}{by_chance}"
         sentences.append(f"{text}.")
     if agreement:
-        untrained = run.baselines.get("untrained", {}).get("neighbours")
+        untrained = run.baselines.get("untrained", {}).get("neighbors")
         before = "" if untrained is None else f"of the untrained net {untrained:.0f} %, "
         sentences.append(
-            f"{agreement['encoder']:.0f} % of the nearest neighbours have the class of their "
+            f"{agreement['encoder']:.0f} % of the nearest neighbors have the class of their "
             f"query; {before}of 4×4 pixel thumbnails {agreement['thumbnail']:.0f} %, by chance "
             f"{agreement['chance']:.0f} %."
         )

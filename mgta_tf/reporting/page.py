@@ -19,7 +19,7 @@ from mgta_tf.config import format_value
 from mgta_tf.data import sampler
 from mgta_tf.errors import encodable
 from mgta_tf.evaluation.knn import nearest
-from mgta_tf.reporting import curves, figures, neighbours, overview
+from mgta_tf.reporting import curves, figures, neighbors, overview
 from mgta_tf.reporting.record import Members, Record
 from mgta_tf.reporting.tables import Table, table
 from mgta_tf.runtime.progress import duration
@@ -52,7 +52,7 @@ def render(records: Sequence[Record]) -> str:
         "map": figures.scatter(figures.flat_map(run.members)) if run.members else None,
         "probe": figures.online_probe(records),
     }
-    agreement = neighbours.agreement(run.members) if run.members else None
+    agreement = neighbors.agreement(run.members) if run.members else None
     text = environment.get_template("report.html").render(
         run=run,
         records=records,
@@ -380,8 +380,8 @@ def members_json(run: Record) -> dict[str, Any]:
         classes = [members.class_names[i] if i >= 0 else "none" for i in members.truth]
     return {
         "title": labels_name(run, members),
-        "neighbours": nearest(members.coordinates).tolist(),
-        "queries": neighbours.queries(members),
+        "neighbors": nearest(members.coordinates).tolist(),
+        "queries": neighbors.queries(members),
         "label": members.label.tolist(),
         "distance": [round(float(distance), 3) for distance in members.distance],
         "name": members.name,

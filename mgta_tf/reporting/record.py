@@ -221,7 +221,7 @@ def _scalars(path: str, tags: Container[str]):
 
 
 def thinned(points: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps in order and their values; above POINTS of them, means of as many neighbours each."""
+    """Steps in order and their values; above POINTS of them, means of as many neighbors each."""
     steps = np.array(sorted(points), np.int64)
     values = np.array([points[step] for step in steps], np.float64)
     group = -(-len(steps) // POINTS)

@@ -37,7 +37,7 @@ def write_baselines(session: Session) -> None:
     """Evaluates the baselines `untrained` and `chance` of a new run, and writes them to a file.
 
     `untrained` also has the agreement with the classes that the report compares: of nearest
-    neighbours and, in a run with clusters, of clusters.
+    neighbors and, in a run with clusters, of clusters.
     """
     labels, position = session.store.labels, session.position
     if labels is None or position.history or position.turn or position.step:
@@ -57,10 +57,10 @@ def _evaluate(session: Session, net: Learner, labels: np.ndarray) -> dict[str, f
 
 
 def _agreement_of_untrained(session: Session, labels: np.ndarray) -> dict[str, float | None]:
-    """How far the untrained net's neighbours and clusters agree with the classes.
+    """How far the untrained net's neighbors and clusters agree with the classes.
 
     Returns:
-      `neighbours` as in the report, in percent. In a run with clusters also `nmi_truth` and
+      `neighbors` as in the report, in percent. In a run with clusters also `nmi_truth` and
       `ari_truth` of `clustered` images. NMI grows as their number falls; ARI does not.
     """
     config, clusters = session.config, session.config.guidance.labels == "clusters"
@@ -72,7 +72,7 @@ def _agreement_of_untrained(session: Session, labels: np.ndarray) -> dict[str, f
     found: dict[str, float | None] = {}
     if len(rows) > 1:
         shown = features[rows] if clusters else galleries.as_compared(features[rows], config.loss)
-        found["neighbours"] = precision(
+        found["neighbors"] = precision(
             galleries.principal_coordinates(shown, galleries.COORDINATES), labels[images[rows]]
         )
     fixed = isinstance(config.cluster.num_clusters, int) and config.cluster.clusterer != "hdbscan"

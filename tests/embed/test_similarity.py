@@ -1,4 +1,4 @@
-"""Neighbours and groups against brute force and hand-worked cases."""
+"""Neighbors and groups against brute force and hand-worked cases."""
 
 import numpy as np
 import pytest

@@ -47,7 +47,7 @@ def test_values_of_k_above_the_number_of_images_are_skipped():
     assert set(knn_accuracy(train, labels, train, labels)) == {1, 5, 20}
 
 
-def test_neighbours_match_brute_force():
+def test_neighbors_match_brute_force():
     points = np.random.default_rng(4).normal(size=(50, 7)).astype(np.float32)
     distances = np.linalg.norm(points[:, None] - points, axis=-1)
     np.fill_diagonal(distances, np.inf)
@@ -55,11 +55,11 @@ def test_neighbours_match_brute_force():
 
 
 @pytest.mark.parametrize(("count", "found"), [(1, 0), (2, 1), (5, 4)])
-def test_few_images_have_few_neighbours(count, found):
+def test_few_images_have_few_neighbors(count, found):
     assert knn.nearest(np.eye(count, dtype=np.float32)).shape == (count, found)
 
 
-def test_an_image_is_not_its_own_neighbour_even_beside_a_copy():
+def test_an_image_is_not_its_own_neighbor_even_beside_a_copy():
     near = knn.nearest(np.zeros((6, 2), np.float32), 3)
     assert all(row not in found for row, found in enumerate(near))
 

@@ -86,9 +86,9 @@ def test_clusters_are_beside_those_of_the_untrained_net_and_chance():
     assert found(50)["ARI"] == ("0.200", "0.050", "0.000")
 
 
-def test_neighbours_are_beside_those_of_the_untrained_net():
+def test_neighbors_are_beside_those_of_the_untrained_net():
     agreement = {"encoder": 30.0, "thumbnail": 10.0, "chance": 8.0}
-    (text,) = overview.found(run(baselines={"untrained": {"neighbours": 12.0}}), agreement)
+    (text,) = overview.found(run(baselines={"untrained": {"neighbors": 12.0}}), agreement)
     assert "of the untrained net 12 %, of 4×4 pixel thumbnails 10 %, by chance 8 %" in text
     (text,) = overview.found(run(), agreement)
     assert "untrained" not in text
@@ -101,7 +101,7 @@ def test_folders_that_are_no_classes_do_not_decide():
     ) == (answer(stage(0.3, 0.1), agreement={"encoder": 30.0, "thumbnail": 10.0, "chance": 8.0}))
 
 
-def test_neighbours_must_be_better_than_those_of_thumbnails():
+def test_neighbors_must_be_better_than_those_of_thumbnails():
     found = {"encoder": 9.0, "thumbnail": 10.0, "chance": 8.0}
     assert answer(stage(0.3, 0.1), agreement=found).kind == "open"
     found = {"encoder": 30.0, "thumbnail": 10.0, "chance": 8.0}

@@ -50,7 +50,7 @@ def test_a_truncated_file_is_read_up_to_the_cut(tmp_path):
     assert list(steps) == list(range(1, 8))
 
 
-def test_long_curves_become_means_of_neighbours():
+def test_long_curves_become_means_of_neighbors():
     steps, values = record.thinned({step: float(step) for step in range(1, 1501)})
     assert len(steps) == 500
     assert list(steps[:2]) == [2, 5]

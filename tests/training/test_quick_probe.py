@@ -29,13 +29,13 @@ def test_features_that_know_the_classes_and_features_that_do_not(random):
     telling = np.eye(8, dtype=np.float32)[CLASSES] * 50 + random
     found = agreement(telling)
     assert found == {
-        "neighbours": 100,
+        "neighbors": 100,
         "nmi_truth": pytest.approx(1),
         "ari_truth": pytest.approx(1),
         "clustered": 300,
     }
     found = agreement(random)
-    assert 10 < found["neighbours"] < 30  # 20 by chance
+    assert 10 < found["neighbors"] < 30  # 20 by chance
     assert abs(found["ari_truth"]) < 0.05
 
 
@@ -43,17 +43,17 @@ def test_images_without_a_class_are_not_counted(random):
     labels = np.where(np.arange(300) < 150, CLASSES, -1)
     features = np.eye(8, dtype=np.float32)[CLASSES] * 50 + random
     features[150:] = random[150:] + 900
-    assert agreement(features, labels)["neighbours"] == 100
+    assert agreement(features, labels)["neighbors"] == 100
     assert agreement(features, np.where(np.arange(300) == 0, 0, -1)).keys() == {
         *("nmi_truth", "ari_truth", "clustered")
     }
 
 
-def test_without_a_given_number_of_clusters_only_neighbours_are_compared(random):
-    assert agreement(random, num_clusters="auto").keys() == {"neighbours"}
+def test_without_a_given_number_of_clusters_only_neighbors_are_compared(random):
+    assert agreement(random, num_clusters="auto").keys() == {"neighbors"}
     views = dict(labels="none", decoder="none", iae_epochs=0, rounds=0, views_per_image=4)
-    assert agreement(random, **views).keys() == {"neighbours"}
+    assert agreement(random, **views).keys() == {"neighbors"}
 
 
 def test_features_that_cannot_be_clustered_are_no_error():
-    assert agreement(np.zeros((300, 8), np.float32)).keys() == {"neighbours"}
+    assert agreement(np.zeros((300, 8), np.float32)).keys() == {"neighbors"}

@@ -24,7 +24,7 @@ from tools.bench.timing import by_turns, measured, seconds_each
 
 BATCHES = {"full": 4, "small": 40}  # encoded in one measurement of the speed
 IMAGES, EPOCHS = 2000, 15  # digits that the compared net is trained on
-CLUSTERS, NEIGHBOURS = 50, 20
+CLUSTERS, NEIGHBORS = 50, 20
 
 
 def precision(config: BenchConfig) -> list[dict]:
@@ -88,7 +88,7 @@ def agreement(
     The peer of the clusters is float32 with another seed of k-means.
     """
     exact, rounded = (features["embedding"][name] for name in PRECISIONS)
-    error, kept = relative_error(exact, rounded), neighbours_kept(exact, rounded, NEIGHBOURS)
+    error, kept = relative_error(exact, rounded), neighbors_kept(exact, rounded, NEIGHBORS)
     labels = [kmeans(x, CLUSTERS, seed).labels for x, seed in ((exact, 0), (rounded, 0))]
     other = kmeans(exact, CLUSTERS, 1).labels
     same, chance = (adjusted_rand_score(labels[0], each) for each in (labels[1], other))
@@ -96,10 +96,10 @@ def agreement(
     what = "features in bfloat16"
     found = [
         rows.row(f"{what}: relative error", error, None, "share", error, 0.05, below=True),
-        rows.row(f"{what}: nearest {NEIGHBOURS} kept", kept, None, "share", kept, 0.9),
+        rows.row(f"{what}: nearest {NEIGHBORS} kept", kept, None, "share", kept, 0.9),
         rows.row(f"{what}: clusters", same, chance, "ARI", same / chance, 1.0),
     ]
-    for key, unit in (("probe_map", "mAP of SVMs"), ("probe_knn", f"top-1 of {NEIGHBOURS}-NN")):
+    for key, unit in (("probe_map", "mAP of SVMs"), ("probe_knn", f"top-1 of {NEIGHBORS}-NN")):
         theirs, ours = (score[key] for score in scores)
         found.append(rows.row(f"{what}: probe", ours, theirs, unit, ours / theirs, 0.995))
     return [measured(row, {}) for row in found]
@@ -114,7 +114,7 @@ def relative_error(exact: np.ndarray, rounded: np.ndarray) -> float:
     return float(np.sqrt(np.square(exact - rounded).sum() / spread))
 
 
-def neighbours_kept(exact: np.ndarray, rounded: np.ndarray, top: int) -> float:
+def neighbors_kept(exact: np.ndarray, rounded: np.ndarray, top: int) -> float:
     """Fraction of each row's `top` nearest others that are the same in both; [N, D] each."""
     found = []
     for features in (exact, rounded):

@@ -77,7 +77,7 @@ def thumbnails(data: DataConfig) -> np.ndarray:
 
 
 def chance(labels: np.ndarray) -> float:
-    """Precision of random neighbours: mean over the photographs, in percent."""
+    """Precision of random neighbors: mean over the photographs, in percent."""
     counts = np.bincount(labels)
     return 100 * float((counts * (counts - 1)).sum() / (len(labels) * (len(labels) - 1)))
 

@@ -27,7 +27,7 @@ from mgta_tf.clustering.members import SHOWN
 from mgta_tf.config import flag
 from mgta_tf.errors import UserError, quantity
 from mgta_tf.evaluation import knn
-from mgta_tf.reporting import figures, neighbours, record
+from mgta_tf.reporting import figures, neighbors, record
 from mgta_tf.reporting.record import Members, Record
 from mgta_tf.runtime.pictures import GAP
 
@@ -48,19 +48,19 @@ def main(config: PictureConfig) -> None:
     run = record.read(config.workdir)
     if run.members is None:
         raise UserError(f"--workdir={config.workdir}: no pictures yet; the run must have finished")
-    figure = of_clusters(run) if run.labellings and run.stages else of_neighbours(run.members)
+    figure = of_clusters(run) if run.labellings and run.stages else of_neighbors(run.members)
     os.makedirs(os.path.dirname(os.path.abspath(config.output)), exist_ok=True)
     figure.savefig(config.output)
     print(f"{config.output}: {run.name}")
 
 
-def of_neighbours(members: Members) -> Figure:
+def of_neighbors(members: Members) -> Figure:
     """A row for each of a few photographs: itself, and the nearest others."""
-    sprites = neighbours.sprites(members)
+    sprites = neighbors.sprites(members)
     near = knn.nearest(members.coordinates, NEAREST)
     gap = np.full((members.thumbnail, GAP, 3), 255, np.uint8)
     rows = []
-    for query in neighbours.queries(members, QUERIES):
+    for query in neighbors.queries(members, QUERIES):
         strip = np.concatenate(list(sprites[near[query]]), axis=1)
         rows.append(("", np.concatenate([sprites[query], gap, strip], axis=1)))
     figure, axes = drawn(rows)

@@ -166,8 +166,8 @@ class NNCLR(nn.Module):
         projected = self.head(self.encoder(images)["embedding"])
         first, second = self.predictor(projected).chunk(2)
         z0, z1 = projected.detach().chunk(2)
-        neighbours = self.bank(z0, update=False), self.bank(z1, update=True)
-        losses = self.criterion(neighbours[0], second), self.criterion(neighbours[1], first)
+        neighbors = self.bank(z0, update=False), self.bank(z1, update=True)
+        losses = self.criterion(neighbors[0], second), self.criterion(neighbors[1], first)
         return (losses[0] + losses[1]) / 2
 
 

@@ -81,16 +81,16 @@
     element.textContent = words;
     return element;
   }
-  /** Image `row` as a button that shows its nearest neighbours. */
+  /** Image `row` as a button that shows its nearest neighbors. */
   function photo(row, size) {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "photo";
     button.dataset.row = row;
-    button.setAttribute("aria-label", `${members.name[row]}: nearest neighbours`);
+    button.setAttribute("aria-label", `${members.name[row]}: nearest neighbors`);
     button.setAttribute("aria-haspopup", "dialog");
     button.append(thumb(row, size));
-    button.addEventListener("click", () => openNeighbours(row));
+    button.addEventListener("click", () => openNeighbors(row));
     return button;
   }
   function captioned(row, size) {
@@ -110,13 +110,13 @@
       ", from the nearest to the centroid to the farthest.";
     show(one.rows);
   }
-  function openNeighbours(row) {
+  function openNeighbors(row) {
     const [label, name] = [members.label[row], members.name[row]];
-    $("members-title").textContent = "Nearest neighbours";
+    $("members-title").textContent = "Nearest neighbors";
     const back = text("button", `Cluster ${label}`);
     back.type = "button";
     back.addEventListener("click", () => open(label));
-    const near = members.neighbours[row];
+    const near = members.neighbors[row];
     $("members-about").replaceChildren(`Of ${name}, which comes first; the others by distance, among the ${images(members.label.length)} of this page. It belongs to `, back);
     show([row, ...near]);
   }
@@ -128,13 +128,13 @@
   $("members").addEventListener("keydown", (event) => { if (event.key === "Escape") $("members").close(); });
   $("members").addEventListener("click", (event) => { if (event.target === $("members")) $("members").close(); });
 
-  // A few photographs with their neighbours.
+  // A few photographs with their neighbors.
   $("queries").replaceChildren(...members.queries.map((row) => {
     const line = document.createElement("div");
     line.className = "query";
     const near = document.createElement("ul");
     near.className = "thumbs";
-    near.append(...members.neighbours[row].map((other) => {
+    near.append(...members.neighbors[row].map((other) => {
       const item = document.createElement("li");
       const button = photo(other, narrow.matches ? 72 : 60);
       button.tabIndex = -1; // the keyboard reaches it by way of its query
@@ -219,5 +219,5 @@
     hover.style.top = Math.max(4, Math.min(clientY + 14, innerHeight - box.height - 4)) + "px";
   });
   place.on("plotly_unhover", () => { hover.hidden = true; });
-  place.on("plotly_click", (event) => { hover.hidden = true; openNeighbours(event.points[0].pointIndex); });
+  place.on("plotly_click", (event) => { hover.hidden = true; openNeighbors(event.points[0].pointIndex); });
 })();

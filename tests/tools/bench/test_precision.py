@@ -23,15 +23,15 @@ def nearest_by_loops(x, top):
     return found
 
 
-def test_kept_neighbours_are_those_of_loops():
+def test_kept_neighbors_are_those_of_loops():
     rng = np.random.default_rng(0)
     exact = rng.normal(size=(30, 4)).astype(np.float32)
     rounded = (exact + rng.normal(scale=0.3, size=exact.shape)).astype(np.float32)
     pairs = zip(nearest_by_loops(exact, 5), nearest_by_loops(rounded, 5))
     expected = np.mean([len(a & b) / 5 for a, b in pairs])
     assert 0.2 < expected < 0.95
-    assert precision.neighbours_kept(exact, rounded, 5) == pytest.approx(expected)
-    assert precision.neighbours_kept(exact, exact, 5) == 1
+    assert precision.neighbors_kept(exact, rounded, 5) == pytest.approx(expected)
+    assert precision.neighbors_kept(exact, exact, 5) == 1
 
 
 def test_equal_features_agree_in_every_row():

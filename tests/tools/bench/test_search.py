@@ -1,4 +1,4 @@
-"""The precision of neighbours against brute force and hand-worked cases."""
+"""The precision of neighbors against brute force and hand-worked cases."""
 
 import numpy as np
 import pytest

@@ -32,7 +32,7 @@ def test_a_run_without_clusters_shows_photographs_beside_their_nearest(finished)
         sprites=pictures.jpeg(sheet, quality=95),
         thumbnail=side,
     )
-    figure = picture.of_neighbours(members)
+    figure = picture.of_neighbors(members)
     assert len(figure.axes) == picture.QUERIES
     strip = figure.axes[2].get_images()[0].get_array()
     assert strip.shape == (side, side * (1 + picture.NEAREST) + pictures.GAP, 3)

@@ -86,12 +86,12 @@ def test_supcon_of_label_mates(batch):
     assert float(found) == pytest.approx(np.mean(views) + 0.5 * np.mean(mates), rel=1e-4)
 
 
-def test_mutual_neighbours_and_pair_purity_match_loops():
+def test_mutual_neighbors_and_pair_purity_match_loops():
     rng = np.random.default_rng(3)
     features = rng.normal(size=(60, 4)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     classes = rng.integers(4, size=60)
-    labels = labels_lib.mutual_neighbours(features)
+    labels = labels_lib.mutual_neighbors(features)
     similarity = features @ features.T - 9 * np.eye(60)
     nearest = similarity.argmax(1)
     same = 0

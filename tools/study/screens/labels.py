@@ -1,4 +1,4 @@
-"""Labels of a screen: oracle labels, clusters, or pairs of mutual nearest neighbours."""
+"""Labels of a screen: oracle labels, clusters, or pairs of mutual nearest neighbors."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def make(recipe: Recipe, features: np.ndarray, classes: np.ndarray, seed: int) -
     pca = PCA(DIMENSIONS, whiten=recipe.whiten, random_state=seed)
     reduced = features_lib.normalize(pca.fit_transform(features).astype(np.float32))
     if recipe.labels == "pairs":
-        return mutual_neighbours(reduced)
+        return mutual_neighbors(reduced)
     k_means = MiniBatchKMeans(recipe.num_clusters, batch_size=2048, n_init=3, random_state=seed)
     return k_means.fit_predict(reduced).astype(np.int32)
 
 
-def mutual_neighbours(features: np.ndarray) -> np.ndarray:
+def mutual_neighbors(features: np.ndarray) -> np.ndarray:
     """A label for every two images that are each other's nearest: unit features [N, D] → [N]."""
     nearest = np.empty(len(features), np.int64)
     for start in range(0, len(features), 1024):

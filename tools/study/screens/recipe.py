@@ -38,7 +38,7 @@ class Recipe:
     also: str = ""  # another endpoint whose pooled features get the views' loss
     head: str = "none"  # or "projector": two dense layers that the evaluation ignores
     teacher: str = "none"  # or "average": the net's moving average; "peer": a second net
-    labels: str = "none"  # or "oracle", "clusters", "pairs" (mutual nearest neighbours)
+    labels: str = "none"  # or "oracle", "clusters", "pairs" (mutual nearest neighbors)
     purity: float = 1.0  # probability that two images of one oracle label are of one class
     label_from: float = 0.33  # share of the run after which labels are used
     relabel: int = 4  # epochs of the photographs between two labellings

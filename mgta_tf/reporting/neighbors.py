@@ -1,4 +1,4 @@
-"""Nearest neighbours among the members of a report, and how much they say."""
+"""Nearest neighbors among the members of a report, and how much they say."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def queries(members: Members, wanted: int = QUERIES) -> list[int]:
 
 
 def agreement(members: Members) -> dict[str, float] | None:
-    """How many of the nearest neighbours have the class of their query, in percent.
+    """How many of the nearest neighbors have the class of their query, in percent.
 
     Returns:
       `encoder`; `thumbnail`, of the images at 4×4 pixels; `chance`, of any other image. None
