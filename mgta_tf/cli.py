@@ -143,5 +143,5 @@ def _flag_line(field: dataclasses.Field[Any]) -> str:
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
     kind = type(field.default).__name__.upper()
-    shape = "|".join(choices or (kind, *config_lib.words_for(field)))
+    shape = "|".join((*(choices or (kind,)), *config_lib.words_for(field)))
     return f"  --{field.name}={shape}  (default {default if default != '' else 'none'})"

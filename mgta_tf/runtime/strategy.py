@@ -25,11 +25,12 @@ class DeviceConfig:
 
     mixed_precision: str = flag(
         "off",
-        "Precision of convolutions and matrix products in a training step. Weights, losses, "
-        "batch norm statistics and k-means stay in float32; float16 uses loss scaling. auto: "
-        "bfloat16 on a CPU with AVX512_BF16 or AMX and on GPUs of compute capability 8.0 or "
-        "higher, else off. Not measured on a GPU.",
-        choices=("auto", *POLICIES),
+        "Precision of convolutions and matrix products in training steps and in encoding for "
+        "labels. Weights, losses, batch norm statistics and k-means stay in float32; float16 uses "
+        "loss scaling. auto: bfloat16 on a CPU with AVX512_BF16 or AMX and on GPUs of compute "
+        "capability 8.0 or higher, else off. Not measured on a GPU.",
+        choices=tuple(POLICIES),
+        auto="auto",
     )
     jit_compile: bool = flag(
         False,
@@ -46,22 +47,19 @@ class DeviceConfig:
     )
 
 
-def resolve_precision(mixed_precision: str) -> str:
-    """`--mixed_precision` with auto resolved for this machine, one of POLICIES."""
-    if mixed_precision != "auto":
-        return mixed_precision
+def fast_precision() -> tuple[str, str]:
+    """What `--mixed_precision=auto` is on this machine: (one of POLICIES, the reason)."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = map(tf.config.experimental.get_device_details, gpus)
         capability = min(each.get("compute_capability", (0, 0)) for each in details)
         fast = capability >= GPU_CAPABILITY
-        reason = "the GPU has compute capability {}.{}".format(*capability)
+        reason = "GPU of compute capability {}.{}".format(*capability)
     else:
         names = [name for word, name in CPU_FEATURES.items() if word in _cpu_flags()]
         fast = bool(names)
-        reason = f"the CPU has {' and '.join(names) or 'neither AVX512_BF16 nor AMX'}"
-    print(f"precision: {'bfloat16' if fast else 'float32'}, because {reason}", flush=True)
-    return "bfloat16" if fast else "off"
+        reason = f"CPU with {' and '.join(names) or 'neither AVX512_BF16 nor AMX'}"
+    return ("bfloat16", f"bfloat16: {reason}") if fast else ("off", f"float32: {reason}")
 
 
 def _cpu_flags() -> set[str]:

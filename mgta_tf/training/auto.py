@@ -23,6 +23,7 @@ from mgta_tf.errors import UserError, quantity
 from mgta_tf.models import artifact
 from mgta_tf.runtime import hosts
 from mgta_tf.runtime.progress import duration
+from mgta_tf.runtime.strategy import fast_precision
 from mgta_tf.runtime.workdir import flags_of
 from mgta_tf.training import defaults, preflight, speed
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
@@ -103,6 +104,7 @@ def _facts(given: dict[str, Any], source: Source) -> Facts:
         _cores(),
         gpus * hosts.count(),
         max(1, gpus) * hosts.count(),
+        fast_precision(),
     )
 
 

@@ -47,7 +47,8 @@ class Facts:
     """The input of the rules.
 
     images: number of images. side: median of their shorter sides, in pixels. cores: number of CPU
-    cores. gpus: number on all hosts. devices: number that share a batch.
+    cores. gpus: number on all hosts. devices: number that share a batch. precision: the fast
+    `--mixed_precision` of the machine, and the reason.
     """
 
     images: int
@@ -55,6 +56,7 @@ class Facts:
     cores: int
     gpus: int = 0
     devices: int = 1
+    precision: tuple[str, str] = ("off", "float32")
 
     @property
     def rate(self) -> float:
@@ -91,7 +93,9 @@ def of_run(given: dict[str, Any], facts: Facts, seconds: float = 0.0) -> list[Ch
     planned = config_lib.from_dict(GuidanceConfig, leaves_with(given, schedule))
     halves = 1 if given["decoder"] == "none" else 2
     cost = passes(planned, facts.images) * halves
+    precision, why = facts.precision
     found = [*_image_and_encoder(given, facts, cost, seconds), *_batch(given, facts)]
+    found.append(Choice({"mixed_precision": precision}, why))
     return [*_needed(given, found), *([] if seconds else schedule)]
 
 

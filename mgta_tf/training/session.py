@@ -20,7 +20,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import files, hosts, preemption
 from mgta_tf.runtime.checkpoints import Checkpoints, Position, load_net, save_net
 from mgta_tf.runtime.progress import Progress, duration
-from mgta_tf.runtime.strategy import make_strategy, resolve_precision
+from mgta_tf.runtime.strategy import make_strategy
 from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training import guidance, needs, summary, wording
 from mgta_tf.training.config import TrainConfig
@@ -73,8 +73,8 @@ class Session:
         # 1. Devices and nets.
         if config.robustness.deterministic:
             tf.config.experimental.enable_op_determinism()
-        strategy, precision = make_devices(config)
-        nets = _nets(config, strategy, precision, guidance.count_nets(timeline.turns))
+        strategy = make_devices(config)
+        nets = _nets(config, strategy, guidance.count_nets(timeline.turns))
         # 2. Weights, optimizers, labels and history from the newest valid checkpoint.
         checkpoints = Checkpoints(
             workdir.checkpoints, nets, config.robustness.keep, workdir.own_checkpoints
@@ -223,15 +223,13 @@ def _needs(session: Session) -> needs.Needs:
     )
 
 
-def _nets(
-    config: TrainConfig, strategy: tf.distribute.Strategy, precision: str, count: int
-) -> list[Learner]:
+def _nets(config: TrainConfig, strategy: tf.distribute.Strategy, count: int) -> list[Learner]:
     """N1 and N2; the same net twice if `count` is 1."""
-    nets = [make_net(config, strategy, precision) for _ in range(count)]
+    nets = [make_net(config, strategy) for _ in range(count)]
     return [nets[0], nets[-1]]
 
 
-def make_net(config: TrainConfig, strategy: tf.distribute.Strategy, precision: str) -> Learner:
+def make_net(config: TrainConfig, strategy: tf.distribute.Strategy) -> Learner:
     """Builds an untrained net on the devices of the run."""
     return Learner(
         strategy,
@@ -240,13 +238,13 @@ def make_net(config: TrainConfig, strategy: tf.distribute.Strategy, precision: s
         config.loss,
         config.optimizer,
         seed=config.run.seed,
-        mixed_precision=precision,
+        mixed_precision=config.device.mixed_precision,
         jit_compile=config.device.jit_compile,
     )
 
 
-def make_devices(config: TrainConfig) -> tuple[tf.distribute.Strategy, str]:
-    """The devices of a run, and its precision.
+def make_devices(config: TrainConfig) -> tf.distribute.Strategy:
+    """The devices of a run.
 
     Each device needs at least two whole clusters if it searches its own triplets.
 
@@ -259,7 +257,7 @@ def make_devices(config: TrainConfig) -> tuple[tf.distribute.Strategy, str]:
         strategy = make_strategy(config.batch.clusters_per_batch, "clusters_per_batch", least=2)
     if config.device.jit_compile and strategy.num_replicas_in_sync > 1:
         raise UserError("--jit_compile supports a single device; remove it")
-    return strategy, resolve_precision(config.device.mixed_precision)
+    return strategy
 
 
 def _load_iaes(nets: list[Learner], folder: str, workdir: Workdir) -> None:

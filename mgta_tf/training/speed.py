@@ -72,8 +72,8 @@ def measure(config: TrainConfig, source: Source) -> Speed:
       UserError: none of the images can be read.
     """
     sample, image = _read(config.data, config.augment.image_size, source)
-    strategy, precision = make_devices(config)
-    net = make_net(config, strategy, precision)
+    strategy = make_devices(config)
+    net = make_net(config, strategy)
     size, K = config.batch.size, config.batch.images_per_cluster
     numbers = np.arange(size) // K  # each image K times
     plan = np.tile(numbers % len(sample.pixels), (1 + STEPS, 1)).astype(np.int32)

@@ -15,38 +15,27 @@ def test_a_device_that_mines_triplets_needs_two_clusters():
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision", "line"),
+    ("flags", "expected"),
     [
-        (
-            "fpu avx512f avx512_bf16",
-            "bfloat16",
-            "precision: bfloat16, because the CPU has AVX512_BF16",
-        ),
-        ("amx_bf16 avx512_bf16", "bfloat16", "bfloat16, because the CPU has AVX512_BF16 and AMX"),
-        ("avx512f avx512_vnni", "off", "float32, because the CPU has neither AVX512_BF16 nor AMX"),
-        (None, "off", "float32, because the CPU has neither"),
+        ("fpu avx512f avx512_bf16", ("bfloat16", "bfloat16: CPU with AVX512_BF16")),
+        ("amx_bf16 avx512_bf16", ("bfloat16", "bfloat16: CPU with AVX512_BF16 and AMX")),
+        ("avx512f avx512_vnni", ("off", "float32: CPU with neither AVX512_BF16 nor AMX")),
+        (None, ("off", "float32: CPU with neither AVX512_BF16 nor AMX")),
     ],
 )
-def test_auto_is_bfloat16_if_the_cpu_has_it(flags, precision, line, tmp_path, monkeypatch, capsys):
+def test_bfloat16_is_fast_if_the_cpu_has_it(flags, expected, tmp_path, monkeypatch):
     if flags is not None:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
     monkeypatch.setattr(strategy, "CPU_INFO", str(tmp_path / "cpuinfo"))
-    assert strategy.resolve_precision("auto") == precision
-    assert line in capsys.readouterr().out
+    assert strategy.fast_precision() == expected
 
 
 @pytest.mark.parametrize(
     ("capabilities", "precision"),
     [([(8, 0)], "bfloat16"), ([(9, 0), (7, 5)], "off"), ([(12, 0)], "bfloat16"), ([None], "off")],
 )
-def test_auto_is_bfloat16_if_every_gpu_has_it(capabilities, precision, monkeypatch):
+def test_bfloat16_is_fast_if_every_gpu_has_it(capabilities, precision, monkeypatch):
     details = {c: {"compute_capability": c} if c else {} for c in capabilities}
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: capabilities)
     monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
-    assert strategy.resolve_precision("auto") == precision
-
-
-@pytest.mark.parametrize("asked", ["off", "bfloat16", "float16"])
-def test_an_explicit_precision_is_used_silently(asked, capsys):
-    assert strategy.resolve_precision(asked) == asked
-    assert capsys.readouterr().out == ""
+    assert strategy.fast_precision()[0] == precision

@@ -67,6 +67,7 @@ def test_two_views_alone(facts, expected):
         "rounds": 0,
         "epochs_per_round": 1,
         "final_epochs": epochs,
+        "mixed_precision": "off",
     }
 
 

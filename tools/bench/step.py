@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mgta_tf.runtime.strategy import DeviceConfig, resolve_precision
+from mgta_tf.runtime.strategy import fast_precision
 from tools.bench import rows
 from tools.bench.config import BenchConfig
 from tools.bench.model_table import gigaflops
@@ -70,8 +70,8 @@ def torch_steps(config: BenchConfig, shape: dict[str, Any]) -> dict[str, Worker]
 
 def default_precision() -> str:
     """What `--mixed_precision` is on this machine if it is not given: a name of PRECISIONS."""
-    resolved = resolve_precision(DeviceConfig().mixed_precision)
-    return next(name for name, flag in PRECISIONS.items() if flag == resolved)
+    fast, _ = fast_precision()
+    return next(name for name, flag in PRECISIONS.items() if flag == fast)
 
 
 def compared(default: str, target: float, with_torch: bool) -> list[tuple[str, str, str, float]]:

@@ -30,6 +30,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 
 FLAGS = dict(
+    mixed_precision="off",  # the tolerance is for float32
     data_source="shapes", shapes_count=96, image_size=32, width=0.0625, blocks="1,1,1,1",
     decoder="mirror", labels="clusters", iae_epochs=2, rounds=1, epochs_per_round=1,
     final_epochs=1, num_clusters=6, global_batch=16,

@@ -24,8 +24,11 @@ from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.errors import UserError
 from mgta_tf.runtime.files import write_json
 
+# Rows are in float32 unless their flags say otherwise: they must not depend on the processor.
+PRECISION: dict[str, Any] = {"mixed_precision": "off"}
 # The paper's setup, which all auto-encoders share and rows do not repeat among their flags.
 FRAME: dict[str, Any] = {
+    **PRECISION,
     "labels": "clusters",
     "decoder": "mirror",
     "num_clusters": 300,

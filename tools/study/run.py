@@ -175,7 +175,7 @@ def train_and_evaluate(
       or views only; `stuck_at_margin`, whether the triplet loss ended there; `passes`.
     """
     folder, kind = os.path.join(config.workdir, f"seed_{seed}", name), method["kind"]
-    frame = {} if kind in ("supervised", "train") else experiment.FRAME
+    frame = {"supervised": {}, "train": experiment.PRECISION}.get(kind, experiment.FRAME)
     train = {**frame, **flags, "seed": seed, "data_dir": config.data_dir}
     if kind in GUIDED:
         train["iae_checkpoint"] = iae_checkpoint(config, plan, method.get("iae", "iae"), seed)

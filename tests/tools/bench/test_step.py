@@ -1,11 +1,7 @@
 """The rows of a training step."""
 
-import dataclasses
-
 import pytest
 
-from mgta_tf.runtime.strategy import DeviceConfig
-from mgta_tf.training.config import TrainConfig
 from tools.bench import step
 
 SECONDS = {
@@ -58,13 +54,7 @@ def test_the_share_of_the_product_is_that_of_its_operations():
 
 @pytest.mark.parametrize(("flags", "name"), [("", "float32"), ("avx512_bf16", "bfloat16")])
 def test_the_default_is_that_of_the_command_on_this_machine(monkeypatch, tmp_path, flags, name):
-    """With --mixed_precision=auto it depends on the processor; with another default it does not."""
     info = tmp_path / "cpuinfo"
     info.write_text(f"flags\t\t: fpu {flags}\n")
     monkeypatch.setattr("mgta_tf.runtime.strategy.CPU_INFO", str(info))
-    given = TrainConfig().device.mixed_precision
-    expected = {"auto": name, "off": "float32"}.get(given, given)
-    assert step.default_precision() == expected
-    auto = dataclasses.replace(DeviceConfig(), mixed_precision="auto")
-    monkeypatch.setattr(step, "DeviceConfig", lambda: auto)
     assert step.default_precision() == name
