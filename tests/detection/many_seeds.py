@@ -1,12 +1,12 @@
-"""AP50 of the detector on four images that it has learned, over ten seeds.
+"""AP50 of the detector on the four images it was trained on, for ten seeds.
 
-Not part of `make test`: it takes half an hour of a core. It tells whether a low AP50 in
-test_training.py is chance, and is run on both stacks:
+Not part of `make test`: it takes half an hour on one core. It tells whether a low AP50 in
+test_training.py is chance, and is run on both supported versions of TensorFlow:
 
   python -m pytest tests/detection/many_seeds.py
 
-Each result becomes a row of docs/results/detector_seeds.json, where it stays; rows that are there
-are not run again.
+Each result becomes a row of docs/results/detector_seeds.json. Combinations that already have a row
+are skipped.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ def test_four_images_are_memorized(small, steps, seed, tmp_path):
     key = {"steps": steps, "seed": seed, "tensorflow": made_by["tensorflow"]}
     rows = json.loads(ROWS.read_text()) if ROWS.exists() else []
     if any(key.items() <= row.items() for row in rows):
-        pytest.skip("its row is there")
+        pytest.skip("already a row of docs/results/detector_seeds.json")
     schedule = dataclasses.replace(small.schedule, steps=steps, decay_step=int(0.8 * steps))
     run = dataclasses.replace(small.run, workdir=str(tmp_path / "run"), seed=seed)
     detect.main(dataclasses.replace(small, run=run, schedule=schedule))

@@ -1,4 +1,4 @@
-"""The untrained net's agreement with the classes, of features whose agreement is known."""
+"""The untrained net's agreement with the classes, on features whose agreement is known."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ CLASSES = np.arange(300) % 5
 
 
 def agreement(features, classes=CLASSES, **flags):
-    """What is found where the net gives image i the features [i]."""
+    """The agreement if the net's features of image i are features[i]."""
     net = SimpleNamespace(encode=lambda feed, images, endpoint: [features[images]])
     config = config_of("w", **{"num_clusters": 5, **flags})
     return quick_probe._agreement_of_untrained(
@@ -25,9 +25,9 @@ def random():
     return np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
 
 
-def test_features_that_know_the_classes_and_features_that_do_not(random):
-    telling = np.eye(8, dtype=np.float32)[CLASSES] * 50 + random
-    found = agreement(telling)
+def test_features_separated_by_class_score_100_and_random_ones_score_chance(random):
+    separated = np.eye(8, dtype=np.float32)[CLASSES] * 50 + random
+    found = agreement(separated)
     assert found == {
         "neighbors": 100,
         "nmi_truth": pytest.approx(1),

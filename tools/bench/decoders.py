@@ -1,4 +1,4 @@
-"""A training step by decoder: its time against its floating-point operations."""
+"""A training step with each decoder: whether its time grows as its floating-point operations."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""How right the time left is that a run shows: its ETA against the time that was really left.
+"""How accurate the ETA of a run is, compared with the time that was really left.
 
   python -m tools.bench.eta --minutes=4                       # the default, on generated digits
   python -m tools.bench.eta --minutes=4 --schedule=stages     # three stages: clusters and a decoder
   python -m tools.bench.eta --minutes=4 --data_dir=PHOTOS
 
-The run is a process of its own with a terminal of its own. Every ETA that it shows after a tenth of
-the time is compared with the end of the process. An ETA is right within 20 %, or within a second,
-which is as fine as it is shown.
+The run is a separate process with a pseudo-terminal. Every ETA that it shows after a tenth of its
+time is compared with the end of the process. An ETA counts as right within 20 %, or within one
+second, the resolution at which it is shown.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }
 SECONDS = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
 ETA = re.compile(r"ETA ((?:\d+ (?:d|h|min|s) ?)+)· ([^\r\n]*)")
-BEGINS = 0.1  # of a run, before which its ETA is not compared
-TOLERANCE, FINEST = 0.2, 1.0  # of the time left; seconds
+BEGINS = 0.1  # fraction of a run before which its ETA is not compared
+TOLERANCE = 0.2  # fraction of the time left
+FINEST = 1.0  # seconds: the resolution of an ETA
 WIDTH = 200  # columns of the terminal
 
 
@@ -48,11 +49,11 @@ class EtaConfig:
     )
     data_dir: str = flag("", "Folder of photographs; empty uses generated digits.")
     minutes: float = flag(0.0, "Time budget of the run; 0 means its default.", minimum=0.0)
-    json: str = flag("", "JSON to write: a row as those of tools/bench.py, with every moment.")
+    json: str = flag("", "JSON to write: a row like those of tools/bench.py, with every moment.")
 
 
 class Moment(NamedTuple):
-    """seconds: since the process began. left: the ETA that it shows, in seconds. text: the rest."""
+    """seconds: since the process began. left: the ETA shown, in seconds. text: rest of the line."""
 
     seconds: float
     left: float
@@ -60,7 +61,7 @@ class Moment(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """A command that has ended: its seconds, the moments with an ETA, and all that it printed."""
+    """A finished command: its seconds, the moments at which it showed an ETA, and its output."""
 
     seconds: float
     moments: list[Moment]
@@ -68,7 +69,7 @@ class Watched(NamedTuple):
 
 
 class Score(NamedTuple):
-    """share: of the moments, in percent, that are right. worst: the one that errs most."""
+    """share: percentage of moments that are right. worst: the one with the largest error."""
 
     moments: int
     share: float
@@ -93,7 +94,7 @@ def main(config: EtaConfig) -> None:
 
 
 def watch(module: str, flags: dict[str, Any]) -> Watched:
-    """Runs `python -m module` on a terminal of its own, and reads the ETAs as they appear.
+    """Runs `python -m module` in a pseudo-terminal, and reads the ETAs as they appear.
 
     Raises:
       UserError: the command failed; the message is its last line.
@@ -134,7 +135,7 @@ def moments_of(text: str, now: float) -> list[Moment]:
 
 
 def seconds_of(text: str) -> float:
-    """'1 h 02 min' → 3720: what `duration` made of seconds."""
+    """'1 h 02 min' → 3720: the inverse of `duration`."""
     return sum(int(n) * SECONDS[unit] for n, unit in re.findall(r"(\d+) (d|h|min|s)", text))
 
 
@@ -149,7 +150,7 @@ def score(watched: Watched) -> Score:
 
 
 def error(moment: Moment, end: float) -> float:
-    """The error of an ETA as a share of the time that was left, but for the second that is shown.
+    """The error of an ETA as a fraction of the time that was left; one second off is no error.
 
     end: when the process ended, in seconds since it began.
     """
@@ -158,7 +159,7 @@ def error(moment: Moment, end: float) -> float:
 
 
 def described(watched: Watched, found: Score) -> str:
-    """Two lines: how right the ETA was, and where it was most wrong."""
+    """Two lines: how accurate the ETA was, and where it was most wrong."""
     first = (
         f"{duration(watched.seconds)}; ETA after a tenth of it: {found.moments} moments, "
         f"{found.share:.0f} % of them within {100 * TOLERANCE:.0f} % of the time left"

@@ -1,4 +1,4 @@
-"""Encoding in bfloat16 against float32: its speed, and whether labels and probes still agree."""
+"""Encoding in bfloat16 and in float32: the speeds, and whether labels and probes still agree."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def features_of_digits() -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
 def agreement(
     features: dict[str, dict[str, np.ndarray]], classes: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Rows of how much bfloat16 changes features, clusters and probes.
+    """Rows that say how much bfloat16 changes features, clusters and probes.
 
     The peer of the clusters is float32 with another seed of k-means.
     """

@@ -1,11 +1,11 @@
-"""A training step of this checkout against another one's, by the commands and files of both.
+"""Time of a training step in this checkout and in another one, measured from outside.
 
   python -m tools.bench.revisions --other=CHECKOUT --workdir=W
 
 Both checkouts train the small model in turns on the same generated images: stage 1, then a round
-with clusters. Seconds of a step are differences of the times at which a turn's figures reached
-TensorBoard's files, so start, graphs and labels do not count. Nothing of either checkout is
-imported; the Python that runs this one runs both.
+with clusters. The seconds of a step are differences between the times at which a turn's figures
+were written to TensorBoard's files, so starting, building graphs and making labels do not count.
+Nothing of either checkout is imported; both run in the same Python.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mgta_tf.errors import UserError
 from tools.bench import rows
 from tools.bench.timing import measured
 
-STEPS_TO_SKIP = 20  # of a turn: graphs are built in its first steps
+STEPS_TO_SKIP = 20  # at the beginning of a turn, where graphs are built
 RUN = (
     "--data_source=shapes --shapes_count=8192 --image_size=32 --width=0.25 --blocks=2,2,2,2"
     " --iae_epochs=3 --rounds=1 --epochs_per_round=5 --final_epochs=0 --num_clusters=50"
@@ -45,7 +45,7 @@ class RevisionsConfig:
     flags: str = flag("--labels=clusters --decoder=mirror", "Further flags of this checkout.")
     other_flags: str = flag("", "Further flags of the other checkout.")
     repeats: int = flag(3, "Runs of both, alternating.", minimum=1)
-    json: str = flag("", "JSON to write, as `tools/bench.py` does.")
+    json: str = flag("", "JSON to write, as tools/bench.py does.")
 
 
 def main(config: RevisionsConfig) -> None:

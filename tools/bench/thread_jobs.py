@@ -1,4 +1,4 @@
-"""A training step with other thread pools, or in another arrangement on the cores.
+"""A training step with other thread pools, or divided differently among the cores.
 
   python -m tools.bench.thread_jobs '{"way": "one device per core", "net": "small"}'
 
@@ -87,7 +87,7 @@ def in_halves(model: tf.keras.Model) -> tf.keras.Model:
 
 
 def side_by_side(steps: list[Callable[[], None]], times: int) -> Callable[[], Any]:
-    """So many steps of each net; all nets train at the same time."""
+    """`times` steps of each net; all nets train at the same time."""
     pool = ThreadPoolExecutor(len(steps))
     return lambda: list(pool.map(lambda once: [once() for _ in range(times)], steps))
 

@@ -1,4 +1,4 @@
-"""A training step by thread pools and by arrangement on the cores."""
+"""Speed of a training step for several sizes of thread pools and divisions of the cores."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def threads(config: BenchConfig) -> list[dict]:
 
 
 def thread_worker(way: str, net: str, **options: Any) -> Worker:
-    """A job of tools/bench/thread_jobs.py, without the user's own settings of thread pools."""
+    """A job of tools/bench/thread_jobs.py that ignores the user's own settings of thread pools."""
     own = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     environment = {name: value for name, value in os.environ.items() if name not in own}
     environment["PYTHONPATH"] = str(pathlib.Path(__file__).parents[2])

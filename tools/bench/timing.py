@@ -19,7 +19,7 @@ def timed(once: Callable[[], Any]) -> float:
 
 
 def seconds_each(once: Callable[[], Any], times: int = 1) -> Callable[[], float]:
-    """A job that runs `once` so many times and returns the seconds of each."""
+    """A job that runs `once` `times` times and returns the mean seconds of one."""
     return lambda: timed(lambda: [once() for _ in range(times)]) / times
 
 

@@ -45,7 +45,7 @@ class Worker:
         return float(self._answer())
 
     def each(self, times: int) -> Callable[[], float]:
-        """A job that runs it so many times and returns the seconds of each."""
+        """A job that runs it `times` times and returns the mean seconds of one."""
         return lambda: sum(self.seconds() for _ in range(times)) / times
 
     def close(self) -> None:
@@ -55,7 +55,10 @@ class Worker:
 
 
 def serve(versions: dict[str, Any], once: Callable[[], Any], times: int = 1) -> None:
-    """The process of a `Worker`: runs the job for each line, which does its work `times` times."""
+    """The process of a `Worker`: runs the job for each line, and prints the seconds of one step.
+
+    times: number of steps that one call of `once` takes.
+    """
     print(json.dumps({"versions": versions}), flush=True)
     for _ in sys.stdin:
         print(timed(once) / times, flush=True)

@@ -1,4 +1,4 @@
-"""Cuts squares out of a few photographs: a folder to train on that may be published.
+"""Cuts squares out of a few photographs: a folder to train on whose pictures may be published.
 
   python -m tools.docs.crops --photographs=FOLDER --output=photos
 
@@ -23,8 +23,9 @@ from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 
-SIDE = (0.25, 0.6)  # of a square, as a share of the photograph's shorter side
-SIZE = 128  # pixels per side of what is written
+SEED = 0xC40B
+SIDE = (0.25, 0.6)  # side of a square, as a fraction of the photograph's shorter side
+SIZE = 128  # pixels per side of the files that are written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ def main(config: CropsConfig) -> None:
         photograph = images.decode(content)
         folder = os.path.join(config.output, os.path.splitext(os.path.basename(name))[0])
         os.makedirs(folder, exist_ok=True)
-        rng = np.random.default_rng([0xC40B, number])
+        rng = np.random.default_rng([SEED, number])
         for place in range(config.each):
             square(photograph, rng).save(os.path.join(folder, f"{place:03d}.jpg"), quality=92)
     print(f"{config.output}: {config.each} squares of each of {len(source.names)} photographs")

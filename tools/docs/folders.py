@@ -3,10 +3,9 @@
   python -m tools.docs.folders --sources=VOC2007/JPEGImages,tiny-imagenet-100 --workdir=runs/folders
 
 For each of --counts, photographs of the sources are written in mixed formats, sizes and shapes.
-mgta_tf.train then gets the two paths and no other flag, and what it leaves goes to a report, an
-export, a search and a table. Times are printed, and how right the ETA was (tools/bench/eta.py).
-Folders that exist are used again; a run that was interrupted resumes, and its time is then not that
-of a run.
+mgta_tf.train then gets the two paths and no other flag; from its run, a report, an export, a search
+page and a table are made. The times are printed, and how accurate the ETA was (tools/bench/eta.py).
+Existing folders are reused. An interrupted run resumes; its time is then not that of a whole run.
 """
 
 from __future__ import annotations
@@ -28,16 +27,17 @@ from mgta_tf.runtime import files
 from mgta_tf.runtime.progress import counting, duration
 from tools.bench import eta
 
+SEED = 0xF01D
 SUFFIXES = (".jpg", ".JPG", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".gif")
-KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF"}  # of the others the suffix says it
-SCALE = (0.6, 1.6)  # of a photograph's sides
-SHAPES = (1.0, 4 / 3, 3 / 2, 2 / 3, 3 / 4)  # width by height of what is cut out of it
+KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF"}  # the others are named as their suffix
+SCALE = (0.6, 1.6)  # factor by which a photograph is resized
+SHAPES = (1.0, 4 / 3, 3 / 2, 2 / 3, 3 / 4)  # width divided by height of the part that is kept
 FOLDERS = ("", "holidays", "holidays/2024", "phone", "scans")
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldersConfig:
-    """The folders."""
+    """The folders to make and to train on."""
 
     sources: str = flag(
         "", "Folders of photographs, separated by commas; each is used up before the next."
@@ -65,7 +65,7 @@ def main(config: FoldersConfig) -> None:
 
 
 def write_folder(sources: Sequence[Source], count: int, folder: str) -> None:
-    """Writes `count` photographs of the sources, chosen and changed by their number alone.
+    """Writes `count` photographs of the sources; the random choices depend on their number alone.
 
     Raises:
       UserError: the sources have fewer.
@@ -73,7 +73,7 @@ def write_folder(sources: Sequence[Source], count: int, folder: str) -> None:
     chosen = list(choose([len(source.names) for source in sources], count))
     with counting(count, "photographs") as progress:
         for number, (source, row) in enumerate(chosen):
-            rng = np.random.default_rng([0xF01D, count, number])
+            rng = np.random.default_rng([SEED, count, number])
             suffix, place = str(rng.choice(SUFFIXES)), str(rng.choice(FOLDERS))
             content = sources[source].read(row)
             pixels = content if isinstance(content, np.ndarray) else images.decode(content)
@@ -88,18 +88,18 @@ def write_folder(sources: Sequence[Source], count: int, folder: str) -> None:
 def choose(sizes: Sequence[int], count: int) -> Iterator[tuple[int, int]]:
     """(source, row) of `count` photographs: all of a source before any of the next one.
 
-    sizes: number of photographs of each source. Of the last one a random part is taken.
+    sizes: number of photographs of each source. Of the last one used, a random part is taken.
     """
     if sum(sizes) < count:
         raise UserError(f"--sources: {sum(sizes)} photographs are fewer than {count}; add a folder")
     for source, size in enumerate(sizes):
-        rows = np.random.default_rng([0xF01D, source]).permutation(size)[:count]
+        rows = np.random.default_rng([SEED, source]).permutation(size)[:count]
         yield from ((source, int(row)) for row in rows)
         count -= len(rows)
 
 
 def changed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A part of an image in another shape and size."""
+    """A random crop of an image, with a random shape and size."""
     wanted, scale = float(rng.choice(SHAPES)), float(np.exp(rng.uniform(*np.log(SCALE))))
     width = min(image.width, image.height * wanted)
     height = width / wanted

@@ -26,7 +26,7 @@ Interval = Mapping[str, float]  # value, low, high
 
 
 def sets(size: int) -> list[Labelled]:
-    """The digits to fit and to test, each drawn once; the first 1,000, and the 797 after them."""
+    """Digits to fit the probe (the first 1,000) and to test it (the other 797), each drawn once."""
     stores = []
     for number, split in enumerate(digits.SPLITS):
         config = DataConfig(data_source="digits", shapes_count=digits.count(number))
@@ -65,7 +65,7 @@ def top1(parts: list[Labelled], values: list[np.ndarray]) -> dict[str, float]:
 def interval(right: np.ndarray, seed: int = 0) -> dict[str, float]:
     """The share of right images in percent, and its percentile interval over the bootstrap.
 
-    right: bool [N]. A resample of N images holds a binomial number of right ones.
+    right: bool [N]. The number of right images in a resample is binomial, and drawn as such.
     """
     share = float(np.mean(right))
     drawn = np.random.default_rng(seed).binomial(len(right), share, RESAMPLES) / len(right)

@@ -3,7 +3,7 @@
   python -m tools.quickstart.seeds --folder=runs/quickstart_seeds
 
 A row for each seed has the figures of `quickstart.json`, with `ordered` and `separated`, and the
-seconds that it took. Rows that are there are not made again. The page gets the table of all rows.
+seconds that it took. Seeds that have a row are skipped. The page gets the table of all rows.
 """
 
 from __future__ import annotations
