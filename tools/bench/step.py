@@ -69,7 +69,7 @@ def torch_steps(config: BenchConfig, shape: dict[str, Any]) -> dict[str, Worker]
 
 
 def default_precision() -> str:
-    """What `--mixed_precision` is on this machine if it is not given: a name of PRECISIONS."""
+    """The default of `--mixed_precision` on this machine: a name of PRECISIONS."""
     fast, _ = fast_precision()
     return next(name for name, flag in PRECISIONS.items() if flag == fast)
 
