@@ -71,16 +71,16 @@ def pretrain(data: Any = None, *, workdir: str, **flags: Any) -> Run:
     KeyboardInterrupt.
 
     Args:
-      data: A folder, or what else `--data_dir` takes; a list of paths, PIL images or arrays uint8
-        [H, W, 3]; an array uint8 [N, H, W, 3]; or a `tf.data.Dataset` of such images or batches.
-        None where `data_source` is given.
+      data: A folder, or any other value of `--data_dir`; a list of paths, PIL images or arrays
+        uint8 [H, W, 3]; an array uint8 [N, H, W, 3]; or a `tf.data.Dataset` of such images or
+        batches. None if `data_source` is given.
       workdir: The run's output folder.
       **flags: Any flag of the command: `minutes=30`, `image_size=96`, `blocks=(2, 2, 2, 2)`,
         `flagfile="flags/paper.flagfile"`.
 
     Returns:
-      The run: `run.encoder()` is a Keras model, `run.summary` what happened, `run.workdir` what
-      every command takes.
+      The run: `run.encoder()` is a Keras model, `run.summary` has the metrics of every turn, and
+      `run.workdir` is the folder to pass to the other commands.
 
     Raises:
       UserError: unusable images, flags that do not fit the images, or a disk that is full.
@@ -101,7 +101,7 @@ def load_encoder(directory: str) -> tf.keras.Model:
       `facts.image_size` is the image size of training, pixels per side.
 
     Raises:
-      UserError: the folder is no SavedModel of this package, or is damaged.
+      UserError: the folder is not a SavedModel of this package, or is damaged.
     """
     from mgta_tf.models import artifact
 

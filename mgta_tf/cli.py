@@ -37,8 +37,8 @@ def run(
 ) -> None:
     """Parses the command line into `config_class` and calls `main` with it.
 
-    A command that fits values to its data reads its flags by `config.leaves`: `main` gets a dict.
-
+    A command that chooses values for its images passes `config.leaves` as `read`; its `main` gets a
+    dict of the flags.
     `UserError` and file system errors end the process with one line on stderr and exit status 1.
     """
     quiet_libraries()

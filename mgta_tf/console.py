@@ -6,6 +6,6 @@ import sys
 
 
 def main() -> None:
-    """Runs the command that the console script's own name says."""
+    """Runs the command named by the console script."""
     command = pathlib.Path(sys.argv[0]).stem.removeprefix("mgta-").replace("-", "_")
     runpy.run_module(f"mgta_tf.{command}", run_name="__main__", alter_sys=True)

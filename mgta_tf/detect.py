@@ -73,7 +73,7 @@ def main(config: DetectConfig) -> None:
 
 
 def load_boxes(config: DetectConfig, workdir: Workdir) -> BoxSets | None:
-    """The data to make records of; None if the records exist and the data do not any more."""
+    """The data to make records of; None if the records exist and the data no longer do."""
     root = config.data.coco_root or config.data.voc_root
     made = os.path.exists(os.path.join(workdir.path, "records", MANIFEST))
     if config.run.records or (made and not os.path.exists(root)):

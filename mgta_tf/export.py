@@ -63,7 +63,7 @@ def main(config: ExportConfig) -> None:
 
 
 def net_of_run(workdir: Workdir, net: str) -> tuple[tf.keras.Model, artifact.Facts]:
-    """A net of a run, and what is to be known of its encoder.
+    """A net of a run, and the facts that are exported with it.
 
     Args:
       workdir: Workdir of the run.

@@ -11,8 +11,8 @@ def require(module: str, name: str, extra: str, what: str) -> None:
     """Checks that an optional package is installed, without importing it.
 
     Args:
-      module: What it is imported as.
-      name: What it is called in the message.
+      module: Name by which it is imported.
+      name: Name in the message.
       extra: The extra of this package that installs it.
       what: The command or flag that needs it.
 

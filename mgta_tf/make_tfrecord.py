@@ -69,7 +69,7 @@ def main(config: MakeConfig) -> None:
 def write(
     source: Source, paths: list[str], max_pixels: int
 ) -> dict[int, images.BadImage | OSError]:
-    """Writes the images of a source in turn to files: why some could not be, by number."""
+    """Writes the images of a source to the files in turn. Returns the others' errors by number."""
     bad: dict[int, images.BadImage | OSError] = {}
     writers = [tf.io.TFRecordWriter(path) for path in paths]
     for number, name in enumerate(source.names):

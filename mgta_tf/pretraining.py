@@ -74,7 +74,7 @@ def pretrain(data: Any, workdir: str, flags: dict[str, Any]) -> Run:
 
 @contextlib.contextmanager
 def _quiet_tensorflow() -> Iterator[None]:
-    """Keeps TensorFlow's notes, such as which devices a strategy uses, out of a notebook."""
+    """Hides TensorFlow's log messages below errors, such as the devices of a strategy."""
     logger = logging.getLogger("tensorflow")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,10 +1,10 @@
-"""Writes what came of a run as one page: W/report.html, to look at and to send.
+"""Writes the results of a run as one HTML page, W/report.html.
 
   python -m mgta_tf.report --workdir=runs/mine
   python -m mgta_tf.report --workdir=runs/mine --compare=runs/other,runs/third
 
-The page is whole in itself: pictures, figures and scripts are inside, and it asks the network for
-nothing. A run that is not finished, or was interrupted, is reported as far as it has come.
+The page is self-contained: pictures, figures and scripts are inside, and it makes no network
+requests. A run that is not finished, or was interrupted, is reported as far as it has come.
 """
 
 from __future__ import annotations

@@ -62,13 +62,13 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Features, float32 [n, D].
 
         Args:
-          X: uint8 [n, H, W, 3], used as they are; or images, each brought to `image_size`: paths of
-            files, PIL images or arrays [H, W, 3], in anything that can be iterated over (a list, a
+          X: uint8 [n, H, W, 3], used as they are; or images, each resized and center-cropped to
+            `image_size`: paths of files, PIL images or arrays [H, W, 3], in any iterable (a list, a
             generator, a Series, a DataFrame of one column); one path; or a folder, whose images
-            come in the order of mgta_tf.embed.
+            are in the order of mgta_tf.embed.
 
         Raises:
-          UserError: something is no image that can be read, or an array of another shape.
+          UserError: an item is not an image that can be read, or is an array of another shape.
         """
         if not hasattr(self, "size_"):
             raise NotFittedError("call fit first; it loads the SavedModel")

@@ -195,7 +195,7 @@ def check_init(config: SupervisedConfig) -> None:
     """Compares the flags with the encoder that --init names.
 
     Raises:
-      UserError: there is none, or its shape or normalization differ from the flags.
+      UserError: the folder has no encoder, or its shape or normalization differ from the flags.
     """
     saved_model = config.run.init
     facts = read_facts(saved_model)

@@ -1,9 +1,9 @@
 """Handwritten digits in random colors: images to learn from without a download.
 
 scikit-learn ships 1,797 digits of 8×8 pixels, written by 13 people (the test set of UCI's "Optical
-Recognition of Handwritten Digits"). Each is enlarged and drawn on a soft, noisy ground. Colors,
-which of digit and ground is the brighter, size, place and noise do not depend on the class, so a
-linear classifier of pixels is not far above chance, while the outline still says which digit it is.
+Recognition of Handwritten Digits"). Each is enlarged and drawn on a soft, noisy background. Colors,
+size, position, noise, and whether digit or background is brighter do not depend on the class. So a
+linear classifier of pixels is not far above chance, while the outline still shows the digit.
 
 Image `number` of a split is a pure function of the two.
 """
@@ -21,7 +21,7 @@ DIGITS = tuple("0123456789")
 SPLITS = ("train", "val")  # numbered 0 and 1
 FIRST_OF_VAL = 1000  # of scikit-learn's digits; those before it are train
 HEIGHT = (0.8, 1.0)  # of a digit, as a fraction of the image's
-DARK, LIGHT = (10, 100), (155, 245)  # of digit and ground one is dark, the other light: 0 to 255
+DARK, LIGHT = (10, 100), (155, 245)  # gray levels of digit and ground, one dark, the other light
 TINT = 40  # largest difference of a channel from its gray
 SHADE = 15  # largest difference of a corner of the ground from its color
 NOISE = 40  # standard deviation of the noise, in squares of GRAIN pixels
@@ -29,7 +29,7 @@ GRAIN = 2
 
 
 def count(split: int) -> int:
-    """How many digits a split has; numbers from there on draw them again in other ways."""
+    """Number of digits of a split; larger image numbers repeat them with other random values."""
     return len(_handwriting(split)[1])
 
 
@@ -52,7 +52,7 @@ def single_object(number: int, split: int) -> np.ndarray:
 
 
 def mask(strokes: np.ndarray, side: float, left: float, top: float) -> np.ndarray:
-    """How much of each pixel the ink covers: float32 [SIZE, SIZE] in 0..1.
+    """The fraction of each pixel that the ink covers: float32 [SIZE, SIZE] in 0..1.
 
     Args:
       strokes: float32 [8, 8] in 0..1.
@@ -66,7 +66,7 @@ def mask(strokes: np.ndarray, side: float, left: float, top: float) -> np.ndarra
     large = padded.transform(
         (SIZE, SIZE), Image.Transform.AFFINE, inverse, Image.Resampling.BICUBIC
     )
-    return np.clip((np.asarray(large) - 0.25) / 0.4, 0, 1)  # edges sharper than 8 pixels give
+    return np.clip((np.asarray(large) - 0.25) / 0.4, 0, 1)  # sharpens the interpolated edges
 
 
 @functools.lru_cache(maxsize=len(SPLITS))

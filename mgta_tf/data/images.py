@@ -33,7 +33,7 @@ BITS, REDUCED, TILE_WIDTH, TILE_LENGTH, MAX_SAMPLE, DNG_VERSION = 258, 254, 322,
 NO_HEIF = "HEIC, which needs pillow-heif; run pip install 'mgta_tf[heic]'"
 DARK = (
     "16-bit images without a value above 4095 are read as dark; if their range is 12 bits, convert "
-    "them, or have them say so (TIFF's MaxSampleValue, PNG's sBIT)"
+    "them, or state the range in the file (TIFF's MaxSampleValue, PNG's sBIT)"
 )
 
 _one_large_image = threading.Lock()
@@ -109,7 +109,7 @@ def header(data: bytes) -> tuple[tuple[int, int], int]:
     with _named(MAX_PIXELS):
         image = _opened(data, MAX_PIXELS)
         orientation = _orientation(image)
-        swapped = image.format == "TIFF" and orientation >= 5  # Pillow names the size as displayed
+        swapped = image.format == "TIFF" and orientation >= 5  # Pillow has the displayed size
         return image.size[::-1] if swapped else image.size, orientation
 
 
@@ -117,7 +117,7 @@ def header(data: bytes) -> tuple[tuple[int, int], int]:
 def _named(max_pixels: int) -> Iterator[None]:
     """Converts any exception of a decoder to `BadImage` with the reason."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set; half images would pass")
+        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set; cut images would be used")
     try:
         yield
     except BadImage:
@@ -231,7 +231,7 @@ def _check_tiff(image: Any, max_pixels: int) -> tuple[int, bool]:
 def _orientation(image: Image.Image) -> int:
     """The orientation, 1 … 8; to be called before loading, which removes that of a TIFF.
 
-    libheif applies a HEIC's itself, and nothing sees the pixels before.
+    libheif applies that of a HEIC itself, so the stored pixels are not available.
     """
     if image.format == "HEIF":
         return 1

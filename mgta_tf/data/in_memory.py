@@ -1,4 +1,4 @@
-"""Images that a program has already: arrays, PIL images, paths, a tf.data.Dataset; as a Source."""
+"""A Source of images in a program: arrays, PIL images, paths, or a tf.data.Dataset."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def is_path(value: Any) -> bool:
 
 
 def path_of(value: Any) -> str:
-    """A path as text, with the user's folder in the place of '~'."""
+    """A path as text, with '~' expanded."""
     return os.path.expanduser(os.fsdecode(value))
 
 
 def source_of(data: Any) -> Source:
-    """The images of `data`, by number; a path is the name of an image, others have their number.
+    """The images of `data`. The name of an image is its path, else its number.
 
     Args:
-      data: An array uint8 [N, H, W, 3]; a `tf.data.Dataset` of such images, [H, W, 3] each or in
-        batches, alone or as the first component of a tuple, or under 'image', which is read to its
-        end and kept in memory; or a list of paths, PIL images or arrays.
+      data: An array uint8 [N, H, W, 3]; a list of paths, PIL images or arrays; or a
+        `tf.data.Dataset`, which is read to its end and kept in memory. Its elements are images
+        [H, W, 3] or batches, alone, first in a tuple, or under 'image' in a dict.
 
     Raises:
-      UserError: it is none of these, or empty.
+      UserError: `data` is none of these, or empty.
     """
     kind = type(data).__name__
     if isinstance(data, np.ndarray) and data.dtype.kind not in "OUS":

@@ -41,7 +41,7 @@ class _Dtype:
 
     def __init__(self, code: str, *_: Any):
         if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?[biuf][1248]", code):
-            raise pickle.UnpicklingError("an array of something else than numbers")
+            raise pickle.UnpicklingError("an array of something other than numbers")
         self.numpy = np.dtype(code)
 
     def take(self, state: Any) -> None:
@@ -64,7 +64,7 @@ class _Array:
 def _latin1_encode(text: str, encoding: str = "latin1") -> bytes:
     """`_codecs.encode`, with which Python 3 writes bytes in protocols 0 to 2; latin-1 only."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError("another encoding than Latin-1")
+        raise pickle.UnpicklingError("an encoding other than Latin-1")
     return text.encode("latin1")
 
 
@@ -189,9 +189,9 @@ def _classes(members: dict[str, Any], count: int) -> list[str]:
         numbers = numbers.numpy.tolist() if isinstance(numbers, _Array) else numbers
         left -= len(numbers)
         if left < 0:
-            raise ValueError(f"class_dict names more images than the {count} that there are")
+            raise ValueError(f"class_dict names more images than there are ({count})")
         for number in numbers:
             if not isinstance(number, int) or not 0 <= number < count:
-                raise ValueError(f"class {str(name)[:40]!r} names what is none of its images")
+                raise ValueError(f"class {str(name)[:40]!r} names an image that does not exist")
             classes[number] = str(name)
     return classes

@@ -254,10 +254,9 @@ class Feed:
                 tf.TensorSpec([self._part, UNIFORMS], tf.float32),
             ),
         )
-        options = (
-            tf.data.Options()
-        )  # tf.data's graph rewriting would copy all images into the graph
+        options = tf.data.Options()
         options.autotune.enabled = False
+        # tf.data's graph rewriting would copy all images into the graph.
         options.experimental_optimization.apply_default_optimizations = False
         return dataset.map(self._read).prefetch(2 * each).with_options(options)
 

@@ -86,7 +86,7 @@ def _scan(path: str):
             f"{path}: truncated or damaged after {quantity(count, 'record')}; make it again"
         ) from None
     except DecodeError:
-        raise UserError(f"{path}: record {count} is no tf.train.Example") from None
+        raise UserError(f"{path}: record {count} is not a tf.train.Example") from None
 
 
 def check_lengths(path: str) -> None:

@@ -174,16 +174,17 @@ def _parents_of_holders(path: str) -> list[tuple[str, ...]]:
 
 
 def split_named(folder: str) -> str:
-    """'train', 'val' or 'test' for a folder of that name, as train2017 and test_set; else ''."""
+    """'train', 'val' or 'test' for folders such as train2017 or test_set; else ''."""
     found = _SPLIT.fullmatch(folder)
     return _SPLITS[found[1].lower()] if found else ""
 
 
 def splits_of(images: Sequence[str]) -> list[tuple[str, int]]:
-    """For each image its split, 'train', 'val', 'test' or '', and which folder of its path says so.
+    """For each image (its split: 'train', 'val', 'test' or ''; the index in its path of the folder
+    that names the split, or -1).
 
-    A class may be called train: where neither val nor test is there, and it lies among two or more
-    other folders of images.
+    A folder called train is a class instead if there is no val or test, and two or more other
+    folders of images lie beside it.
     """
     found = []
     for path in images:
@@ -196,7 +197,7 @@ def splits_of(images: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def _is_class(images: Sequence[str], found: list[tuple[str, int]]) -> bool:
-    """Whether the folder that is called train holds images itself, among others that do."""
+    """Whether the folder called train directly contains images, as two or more siblings do."""
     depths = {i for split, i in found if split}
     leaves = all(path.count(os.sep) == i + 1 for path, (split, i) in zip(images, found) if split)
     if len(depths) != 1 or not leaves:
@@ -211,8 +212,8 @@ def _is_class(images: Sequence[str], found: list[tuple[str, int]]) -> bool:
 def classes_of(images: Sequence[str], skip: Sequence[int]) -> list[str]:
     """The class of each image, '' for none: the first folder of its path.
 
-    Folders that all images share are passed over, `images/` and the like, and those above folders
-    of several classes, unless they are numbers, as years are.
+    A folder that all images share is skipped if it is called `images/` or the like, or if all
+    images are in folders below it and its name is not a number such as a year.
 
     Args:
       images: Paths.

@@ -14,10 +14,7 @@ STRIDE = 16  # of res4
 REFERENCE_BATCH = 4  # images per step to which --learning_rate refers
 TRAIN_SETS = {"voc07": ("2007_trainval",), "voc0712": ("2007_trainval", "2012_trainval")}
 TEST_SET = "2007_test"
-OWN_TRAIN_SETS, OWN_TEST_SET = (
-    ("train",),
-    "test",
-)  # names of the sets of data other than a VOCdevkit
+OWN_TRAIN_SETS, OWN_TEST_SET = ("train",), "test"  # names of the sets of other data
 MANIFEST = "voc_records.json"  # describes the content of a folder of records
 
 

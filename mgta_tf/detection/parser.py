@@ -12,7 +12,7 @@ from official.vision.ops import preprocess_ops
 from mgta_tf.detection.anchors import InsideLabeler, OctaveAnchor
 from mgta_tf.detection.config import DetectorConfig
 
-MAX_OBJECTS = 100  # of an image, as Detectron pads; more where an image has more
+MAX_OBJECTS = 100  # rows of padded labels, as in Detectron; more if an image has more objects
 
 _KEYS = {
     "image/encoded": tf.io.FixedLenFeature((), tf.string),

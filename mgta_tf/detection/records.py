@@ -49,7 +49,7 @@ class Counts:
     dropped: int = 0
     resized: int = 0
     skipped: int = 0
-    most: int = 0  # objects of an image
+    most: int = 0  # largest number of objects in an image
 
 
 def write(sets: BoxSets, output: str) -> dict[str, Counts]:
@@ -135,7 +135,7 @@ def _example(
     encoded, height, width = _encoded(image)
     if image.size and image.size != (width, height):
         stated = "×".join(map(str, image.size))
-        print(f"{image.source}: says {stated}, the photograph has {width}×{height}")
+        print(f"{image.source}: states {stated}, the photograph has {width}×{height}")
         counts.resized += 1
     objects = []
     for item in image.boxes:
@@ -262,7 +262,11 @@ def manifest(folder: str) -> dict[str, Any]:
 
 
 def _check_manifest(content: dict[str, Any]) -> None:
-    """Raises ValueError, or what a value of another kind raises, where a manifest is damaged."""
+    """Checks the values of a manifest.
+
+    Raises:
+      ValueError, KeyError, TypeError, AttributeError: the manifest is damaged.
+    """
     sets, train = content["sets"], content.get("train", [])
     if content.get("test", TEST_SET) != TEST_SET and not train:
         raise ValueError("no sets to train on")
@@ -271,9 +275,9 @@ def _check_manifest(content: dict[str, Any]) -> None:
         number for counts in sets.values() for number in (counts["images"], *counts.values())
     ]
     if not all(isinstance(name, str) for name in names):
-        raise ValueError("names that are no text")
+        raise ValueError("names that are not text")
     if not all(isinstance(number, int) for number in numbers):
-        raise ValueError("counts that are no numbers")
+        raise ValueError("counts that are not numbers")
 
 
 @dataclasses.dataclass(frozen=True)

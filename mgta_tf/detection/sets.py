@@ -298,7 +298,7 @@ def digest(sets: BoxSets) -> str:
 
 
 def write_skipped(sets: BoxSets, path: str) -> None:
-    """What is not read, a line each: its name and the reason."""
+    """Writes a line for each file that is not read: its name and the reason."""
     lines = [
         f"{printable(name)}\t{printable(why)}\n" for why, v in sets.skipped.items() for name in v
     ]

@@ -32,7 +32,7 @@ def embed(
     Args:
       encoder: A model from `mgta_tf.load_encoder`, or the folder of a SavedModel.
       data: A folder, as `--data_dir` names it; paths of image files, PIL images or arrays
-        uint8 [H, W, 3], which are brought to the size of training by their center; an array
+        uint8 [H, W, 3], which are resized and center-cropped to the size of training; an array
         uint8 [N, H, W, 3], used as it is; or a `tf.data.Dataset` of such images or batches, alone
         or as the first component of a tuple.
       endpoint: 'embedding', or 'res2' … 'res5', averaged over their pixels.
@@ -42,7 +42,7 @@ def embed(
     Returns:
       The names of the images (their path below the folder, the path that was given, or their number
       in the data) and their vectors. Images of a folder that cannot be read are skipped with a
-      warning, up to a half of them; of other data, they are an error.
+      warning, up to half of them; in other data, they are an error.
 
     Raises:
       UserError: the encoder cannot be loaded, or an image cannot be used.

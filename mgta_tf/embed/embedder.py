@@ -46,7 +46,7 @@ def open_embedder(encoder: Any, endpoint: str = "embedding") -> Embedder:
         call = _function_of(encoder, endpoint)
     else:
         raise UserError(
-            f"{type(encoder).__name__} is no encoder: give the model of mgta_tf.load_encoder, or "
+            f"{type(encoder).__name__} is not an encoder: give a model of mgta_tf.load_encoder, or "
             "the folder that mgta_tf.export wrote"
         )
     dimensions = call.get_concrete_function().structured_outputs[endpoint].shape[-1]

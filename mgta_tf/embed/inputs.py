@@ -1,4 +1,4 @@
-"""Images as people have them in Python: paths, PIL images, arrays, tf.data; as batches."""
+"""Batches of the images that a Python caller passes: paths, PIL images, arrays, tf.data."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def batches(data: Any, size: int, batch_size: int) -> Iterator[tuple[list[str], 
     """The images of `data` with their names, uint8 [≤ batch_size, H, W, 3] at a time.
 
     Args:
-      data: One path; an array uint8 [N, H, W, 3], used as it is; or anything to iterate over that
-        gives paths, PIL images, arrays [H, W, 3] (each brought to `size` by its center) or batches
-        [n, H, W, 3], used as they are; of a tuple its first component. A path is a name; what has
-        none gets its number.
+      data: One path; an array uint8 [N, H, W, 3], used as it is; or any iterable of paths, PIL
+        images, arrays [H, W, 3] (each resized and center-cropped to `size`) or batches
+        [n, H, W, 3], used as they are, or of tuples that begin with one of these. The name of an
+        image is its path, else its number.
       size: Pixels per side.
       batch_size: Images at once.
 
     Raises:
-      UserError: something is no image, or cannot be read.
+      UserError: an item is not an image, or cannot be read.
     """
     names: list[str] = []
     squares: list[np.ndarray] = []

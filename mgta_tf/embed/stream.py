@@ -191,7 +191,7 @@ class Partial:
         files.write_json(self._state, dataclasses.asdict(state))
 
     def vectors(self, state: State) -> np.ndarray:
-        """All of them, float32 [rows, dimensions], as a map of the file."""
+        """All vectors, float32 [rows, dimensions], as a map of the file."""
         return np.memmap(self._path, np.float32, "r", shape=(state.rows, self._dimensions))
 
     def remove(self) -> None:
@@ -201,7 +201,7 @@ class Partial:
 
 
 def key_of(source: Source, embedder: Embedder, data: DataConfig) -> str:
-    """SHA-256 of what decides a table, but for the contents of the images."""
+    """SHA-256 of everything that a table depends on, except the contents of the images."""
     key = hashlib.sha256(
         f"{embedder.identity} {embedder.size} {data.resize_policy} {data.max_image_pixels}".encode()
     )
@@ -213,7 +213,7 @@ def key_of(source: Source, embedder: Embedder, data: DataConfig) -> str:
 def write_table(
     source: Source, embedder: Embedder, data: DataConfig, batch_size: int, path: str
 ) -> int:
-    """Encodes all of a source into a table; what is done lies in PATH.unfinished until it is whole.
+    """Encodes all of a source into a table; partial results are kept in PATH.unfinished.
 
     The images that were skipped are listed in PATH.skipped.txt, as a run lists them.
 
@@ -245,7 +245,7 @@ def write_table(
 
 
 def origin_of(source: Source, embedder: Embedder, data: DataConfig) -> dict[str, str]:
-    """What a table of this source keeps as `about`; reads the images, without decoding them."""
+    """The `origin` of a table of this source; reads the images, without decoding them."""
     digest = content_digest(source, len(source.names))
     return {"key": key_of(source, embedder, data), "digest": digest}
 

@@ -1,7 +1,7 @@
 """Tables of names and vectors as files: NumPy's .npz, .csv, .parquet. Written row block by block.
 
-A name may hold any bytes. In .npz it is the path as Python has it, which `open` takes; in .csv and
-.parquet, which are UTF-8, bytes that are no UTF-8 are escaped as \\udcXX.
+A name may contain any bytes. In .npz it is the path as Python represents it, for use with `open`;
+in .csv and .parquet, which are UTF-8, other bytes are escaped as \\udcXX.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mgta_tf import extras
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 
-ROWS = 4096  # written at once
+ROWS = 4096  # rows written at once
 
 
 def check_path(path: str) -> None:
@@ -53,7 +53,7 @@ def read(path: str) -> tuple[list[str], np.ndarray, dict[str, Any]]:
     """Names, vectors and `origin` of an .npz that `write` wrote.
 
     Raises:
-      UserError: it is none.
+      UserError: the file is not such a table.
     """
     try:
         found = files.arrays(path, "name", "embedding", "origin")
@@ -72,7 +72,7 @@ def read(path: str) -> tuple[list[str], np.ndarray, dict[str, Any]]:
 
 
 def as_utf8(name: str) -> str:
-    """The name with what UTF-8 cannot say escaped: 'caf\\udce9.jpg' for Latin-1's 'café.jpg'."""
+    """The name with bytes that are not UTF-8 escaped: 'caf\\udce9.jpg' for Latin-1's 'café.jpg'."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

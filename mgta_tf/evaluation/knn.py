@@ -52,12 +52,12 @@ def nearest(points: np.ndarray, count: int = SHOWN) -> np.ndarray:
     count = min(count, len(points) - 1)
     if count < 1:
         return np.zeros((len(points), 0), np.int64)
-    fitted = NearestNeighbors(n_neighbors=count).fit(points)
-    return fitted.kneighbors(return_distance=False)  # of the points themselves, without the query
+    search = NearestNeighbors(n_neighbors=count).fit(points)
+    return search.kneighbors(return_distance=False)  # excludes the point itself
 
 
 def precision(points: np.ndarray, truth: np.ndarray) -> float:
-    """How many of the SHOWN nearest others have the class of a point: mean, in percent.
+    """Percentage of the SHOWN nearest neighbors of a point that have its class: mean over points.
 
     points: float32 [n, d], n ≥ 2. truth: int [n].
     """

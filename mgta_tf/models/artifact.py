@@ -119,7 +119,7 @@ def load_encoder(directory: str) -> tuple[tf.keras.Model, Facts]:
     """The encoder of a SavedModel as a Keras model of `build_encoder`, and its `mgta_tf.json`.
 
     Raises:
-      UserError: the folder is no SavedModel of this package, or its variables are damaged.
+      UserError: the folder is not a SavedModel of this package, or its variables are damaged.
     """
     facts = read_facts(directory)
     encoder = build_encoder(facts.model)
@@ -139,7 +139,7 @@ def load_model(directory: str) -> tf.keras.Model:
     """`as_model` of the encoder of a SavedModel.
 
     Raises:
-      UserError: the folder is no SavedModel of this package, or is damaged.
+      UserError: the folder is not a SavedModel of this package, or is damaged.
     """
     return as_model(*load_encoder(directory))
 
@@ -148,7 +148,7 @@ def as_model(encoder: tf.keras.Model, facts: Facts) -> tf.keras.Model:
     """An encoder of `build_encoder` as a Keras model with the normalization of training inside.
 
     Images [N, H, W, 3] in 0..255, uint8 or float → every endpoint by name. Its layer `encoder` is
-    the network. `facts` says what `mgta_tf.json` says, such as `facts.image_size`.
+    the network. Its attribute `facts` is the content of `mgta_tf.json`: `facts.image_size`, ….
     """
     images = keras.Input(IMAGES.shape[1:], name=IMAGES.name)
     mean, deviation = (np.array(v) for v in pipeline.NORMALIZATIONS[facts.normalization])

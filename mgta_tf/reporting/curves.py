@@ -14,8 +14,8 @@ from mgta_tf.reporting.figures import COLORS, plain
 from mgta_tf.reporting.record import Record
 
 DASHES = {"net1": "dot", "net2": "solid", "run": "solid"}
-LETTER = 0.02  # of the width: a letter on a phone
-TICKS = 8  # of a logarithmic axis, at most
+LETTER = 0.02  # width of a letter on a phone, as a fraction of the figure's width
+TICKS = 8  # maximum number of ticks on a logarithmic axis
 POSITIVE, NEGATIVE = ("hardest_positive",), ("hardest_negative",)
 
 
@@ -34,7 +34,7 @@ LOSSES = (
     Panel("Triplet loss (eq. 6)", ("triplet_loss",), "loss"),
 )
 DISTANCES = (Panel("Distance to positive and negative", POSITIVE + NEGATIVE, "distance"),)
-DISTANCES_OF_MANY = (  # a line has no dash left to tell them by
+DISTANCES_OF_MANY = (  # separate panels, because dashes already distinguish the nets
     Panel("Distance to the positive", POSITIVE, "distance"),
     Panel("Distance to the negative", NEGATIVE, "distance"),
 )
@@ -151,9 +151,9 @@ def _curve(records, number: int, writer: str, tag: str, points) -> go.Scatter:
 
 
 def log_ticks(values: np.ndarray) -> list[float]:
-    """Values to label on a logarithmic axis: 0.05, 0.1, 0.2, …; fewer of a wide range.
+    """Values to label on a logarithmic axis: 0.05, 0.1, 0.2, …; fewer for a wide range.
 
-    values: [n], those on the axis; what is not positive is on none.
+    values: [n], the values that are drawn; those that are not positive are ignored.
     """
     values = values[values > 0]
     if not len(values):
@@ -200,7 +200,7 @@ def spans(record: Record) -> dict[int, list[Span]]:
 
 
 def _steps_of_another_iae(record: Record) -> int:
-    """The steps that a run counts for the IAE which it took from `--iae_checkpoint`."""
+    """The steps of an IAE from `--iae_checkpoint`, from which the run continues to count."""
     flags = record.flags
     if not flags.get("iae_checkpoint") or not record.summary:
         return 0
@@ -239,9 +239,9 @@ class Places:
     def of_curve(
         self, run: int, writer: str, steps: np.ndarray, values: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Where the points of a net of a run are drawn, [n] each; those of an open stage are last.
+        """Where the points of a net of a run are drawn, [n] each; an unfinished stage comes last.
 
-        A NaN parts stages between which other runs have one that this run has not.
+        Stages are separated by NaN, so that no line connects them across a stage of other runs.
         """
         own = self.spans[run].get({"net1": 1, "net2": 2}.get(writer, 0), [])
         if not self.aligned or not own:
@@ -256,10 +256,9 @@ class Places:
         return np.array(x[:-1]), np.array(y[:-1])
 
     def marks(self) -> list[tuple[int, str]]:
-        """(position, label) of every stage and round; '' where there is no room for it.
+        """(position, label) of every stage and round; '' where the label does not fit on a phone.
 
-        Rounds after the first are labelled with their number only. Room is that of a phone; stages
-        come first.
+        Rounds after the first are labelled with their number only. Stages take precedence.
         """
         width = max((begin + self._width(label) for label, begin in self.begins.items()), default=0)
         words = {
@@ -283,7 +282,7 @@ class Places:
 
 
 def _order(label: str) -> tuple[int, int]:
-    """Stages as a run has them; rounds by number."""
+    """The order of stages in a run, and of rounds by number."""
     if label.startswith("round"):
         return 1, int(label.split()[1])
     return (0, 0) if label == "IAE" else (2, 0)

@@ -20,7 +20,7 @@ from mgta_tf.runtime import files
 
 # Okabe and Ito's colors, distinguishable for color-blind eyes, those that show on light and dark.
 COLORS = ("#0b84c6", "#d96c1e", "#009e73", "#c068a0", "#b8860b", "#7f7f7f")
-FLOWING = 8  # clusters of a labelling that the flows show one by one
+FLOWING = 8  # largest clusters of a labelling, which the flows show separately
 
 
 def as_json(figure: go.Figure) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def sizes(members: Members) -> go.Figure:
 
 
 def scatter(positions: np.ndarray) -> go.Figure:
-    """The map. positions: float32 [n, 2]; what hovers and which colors is the page's to say."""
+    """The map. positions: float32 [n, 2]. The page's script adds colors and what hovering shows."""
     figure = go.Figure(
         go.Scatter(
             x=np.round(positions[:, 0], 2),
@@ -110,7 +110,7 @@ def scatter(positions: np.ndarray) -> go.Figure:
 
 
 def flat_map(members: Members) -> np.ndarray:
-    """t-SNE of the members' principal coordinates, float32 [n, 2]; of few, just the first two."""
+    """t-SNE of the members' principal coordinates, float32 [n, 2]; below 30, the first two."""
     from sklearn.manifold import TSNE
 
     count = len(members.coordinates)
@@ -190,7 +190,7 @@ def _faint(color: str) -> str:
 def _sequence(record: Record) -> list[tuple[str, dict[int, int]]]:
     """(title, image → cluster) of labellings by one net, each of which shares images with the next.
 
-    Of the net with the most of them.
+    The net is the one with the longest such sequence.
     """
     best: list[tuple[str, dict[int, int]]] = []
     for net in (1, 2):

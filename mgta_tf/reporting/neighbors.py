@@ -1,4 +1,4 @@
-"""Nearest neighbors among the members of a report, and how much they say."""
+"""Nearest neighbors among the members of a report, and how often they agree in class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user asks first of a run: did it learn, what did it find, what next."""
+"""The first questions about a run: did it learn, what did it find, what next."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROBED = {
     "probe_top1": "Linear SVM accuracy",
     "probe_map": "Linear SVM mAP",
 }
-FELL = 0.9  # a loss that ended below this share of where it began has fallen
+FELL = 0.9  # a loss counts as fallen if it ends below this fraction of its start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def share(value: float | None) -> str:
 
 
 def span_of(run: Record, key: str) -> tuple[float, float] | None:
-    """A loss at its first steps and at the end, where both are known and it was trained by."""
+    """A loss at its first steps and at the end; None if it is unknown or was not trained with."""
     rows = [row for row in run.stages if row.get(key)]
     if not rows or not (rows[0].get("first") or {}).get(key):
         return None

@@ -103,7 +103,7 @@ def _text(path: str) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """4 significant digits; '' for what there is not."""
+    """4 significant digits; '' for None."""
     return "" if value is None else f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 

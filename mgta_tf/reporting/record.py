@@ -28,7 +28,7 @@ CURVES = (
     "loss",
     "accuracy",
 )
-POINTS = 600  # of a curve, at most
+POINTS = 600  # maximum number of points of a curve
 
 
 # What `members.npz` holds of any run.
@@ -131,9 +131,9 @@ def read(path: str) -> Record:
 
 
 def _is_supervised(workdir: Workdir) -> bool:
-    """Whether the flags are those of mgta_tf.supervised, which knows no rounds."""
+    """Whether the flags are those of mgta_tf.supervised, which has no --rounds."""
     if not os.path.isfile(workdir.flagfile):
-        return False  # `load_config` says what is wrong
+        return False  # `load_config` raises the error
     with open(workdir.flagfile, encoding="utf-8", errors="replace") as file:
         return not any(line.startswith("--rounds=") for line in file)
 

@@ -1,4 +1,4 @@
-"""Pure functions for the remaining time of a run, from the measured cost of its work."""
+"""The remaining time of a run, from the measured cost of its work: pure functions."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import math
 from collections.abc import Mapping, Sequence
 
 HALF_LIFE = 60.0  # seconds after which the weight of a measurement is halved
-SETTLED = 0.05  # of a graph's cost: pictures or a checkpoint, until their own cost was seen
+# Cost of pictures or of a checkpoint until it is measured, as a fraction of the cost of a graph.
+UNMEASURED = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
     """A piece of a run: `units` of one kind, one after another.
 
-    kind: what is done, such as 'train' or 'encode'. weight: the cost of a unit by the model, on one
-    scale for all kinds; NaN where only a measurement can tell. builds: the cost by the model of the
-    graphs that its first unit builds, on one scale for all kinds; 0 where it builds none.
+    kind: what is done, such as 'train' or 'encode'. weight: estimated cost of a unit, on one scale
+    for all kinds; NaN without an estimate. builds: estimated cost of the graphs that its first unit
+    builds, on one scale for all kinds; 0 where it builds none.
     """
 
     kind: str
@@ -27,11 +28,11 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a kind of work has cost, in seconds.
+    """The measured cost of a kind of work, in seconds.
 
-    units, seconds: of those that built no graphs, the newest counting most. weight: of such a unit
-    by the model. built_units, built_seconds: of the newest that also built graphs, whose cost by
-    the model is `builds`; whole: whether these are all units of their piece.
+    units, seconds: those that built no graphs, the newest with the largest weight. weight:
+    `Work.weight` of such a unit. built_units, built_seconds: the newest that also built graphs.
+    builds: `Work.builds` of these graphs. whole: whether `built_units` are a whole piece.
     """
 
     units: float = 0.0
@@ -71,9 +72,10 @@ def measured(costs: Costs, work: Work, units: float, seconds: float, first: bool
 def seconds_left(costs: Costs, pending: Sequence[Work]) -> float:
     """Seconds that the work takes; NaN if nothing was measured yet.
 
-    A piece costs what its kind has cost; before that was seen, what the model says, scaled by all
-    that was seen; where the model is silent, a share of a graph if it is a single unit, else
-    nothing. Graphs cost what the model says, scaled by those that were built.
+    A unit takes the measured time of its kind. Until there is one, its `weight` is multiplied by
+    the seconds per weight of all kinds that were measured. Without a weight, a single unit takes
+    UNMEASURED of a graph's time, and other pieces do not count. Graphs take `builds`, multiplied by
+    the seconds per `builds` of those that were built.
     """
     pieces = [(work, seconds_per_unit(costs, work)) for work in pending]
     known = [(work, pace) for work, pace in pieces if not math.isnan(pace)]
@@ -84,19 +86,19 @@ def seconds_left(costs: Costs, pending: Sequence[Work]) -> float:
 
 
 def seconds_per_unit(costs: Costs, work: Work) -> float:
-    """Seconds that a unit of the work takes, graphs aside; NaN where nothing tells."""
+    """Seconds that a unit of the work takes without its graphs; NaN if they cannot be estimated."""
     cost = costs.get(work.kind, Cost())
     if cost.units:
         return cost.seconds / cost.units
-    if cost.whole:  # a piece that was timed with its graphs
-        beyond = max(0.0, cost.built_seconds - cost.builds * seconds_per_graph(costs))
-        settled = SETTLED * cost.built_seconds if work.units == 1 else beyond
-        return settled / cost.built_units
-    modelled = [c for c in costs.values() if c.units and not math.isnan(c.weight)]
-    weight = sum(c.units * c.weight for c in modelled)
+    if cost.whole:  # a piece that was timed together with its graphs
+        rest = max(0.0, cost.built_seconds - cost.builds * seconds_per_graph(costs))
+        seconds = UNMEASURED * cost.built_seconds if work.units == 1 else rest
+        return seconds / cost.built_units
+    weighted = [c for c in costs.values() if c.units and not math.isnan(c.weight)]
+    weight = sum(c.units * c.weight for c in weighted)
     if weight and not math.isnan(work.weight):
-        return work.weight * sum(c.seconds for c in modelled) / weight
-    return (SETTLED * seconds_per_graph(costs) or math.nan) if work.units == 1 else math.nan
+        return work.weight * sum(c.seconds for c in weighted) / weight
+    return (UNMEASURED * seconds_per_graph(costs) or math.nan) if work.units == 1 else math.nan
 
 
 def seconds_per_graph(costs: Costs) -> float:

@@ -51,10 +51,10 @@ def install() -> None:
 
 @contextlib.contextmanager
 def caught() -> Iterator[None]:
-    """`install` for a part of a program that is not ours, as a notebook: then its handlers return.
+    """`install` for a block inside another program, such as a notebook; restores its handlers.
 
-    A second signal raises KeyboardInterrupt at once. Python has handlers in the main thread only;
-    elsewhere this does nothing.
+    A second signal raises KeyboardInterrupt at once. Python runs handlers in the main thread only;
+    in other threads this does nothing.
     """
     global _received
     if threading.current_thread() is not threading.main_thread():
@@ -137,7 +137,7 @@ def _handle(number: int, frame: Any) -> None:
         stop_if_signalled()
     elif first:
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        write(f"{name}: finishing the step, then saving; a second Ctrl-C leaves at once")
+        write(f"{name}: finishing the step, then saving; a second Ctrl-C stops at once")
 
 
 def _watch(read: int) -> None:

@@ -57,7 +57,7 @@ class Progress:
                 bar_format=BAR,
                 file=self._stream,
                 leave=False,
-                ncols=80,  # `redraw` asks for the terminal's; some say they have none
+                ncols=80,  # until `redraw` sets the terminal's width; some terminals report 0
                 nrows=24,
             )
         self._thread.start()
@@ -72,7 +72,8 @@ class Progress:
     def begin(self, kind: str, text: str = "") -> None:
         """Starts or continues the next piece of this kind; all pieces before it are done.
 
-        One that had begun has taken the time until now; others were skipped.
+        If the current piece has begun, it has taken the time until now; the pieces between were
+        skipped.
         """
         for number in range(self._number, len(self._works)):
             if self._works[number].kind == kind:

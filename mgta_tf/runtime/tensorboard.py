@@ -59,15 +59,18 @@ class TensorBoardWriter:
                 tf.summary.scalar(name, value)
 
     def metrics(self, writer: str, step: int, values: dict[str, float]) -> None:
-        """Training metrics under their tags, from when they change: a constant is no curve."""
+        """Writes training metrics under their tags, except metrics that have been constant so far.
+
+        When a metric changes for the first time, its constant first and last points are written.
+        """
         for name, value in values.items():
-            held = self._constant.setdefault((writer, name), [(step, value)])
-            if held and value == held[0][1]:
-                held[1:] = [(step, value)] if step > held[0][0] else []
+            unwritten = self._constant.setdefault((writer, name), [(step, value)])
+            if unwritten and value == unwritten[0][1]:
+                unwritten[1:] = [(step, value)] if step > unwritten[0][0] else []
                 continue
-            for at, constant in held:  # its first point, and its last
+            for at, constant in unwritten:
                 self.scalars(writer, at, {tag_of(name): constant})
-            held.clear()
+            unwritten.clear()
             self.scalars(writer, step, {tag_of(name): value})
 
     def images(self, writer: str, step: int, name: str, images: np.ndarray) -> None:

@@ -20,7 +20,7 @@ NEUTRAL = frozenset(
     (
         "workdir",
         "keep",
-        "minutes",  # what was planned for it decides
+        "minutes",  # the flags that were chosen for it are compared instead
         "checkpoint_every_steps",
         "checkpoint_every_secs",
         "max_skipped_steps",

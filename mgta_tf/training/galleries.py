@@ -22,7 +22,7 @@ from mgta_tf.training.losses import LossConfig
 from mgta_tf.training.session import Session
 
 MEMBERS = 2000  # images in `members.npz` and in the projector
-GROUPS, GROUP = 24, 10  # at most so many groups, of so many images or more in the mean
+GROUPS, GROUP = 24, 10  # maximum number of groups, and minimum mean number of images in one
 COORDINATES = 50  # principal components of their features, as input of t-SNE
 
 
@@ -116,7 +116,7 @@ def save_groups(session: Session, turn: Turn) -> None:
     groups = ClusterConfig(num_clusters=max(2, min(GROUPS, len(chosen) // GROUP)))
     try:
         found, _ = cluster(features, groups, config.run.seed)
-    except UserError:  # the net has collapsed, which the losses say: there is nothing to show
+    except UserError:  # the net has collapsed, as its losses show; there are no groups
         return
     save_members(turn, store, session.workdir, chosen, features, found)
 

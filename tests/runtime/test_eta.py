@@ -43,10 +43,10 @@ def test_graphs_of_a_kind_without_measurements_are_priced():
     costs = costs_of(
         (Work("train", 1, 6.0, 1.0), 1, 22.0, True), (Work("train", 1), 10, 20.0, False)
     )
-    settled = eta.SETTLED * 20  # the cost without its graphs
+    unmeasured = eta.UNMEASURED * 20  # the cost without its graphs
     save = Work("save", 1, builds=0.6)
-    assert eta.seconds_left(costs, [save]) == pytest.approx(0.6 * 20 + settled)
-    assert eta.seconds_left(costs, [Work("gallery", 1)]) == pytest.approx(settled)
+    assert eta.seconds_left(costs, [save]) == pytest.approx(0.6 * 20 + unmeasured)
+    assert eta.seconds_left(costs, [Work("gallery", 1)]) == pytest.approx(unmeasured)
     assert math.isnan(eta.seconds_left(costs, [Work("cluster", 300)]))
 
 
@@ -58,7 +58,7 @@ def test_the_cost_of_graphs_is_subtracted_from_a_measurement():
     found = eta.seconds_left(costs, [Work("cluster", 50)])
     assert found == pytest.approx((32 - 0.1 * graph) / 100 * 50)
     saved = costs_of((Work("save", 1, builds=0.6), 1, 10.0, True))
-    assert eta.seconds_per_unit(saved, Work("save", 1)) == pytest.approx(eta.SETTLED * 10)
+    assert eta.seconds_per_unit(saved, Work("save", 1)) == pytest.approx(eta.UNMEASURED * 10)
 
 
 def test_newer_measurements_count_more():

@@ -100,7 +100,7 @@ LINK, PIPE = b"a link that leads nowhere", b"a pipe"
 
 
 def _bad_files(good: list[bytes]) -> list[tuple[bytes, str]]:
-    """Files that are no photographs, with their fate under an image's suffix."""
+    """Files that are not photographs but have an image's suffix, with the expected outcome."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + b"\0" * 99
     cut = [(data[: len(data) // 3], SKIPPED) for data in good]
