@@ -3,9 +3,9 @@
   python -m tools.docs.crops --photographs=FOLDER --output=photos
 
 Each photograph becomes a sub-folder of --each squares of random size and place. The photographs of
-docs/pictures/run.jpg come with scikit-image 0.24 (astronaut, chelsea, coffee, coins, gravel,
-hubble_deep_field, moon, retina, rocket: public domain or CC0), matplotlib (grace_hopper: public
-domain) and scikit-learn (china, flower: CC BY 2.0).
+docs/pictures/run.jpg come with scikit-image 0.24 (astronaut, hubble_deep_field, rocket: public
+domain; chelsea, coffee, gravel, retina: CC0), with matplotlib (grace_hopper: public domain) and
+with scikit-learn (china by danielbuechele, flower by vultilion, both on Flickr: CC BY 2.0).
 """
 
 from __future__ import annotations
