@@ -9,6 +9,7 @@ import numpy as np
 from mgta_tf.clustering.clusters import NOISE
 
 KINDS = ("largest", "median", "smallest", "tightest")
+KEPT = 2000  # images for the report and the projector, at most
 SHOWN = 8  # nearest and farthest images of a representative cluster
 
 

@@ -21,7 +21,6 @@ from mgta_tf.training.guidance import Turn
 from mgta_tf.training.losses import LossConfig
 from mgta_tf.training.session import Session
 
-MEMBERS = 2000  # images in `members.npz` and in the projector
 GROUPS, GROUP = 24, 10  # maximum number of groups, and minimum mean number of images in one
 COORDINATES = 50  # principal components of their features, as input of t-SNE
 
@@ -70,7 +69,7 @@ def save_members(
     Both hold the newest labels only. images: int32 [n] indices. features: float32 [n, D]. found:
     their clusters.
     """
-    rows = members.sample(found.labels, found.distances, MEMBERS)
+    rows = members.sample(found.labels, found.distances, members.KEPT)
     index = images[rows]
     thumbnails = pictures.shrink(store.batch(index), pictures.THUMBNAIL)
     sprites = pictures.jpeg(pictures.sheet(thumbnails), quality=80)
@@ -110,7 +109,7 @@ def save_groups(session: Session, turn: Turn) -> None:
     They are for the report and the projector alone: no net has learned from them.
     """
     store, config = session.store, session.config
-    chosen = sampler.evenly(len(store), MEMBERS).astype(np.int32)
+    chosen = sampler.evenly(len(store), members.KEPT).astype(np.int32)
     encoded = session.nets[turn.net].encode(session.feed, chosen, "embedding")
     features = as_compared(np.concatenate(list(encoded)), config.loss)
     groups = ClusterConfig(num_clusters=max(2, min(GROUPS, len(chosen) // GROUP)))

@@ -6,7 +6,7 @@ import contextlib
 
 import numpy as np
 
-from mgta_tf.clustering import diagnostics
+from mgta_tf.clustering import diagnostics, members
 from mgta_tf.clustering.clusterers import cluster
 from mgta_tf.clustering.clusters import NOISE
 from mgta_tf.data import sampler
@@ -15,7 +15,6 @@ from mgta_tf.evaluation import online
 from mgta_tf.evaluation.knn import precision
 from mgta_tf.runtime import files
 from mgta_tf.training import galleries, guidance
-from mgta_tf.training.galleries import MEMBERS
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.learner import Learner
 from mgta_tf.training.session import Session
@@ -64,10 +63,10 @@ def _agreement_of_untrained(session: Session, labels: np.ndarray) -> dict[str, f
       `ari_truth` of `clustered` images. NMI grows as their number falls; ARI does not.
     """
     config, clusters = session.config, session.config.guidance.labels == "clusters"
-    images = sampler.evenly(len(labels), CLUSTERED if clusters else MEMBERS).astype(np.int32)
+    images = sampler.evenly(len(labels), CLUSTERED if clusters else members.KEPT).astype(np.int32)
     endpoint = config.cluster.cluster_features if clusters else "embedding"
     features = np.concatenate(list(session.nets[0].encode(session.feed, images, endpoint)))
-    rows = sampler.evenly(len(images), MEMBERS)
+    rows = sampler.evenly(len(images), members.KEPT)
     rows = rows[labels[images[rows]] != NOISE]
     found: dict[str, float | None] = {}
     if len(rows) > 1:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
 
+from mgta_tf.clustering import members
 from mgta_tf.clustering.choose import parse_candidates
 from mgta_tf.clustering.config import ClusterConfig
 from mgta_tf.data import sampler
 from mgta_tf.runtime.eta import Work
-from mgta_tf.training import guidance, needs
+from mgta_tf.training import defaults, guidance, needs
 from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.optimization import OptimizerConfig, learning_rate
 
 SAMPLE = 1000  # images on which a GLP compares the labels of the two nets
 BACKWARD = 3  # cost of a training step in forward passes; the gradient takes two
+LLOYD_STEPS = 30  # of k-means, in the mean
+DIMENSIONS = {"res2": 256, "res3": 512, "res4": 1024}  # of ResNet-50; of the others 2048
 
 # Seconds to build the graphs of a kind of work, relative to those of the first net's training step:
 # for the first net that needs them, and for the other. Medians of small runs on CPUs.
@@ -29,6 +33,7 @@ GRAPHS = {
     "encode": (0.04, 0.0),
     "compare": (0.05, 0.0),
     "cluster": (0.06, 0.0),
+    "close": (0.35, 0.0),  # ends TensorFlow, which takes longer the more graphs there are
 }
 
 
@@ -92,9 +97,8 @@ def work_of(
 ) -> tuple[list[Work], ...]:
     """The pieces of work of each turn, for the ETA.
 
-    Weights are passes of an image through an encoder; a decoder costs the same. Clustering,
-    pictures, probe and checkpoints have no weight, because their cost does not follow from the
-    nets.
+    Weights are passes of an image through an encoder; a decoder costs the same. Most pictures,
+    probe and checkpoints have no weight, because their cost does not follow from the nets.
 
     Args:
       timeline: Timeline of the run.
@@ -102,12 +106,14 @@ def work_of(
       first: The turn at which the process starts; graphs are built once per process.
       labelled: Whether the images have classes, which the probe needs.
     """
-    step = step_weight(config)
+    step, clustering = step_weight(config), cluster_weight(config)
     found: list[list[Work]] = []
     seen: set[tuple[str, int]] = set()
-    if labelled and first == 0 and config.run.probe_every_rounds:
+    if labelled and first == 0:  # the untrained net has been evaluated before the first turn
         untrained = 0 if guidance.count_nets(timeline.turns) == 2 else timeline.turns[0].net
-        seen.add(("probe", untrained))  # evaluated before the first turn, for the baselines
+        seen.add(("encode", 0))
+        if config.run.probe_every_rounds:
+            seen.add(("probe", untrained))
 
     def graphs(number: int, kind: str, net: int = 0) -> float:
         """The weight of building a kind of graphs in turn `number`; 0 if the net has them."""
@@ -121,14 +127,15 @@ def work_of(
         zip(timeline.turns, timeline.images, timeline.steps)
     ):
         if turn.process == "GLP":
-            again = number < first or any(kind == "encode" for kind, _ in seen)
+            again = any(before.process == "GLP" for before in timeline.turns[:number])
             pieces = [
                 Work("encode", images, weight=1.0, builds=graphs(number, "encode")),
                 Work("compare", min(SAMPLE, images), weight=1.0, builds=graphs(number, "compare")),
                 Work(
                     "cluster",
                     _clusters_to_compute(config.cluster, again) * images,
-                    builds=graphs(number, "cluster"),
+                    clustering,
+                    graphs(number, "cluster"),
                 ),
                 Work("gallery", 1),
             ]
@@ -136,14 +143,27 @@ def work_of(
             pieces = [Work("train", steps, step, graphs(number, "train", turn.net))]
             if labelled and guidance.is_probed(turn, config.run.probe_every_rounds):
                 pieces.append(Work("probe", 1, builds=graphs(number, "probe", turn.net)))
-            pieces.append(Work("show", 1, builds=graphs(number, "show", turn.net)))
+            groups = turn.stage == "final" and config.guidance.labels == "none"
+            weight = min(members.KEPT, images) if groups else math.nan  # that are encoded
+            pieces.append(Work("show", 1, weight, graphs(number, "show", turn.net)))
         found.append([*pieces, Work("save", 1, builds=graphs(number, "save"))])
+    found[-1].append(Work("close", 1, builds=graphs(number, "close")))
     return tuple(found)
 
 
 def step_weight(config: TrainConfig) -> float:
     """The weight of a training step in `work_of`, in passes of an image through an encoder."""
     return BACKWARD * needs.halves(config.model) * config.batch.size
+
+
+def cluster_weight(config: TrainConfig) -> float:
+    """The weight of k-means for an image and a cluster in `work_of`.
+
+    A Lloyd step takes 2 D operations for each pair.
+    """
+    dimensions = config.model.channels(DIMENSIONS.get(config.cluster.cluster_features, 2048))
+    operations = defaults.operations(config.model, config.augment.image_size) / BACKWARD
+    return LLOYD_STEPS * 2 * dimensions / operations
 
 
 def _clusters_to_compute(config: ClusterConfig, again: bool) -> float:

@@ -113,12 +113,13 @@ SHAPES = ("--data_source=shapes", "--shapes_count=1000", "--image_size=32")
 def test_minutes_are_spent_on_epochs(measured, tmp_path, capsys):
     words = (*SHAPES, f"--workdir={tmp_path}", "--minutes=5")
     config, _ = auto.config_of_run(leaves(*words))
-    # 300 s − a tenth, 1,000 · 0.01 s to read and 1.76 · 6 s for graphs of training, pictures and
-    # checkpoints: 249.4 s are 2,494 steps, of 64 images each; 160 epochs would be 2,500 steps.
-    assert config.guidance.final_epochs == 159
-    assert "--final_epochs=159" in capsys.readouterr().out
+    # 300 s − a tenth, 1,000 · 0.01 s to read, 2.11 · 6 s for graphs of training, pictures and
+    # checkpoints and for the end, and 1,000 images encoded at a 192nd of a step: 246.8 s are 2,468
+    # steps, of 64 images each; 159 epochs would be 2,484 steps.
+    assert config.guidance.final_epochs == 158
+    assert "--final_epochs=158" in capsys.readouterr().out
     assert measured[0].batch.size == 64
-    # Images that do not fit the memory are read in every step: 0.1 + 64 · 0.01 s, 337 steps.
+    # Images that do not fit the memory are read in every step: 0.1 + 64 · 0.01 s, 333 steps.
     config, _ = auto.config_of_run(leaves(*words, "--cache_budget_mb=1"))
     assert config.guidance.final_epochs == 21
 
@@ -127,10 +128,10 @@ def test_minutes_plan_stages_and_rounds(measured, tmp_path):
     words = (*SHAPES, f"--workdir={tmp_path}", "--labels=clusters", "--decoder=mirror")
     schedule = auto.config_of_run(leaves(*words, "--minutes=5"))[0].guidance
     stages = (schedule.iae_epochs, schedule.rounds, schedule.epochs_per_round)
-    # Graphs of two nets take 2.49 · 6 s, so 245 s are left. Labels of 21 turns: 11,000 images are
-    # encoded and as many compared, 5.7 s at a 384th of a step; 11,000 · 50 clusters take 55 s. So
-    # 1,843 steps. Of 115 epochs stage 1 and the rounds have 54.8 each: 859 and 20 · 39 steps; 78
-    # follow. With 116 epochs a round would have 6, and the sum be 1,872.
+    # Graphs of two nets and the end take 2.8 · 6 s, so 243 s are left. Labels of 21 turns: 11,000
+    # images are encoded and as many compared, 5.7 s at a 384th of a step; 11,000 · 50 clusters take
+    # 55 s. So 1,825 steps. Of 115 epochs stage 1 and the rounds have 54.8 each: 859 and 20 · 39
+    # steps; 78 follow. With 116 epochs a round would have 6, and the sum be 1,872.
     assert stages == (55, 10, 5)
     assert schedule.final_epochs == 5
     # Explicit flags take precedence; if nothing is left to plan, nothing is measured.
