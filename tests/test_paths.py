@@ -59,7 +59,6 @@ def test_a_run_in_brackets_resumes_exports_and_is_loaded(odd):
     assert features.load_encode(output, "embedding")
     encoder, _ = artifact.load_encoder(output)
     assert encoder.count_params() > 0
-    assert artifact.load_reconstruct(output)
 
 
 def test_embed_search_and_probe_read_and_write_such_paths(odd, tmp_path):

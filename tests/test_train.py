@@ -290,7 +290,6 @@ def test_two_views_alone_resume_with_the_same_weights(views_alone, tmp_path, mon
 
 def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path):
     from mgta_tf import report
-    from mgta_tf.models.artifact import load_reconstruct
 
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8))
     seen = {}
@@ -301,8 +300,6 @@ def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path):
         assert sorted(signatures) == ["encode", "serving_default"]
         seen[net] = signatures["encode"](images)["res4"].numpy()
     np.testing.assert_array_equal(seen["n1"], seen["n2"])
-    with pytest.raises(UserError, match="run that has a decoder"):
-        load_reconstruct(output)
     report.main(report.ReportConfig(workdir=str(views_alone)))
     page = (views_alone / "report.html").read_text()
     assert "Triplet loss" in page

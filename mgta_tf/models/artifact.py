@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -158,23 +157,6 @@ def as_model(encoder: tf.keras.Model, facts: Facts) -> tf.keras.Model:
     model = keras.Model(images, encoder(normalize(images)), name="mgta_tf_encoder")
     model.facts = facts
     return model
-
-
-def load_reconstruct(directory: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The signature `reconstruct` of a SavedModel: uint8 [N, H, W, 3] → the same shape.
-
-    Raises:
-      UserError: the SavedModel cannot be loaded, or has no such signature.
-    """
-    try:
-        with files.literal(directory) as folder:
-            reconstruct = tf.saved_model.load(folder).signatures["reconstruct"]
-    except (OSError, ValueError, KeyError, tf.errors.OpError):
-        raise UserError(
-            f"{directory}: no SavedModel with a signature 'reconstruct'; run mgta_tf.export on a "
-            "run that has a decoder (--decoder other than none)"
-        ) from None
-    return lambda images: reconstruct(images=tf.constant(images))["reconstruction"].numpy()
 
 
 def read_facts(directory: str) -> Facts:

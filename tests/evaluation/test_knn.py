@@ -65,7 +65,7 @@ def test_an_image_is_not_its_own_neighbor_even_beside_a_copy():
 
 
 def test_precision_is_the_share_of_the_twelve_nearest_that_have_the_class():
-    """Two far groups of 13: class 0 alone, and class 1 with one of class 0 among it."""
+    """Two distant groups of 13 points: all of class 0; and class 1 with one point of class 0."""
     points = np.concatenate([np.zeros((13, 2)), np.full((13, 2), 100)]) + np.arange(26)[:, None]
     truth = np.repeat([0, 1], 13)
     assert knn.precision(points, truth) == 100

@@ -61,7 +61,7 @@ def test_a_collapse_is_reported_first():
 STUCK = dict(triplet_active=1.0, hardest_positive=0.9, hardest_negative=0.8, pair_distance=1.2)
 
 
-def test_a_loss_that_has_stayed_at_its_margin_is_no_success():
+def test_a_loss_that_has_stayed_at_its_margin_is_not_a_success():
     found = answer(stage(0.6, 0.4, **STUCK))
     assert found.kind == "bad"
     assert found.text.startswith("No: the triplet loss has stayed at its margin (0.3)")
@@ -94,8 +94,8 @@ def test_neighbors_are_beside_those_of_the_untrained_net():
     assert "untrained" not in text
 
 
-def test_folders_that_are_no_classes_do_not_decide():
-    """Photographs by month or camera: neither pixels nor features say in which folder they are."""
+def test_folders_that_are_not_visual_classes_do_not_change_the_answer():
+    """Photographs by month or camera: neither thumbnails nor features show the folder."""
     assert answer(
         stage(0.3, 0.1), agreement={"encoder": 36.0, "thumbnail": 37.0, "chance": 38.0}
     ) == (answer(stage(0.3, 0.1), agreement={"encoder": 30.0, "thumbnail": 10.0, "chance": 8.0}))

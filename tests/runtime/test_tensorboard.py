@@ -28,7 +28,7 @@ def test_a_metric_is_not_written_before_it_changes(tmp_path):
     rates = [(step, value) for step, tag, value in found if tag == "5_training/rate"]
     assert rates == [(1, 0.5), (2, 0.5), (3, 0.25), (4, 0.25)]
     assert {tag for _, tag, _ in found} == {"1_loss/loss", "5_training/rate"}
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]  # nothing was said of a net
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]  # nothing was written about a net
 
 
 def test_the_third_step_and_those_after_it_are_traced(tmp_path, monkeypatch):

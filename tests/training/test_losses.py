@@ -217,8 +217,8 @@ def metrics_of(embeddings, labels, **flags):
 
 
 @pytest.mark.parametrize("flags", [{}, {"soft_margin": True}, PAPER])
-def test_embeddings_that_know_nothing_of_the_clusters_are_stuck_at_the_margin(flags):
-    """Random points, so a positive is as far as a negative: the nearest of many is nearer yet."""
+def test_embeddings_without_information_about_clusters_are_stuck_at_the_margin(flags):
+    """In random points a positive is as far away as a negative, and the nearest negative nearer."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(32), 2)
     random = rng.normal(size=(64, 16)).astype(np.float32)

@@ -68,8 +68,8 @@ def test_the_summary_lists_the_representative_clusters_and_the_seconds(finished)
         assert 0 < row["show_seconds"] < 60
 
 
-def test_images_that_cannot_be_told_apart_are_said_once_and_in_the_report(tmp_path, capsys):
-    """Copies of one image: two views of it are as far apart as those of two copies."""
+def test_indistinguishable_images_cause_one_warning_and_are_in_the_report(tmp_path, capsys):
+    """With copies of one image, views of one copy are as far apart as views of two copies."""
     os.mkdir(tmp_path / "copies")
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
     for number in range(48):
@@ -78,10 +78,10 @@ def test_images_that_cannot_be_told_apart_are_said_once_and_in_the_report(tmp_pa
     batch = dict(clusters_per_batch=8, images_per_cluster=2, final_epochs=2, log_every_steps=1)
     alike = dict(data_source="", data_dir=str(tmp_path / "copies"), probe_every_rounds=0)
     train.train(config_of(tmp_path / "w", **views, **batch, **alike))
-    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert len(said) == 1
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == 1
     assert re.match(
-        r"warning: stage 3: net 2 trains \(TMP\), step \d+: the .* margin \(0.3\)", said[0]
+        r"warning: stage 3: net 2 trains \(TMP\), step \d+: the .* margin \(0.3\)", warnings[0]
     )
     report.main(report.ReportConfig(workdir=str(tmp_path / "w")))
     assert "No: the" in (tmp_path / "w" / "report.html").read_text()

@@ -111,7 +111,7 @@ NEAR = dict(triplet_active=1.0, embedding_norm=9.0, hardest_positive=0.01, harde
         ({"triplet_active": 0.5}, True, ""),
     ],
 )
-def test_a_triplet_loss_at_its_margin_is_said_when_it_means_something(changes, late, words):
-    said = wording.trouble({**NEAR, "pair_distance": 1.0, **changes}, LossConfig(), late)
-    assert words in said
-    assert bool(words) == bool(said)
+def test_a_triplet_loss_at_its_margin_is_reported_when_it_is_a_problem(changes, late, words):
+    text = wording.trouble({**NEAR, "pair_distance": 1.0, **changes}, LossConfig(), late)
+    assert words in text
+    assert bool(words) == bool(text)

@@ -7,7 +7,7 @@ from tools.bench import clustering
 
 
 def test_features_of_imagenet_are_kept_in_a_file_of_the_given_folder(tmp_path, monkeypatch):
-    """In this process: K is lowered, and so is the number of points."""
+    """With smaller K and fewer points, in this process."""
     monkeypatch.setattr(clustering, "IMAGENET_CLUSTERS", 20)
     kept = []
 

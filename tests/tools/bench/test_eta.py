@@ -1,4 +1,4 @@
-"""The check of the ETA: what it reads, and how it counts, on runs whose end is known."""
+"""The benchmark of the ETA: what it reads, and how it counts, for runs with a known end."""
 
 import textwrap
 
@@ -30,19 +30,19 @@ def test_the_share_is_that_of_the_moments_after_a_tenth():
     found = eta.score(Watched(100, moments, ""))
     assert (found.moments, found.share) == (3, pytest.approx(200 / 3))
     assert found.worst.text == "wrong"
-    said = eta.described(Watched(100, moments, ""), found)
-    assert "3 moments, 67 % of them within 20 %" in said
-    assert "most wrong after 10 s: 10 s, when 1 min 30 s were left: wrong" in said
+    text = eta.described(Watched(100, moments, ""), found)
+    assert "3 moments, 67 % of them within 20 %" in text
+    assert "most wrong after 10 s: 10 s, when 1 min 30 s were left: wrong" in text
 
 
-def test_an_error_is_a_share_of_what_was_left_but_for_the_second_that_is_shown():
+def test_an_error_is_relative_to_the_time_left_and_one_second_off_is_none():
     assert eta.error(Moment(40, 90, ""), 100) == pytest.approx(29 / 60)
     assert eta.error(Moment(40, 30, ""), 100) == pytest.approx(29 / 60)
     assert eta.error(Moment(97, 4, ""), 100) == 0
     assert eta.error(Moment(100, 0, ""), 100) == 0
 
 
-def test_without_a_moment_nothing_is_wrong():
+def test_without_a_moment_all_are_right():
     found = eta.score(Watched(100, [Moment(1, 1, "")], ""))
     assert found == eta.Score(0, 100.0, None)
     assert "0 moments" in eta.described(Watched(100, [], ""), found)

@@ -1,4 +1,4 @@
-"""The measured step on one device and on two."""
+"""The jobs of the thread benchmark: two devices, halves of a batch, two nets side by side."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ TINY = dict(size=32, width=0.0625, blocks=(1, 1, 1, 1), batch=8)
 
 
 def test_two_devices_share_the_batch_of_one(two_replicas):
-    """Each has half of the rows; that their steps equal one device's is tested with the learner."""
+    """Each has half of the rows. tests/training/test_learner.py compares the steps."""
     values = np.arange(24).reshape(8, 3)
     held = nets.shared(values, two_replicas)
     parts = [part.numpy() for part in two_replicas.experimental_local_results(held)]
@@ -19,8 +19,8 @@ def test_two_devices_share_the_batch_of_one(two_replicas):
     assert two_replicas.reduce("SUM", sums, axis=None).numpy() == 0 + 12
 
 
-def test_halves_of_a_batch_are_computed_apart():
-    """With two equal halves, each has the statistics of the whole, so the outputs are equal."""
+def test_halves_of_a_batch_have_their_own_statistics():
+    """Two equal halves have the statistics of the whole, so the outputs are equal; else not."""
     _, net = nets.make_learner(**TINY)
     half = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
     images = np.concatenate([half, half])

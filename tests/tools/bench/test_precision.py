@@ -14,16 +14,16 @@ def test_the_relative_error_is_relative_to_the_spread():
 
 
 def nearest_by_loops(x, top):
-    centred = x - x.mean(0)
+    centered = x - x.mean(0)
     found = []
-    for i, a in enumerate(centred):
-        cosine = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in centred]
+    for i, a in enumerate(centered):
+        cosine = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in centered]
         order = sorted((j for j in range(len(x)) if j != i), key=lambda j: -cosine[j])
         found.append(set(order[:top]))
     return found
 
 
-def test_kept_neighbors_are_those_of_loops():
+def test_kept_neighbors_match_loops():
     rng = np.random.default_rng(0)
     exact = rng.normal(size=(30, 4)).astype(np.float32)
     rounded = (exact + rng.normal(scale=0.3, size=exact.shape)).astype(np.float32)

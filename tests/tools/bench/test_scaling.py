@@ -28,8 +28,8 @@ def test_a_round_is_training_and_labels_of_both_halves():
     assert scaling.seconds_of_rounds(stages) == [15.0, 6.0]
 
 
-def test_halves_of_the_law_are_whole_batches_and_hold_the_sample():
-    """Otherwise a round is no line: training drops a part of a batch, encoding fills it up."""
+def test_halves_of_the_law_are_whole_batches_and_contain_the_sample():
+    """Else the time is not linear: training drops an incomplete batch, encoding pads it."""
     counts, size = scaling.counts_of(8192), sampler.BatchConfig().size
     assert counts == [2048, 4096, 6144, 8192]
     for count in (*counts, *scaling.counts_of(10_000)):

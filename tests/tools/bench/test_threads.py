@@ -1,4 +1,4 @@
-"""The rows of thread pools and arrangements."""
+"""The rows of the thread benchmark."""
 
 import pytest
 

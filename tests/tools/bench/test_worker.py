@@ -19,7 +19,7 @@ def test_each_request_runs_the_job_once():
     worker.close()
 
 
-def test_a_job_that_cannot_run_says_why():
+def test_a_job_that_cannot_run_has_a_reason():
     lacking = 'print(\'{"versions": {}, "unavailable": "no C++ compiler"}\')'
     worker = Worker([sys.executable, "-c", lacking])
     assert worker.unavailable == "no C++ compiler"

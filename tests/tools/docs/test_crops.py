@@ -8,8 +8,8 @@ from PIL import Image
 from tools.docs import crops
 
 
-def test_squares_are_parts_of_their_photograph_and_the_same_again(tmp_path):
-    """A ramp of red from left to right and of green from top to bottom says where a square is."""
+def test_squares_are_parts_of_their_photograph_and_reproducible(tmp_path):
+    """Red increases from left to right and green from top to bottom, so pixels have positions."""
     os.mkdir(tmp_path / "whole")
     y, x = np.mgrid[:200, :250]
     ramp = np.stack([x, y, 0 * x], axis=2).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The folders of the first hour: what is chosen, and what is made of it."""
+"""The folders of the first hour: the choice of photographs, and how they are changed."""
 
 import os
 
@@ -23,7 +23,7 @@ def test_a_source_is_used_up_before_the_next():
 
 
 def test_a_photograph_changes_its_shape_and_size_but_not_its_proportions():
-    """A grid of 8 px: after any change a cell is as wide as it is high."""
+    """A grid of square cells, 8 px wide: after any change they are still square."""
     x = np.arange(160) // 8 % 2 * 255
     image = Image.fromarray(np.stack([x[None].repeat(120, 0), x[:120, None].repeat(160, 1)], 2)
                             .astype(np.uint8)[..., [0, 1, 1]])  # fmt: skip
@@ -38,7 +38,7 @@ def test_a_photograph_changes_its_shape_and_size_but_not_its_proportions():
     assert len(shapes) > 2
 
 
-def test_a_folder_is_mixed_readable_and_the_same_again(tmp_path):
+def test_a_folder_is_mixed_readable_and_reproducible(tmp_path):
     os.mkdir(tmp_path / "from")
     rng = np.random.default_rng(0)
     for number in range(40):

@@ -28,7 +28,7 @@ def test_a_row_has_its_ratio_with_the_errors_of_both_sides():
     )
 
 
-def test_a_row_that_is_not_measured_says_so():
+def test_a_row_that_is_not_measured_is_marked():
     missing = measured(rows.not_measured("step", 30.0, "images/s", 1.0, "no C++ compiler"))
     text = performance.tables([missing])
     assert (
@@ -60,7 +60,7 @@ def test_decoders_have_a_table_with_each_of_them_once():
     ]
 
 
-def test_arrangements_have_a_table_of_their_own():
+def test_thread_pools_have_a_separate_table():
     share = {"TensorFlow's default": 0.5, "one device per core": 0.75}
     text = performance.tables([row("threads, small model: one device per core", share=share)])
     assert "| small model | TensorFlow's default | 20 | 1.00 | 0.50 |" in text
