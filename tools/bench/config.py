@@ -20,6 +20,11 @@ class BenchConfig:
         "model at 32 px; empty is both.",
         choices=("", "full", "small"),
     )
+    precision: str = flag(
+        "",
+        "Precision of 'threads'; empty is both.",
+        choices=("", "float32", "bfloat16"),
+    )
     images: int = flag(1024, "JPEG files of 'epoch' and 'encode'.", minimum=128)
     sampled: int = flag(60_000, "Images of 'sampler' and 'memory'.", minimum=2000)
     round_images: int = flag(8192, "Largest N of a round in 'scaling'.", minimum=8192)

@@ -42,11 +42,12 @@ def make_learner(
     precision: str = "off",
     decoder: str = "mirror",
     strategy: tf.distribute.Strategy | None = None,
+    sync_batch_norm: bool = True,
     **_: Any,
 ):
     """A net with its strategy, by default that of one device. precision: a `--mixed_precision`."""
     strategy = strategy or make_strategy(1, "clusters_per_batch")
-    model = ModelConfig(width=width, blocks=tuple(blocks), decoder=decoder)
+    model = ModelConfig(width, tuple(blocks), decoder, sync_batch_norm)
     # Several devices select triplets from the whole batch, like one.
     loss = LossConfig(triplet_scope="global")
     return strategy, Learner(

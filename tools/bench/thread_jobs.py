@@ -23,20 +23,25 @@ from tools.bench.worker import serve
 keras = tf.keras
 CORES = os.cpu_count() or 1
 
-# name: (threads of an operation, operations at once); 0 is TensorFlow's default
+CALLER = "TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD"
+
+# name: (threads of an operation, operations at once, CALLER); 0 is TensorFlow's default
 WAYS = {
-    "TensorFlow's default": (0, 0),
-    "one operation at a time": (0, 1),
-    "one thread per operation": (1, CORES),
-    "one device per core": (1, CORES),
-    "batch split in the graph": (1, CORES),
-    "two nets side by side": (1, CORES),
+    "TensorFlow's default": (0, 0, 0),
+    "caller computes a part": (0, 0, 1),
+    "one operation at a time": (0, 1, 0),
+    "one thread per operation": (1, CORES, 0),
+    "one device per core": (1, CORES, 0),
+    "one device per core, batch norm on each": (1, CORES, 0),
+    "batch split in the graph": (1, CORES, 0),
+    "two nets side by side": (1, CORES, 0),
 }
 
 
 def main() -> None:
     arguments = json.loads(sys.argv[1])
-    threads, operations = WAYS[arguments["way"]]
+    threads, operations, caller = WAYS[arguments["way"]]
+    os.environ[CALLER] = str(caller)  # TensorFlow reads it at the first operation of oneDNN
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(operations)
     serve(versions(), job(**arguments), steps_of(arguments["net"]))
@@ -47,8 +52,10 @@ def job(way: str, net: str, **options: Any) -> Callable[[], Any]:
     shape, steps = {**NETS[net][1], **options}, steps_of(net)
     if way == "two nets side by side":
         return side_by_side([a_step(**shape) for _ in range(2)], steps // 2)
-    prepare = {"one device per core": on_devices, "batch split in the graph": split_step}
-    once = prepare.get(way, a_step)(**shape)
+    if way.startswith("one device per core"):
+        once = on_devices(**shape, sync_batch_norm=way == "one device per core")
+    else:
+        once = (split_step if way == "batch split in the graph" else a_step)(**shape)
     return lambda: [once() for _ in range(steps)]
 
 
@@ -62,7 +69,7 @@ def a_step(**shape: Any) -> Callable[[], None]:
 
 
 def on_devices(**shape: Any) -> Callable[[], None]:
-    """A step on as many devices as there are cores: equal to a step on one."""
+    """A step on one device per core; with `sync_batch_norm` it equals that on a single device."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     devices = [tf.config.LogicalDeviceConfiguration()] * CORES
     tf.config.set_logical_device_configuration(cpu, devices)

@@ -31,8 +31,9 @@ def threads(config: BenchConfig) -> list[dict]:
     found = []
     for key, name, shape, _ in chosen(config):
         work = 3 * gigaflops(make_learner(**shape)[1].model, shape["size"]) * shape["batch"]
-        for precision, flag in PRECISIONS.items():
-            workers = {way: thread_worker(way, key, precision=flag) for way in WAYS}
+        for precision in [config.precision] if config.precision else PRECISIONS:
+            options = {"precision": PRECISIONS[precision]}
+            workers = {way: thread_worker(way, key, **options) for way in WAYS}
             jobs = {way: worker.seconds for way, worker in workers.items()}
             seconds = by_turns(config.repeats, **jobs, product=product)
             for worker in workers.values():
