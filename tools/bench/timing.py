@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mgta_tf.training.summary import versions
+from tools.bench.quiet import undisturbed
 
 
 def timed(once: Callable[[], Any]) -> float:
@@ -26,14 +27,16 @@ def seconds_each(once: Callable[[], Any], times: int = 1) -> Callable[[], float]
 def by_turns(repeats: int, **jobs: Callable[[], float]) -> dict[str, list[float]]:
     """Seconds of every job, each run `repeats` times, in turns. A job returns its seconds.
 
-    A first turn is not counted, because building graphs makes it slow.
+    A first turn is not counted, because building graphs makes it slow. Later measurements are
+    repeated if other processes disturb them.
     """
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(repeats + 1):
         for name, job in jobs.items():
-            spent = job()
             if turn:
-                seconds[name].append(spent)
+                seconds[name].append(undisturbed(job))
+            else:
+                job()
     return seconds
 
 
