@@ -117,7 +117,7 @@
     back.type = "button";
     back.addEventListener("click", () => open(label));
     const near = members.neighbors[row];
-    $("members-about").replaceChildren(`Of ${name}, which comes first; the others by distance, among the ${images(members.label.length)} of this page. It belongs to `, back);
+    $("members-about").replaceChildren(`${name}, then the images nearest to it among the ${images(members.label.length)} of this page. It belongs to `, back);
     show([row, ...near]);
   }
   function show(rows) {
