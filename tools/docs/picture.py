@@ -31,7 +31,7 @@ from mgta_tf.reporting import figures, neighbors, record
 from mgta_tf.reporting.record import Members, Record
 from mgta_tf.runtime.pictures import GAP
 
-QUERIES, NEAREST = 6, 12
+QUERIES, NEAREST = 7, 12
 
 
 @dataclasses.dataclass(frozen=True)
