@@ -135,13 +135,24 @@ def learned(run: Record, agreement: dict[str, float] | None) -> Answer:
     if trouble:
         return Answer("bad", f"No: {trouble}.")
     # Classes that thumbnails show no better than chance may be folders of anything.
-    visible = agreement and agreement["thumbnail"] > 1.1 * agreement["chance"]
-    if agreement and visible and agreement["encoder"] < agreement["thumbnail"]:
-        return Answer(
-            "open",
-            "Not visibly: its nearest neighbors have the class of their query no more often than "
-            "those of 4×4 pixel thumbnails do.",
-        )
+    if agreement and agreement["thumbnail"] > 1.1 * agreement["chance"]:
+        before = run.baselines.get("untrained", {}).get("neighbors")
+        for value, than in (
+            (agreement["thumbnail"], "those of 4×4 pixel thumbnails do"),
+            (before, "before training"),
+        ):
+            if value is not None and agreement["encoder"] < value:
+                return Answer(
+                    "open",
+                    "Not visibly: its nearest neighbors have the class of their query no more "
+                    f"often than {than}.",
+                )
+        if before is not None:
+            return Answer(
+                "good",
+                f"Yes: {agreement['encoder']:.0f} % of the nearest neighbors have the class of "
+                f"their query, and {before:.0f} % before training.",
+            )
     key = "accuracy" if run.supervised else "triplet_loss"
     span = span_of(run, key) or span_of(run, "reconstruction_loss")
     if span is None:
