@@ -104,15 +104,15 @@ def test_folders_that_are_not_visual_classes_do_not_change_the_answer():
 def test_neighbors_beside_those_before_training_count_more_than_a_loss():
     found = {"encoder": 30.0, "thumbnail": 10.0, "chance": 8.0}
 
-    def said(before):
-        baselines = {"untrained": {"neighbors": before}}
+    def answer_beside(untrained):
+        baselines = {"untrained": {"neighbors": untrained}}
         return answer(stage(0.3, 0.1), agreement=found, baselines=baselines)
 
-    assert said(12.0).kind == "good"
-    assert said(12.0).text.startswith("Yes: 30 % of the nearest neighbors have the class")
-    assert said(12.0).text.endswith("and 12 % before training.")
-    assert said(40.0).kind == "open"
-    assert said(40.0).text.endswith("no more often than before training.")
+    assert answer_beside(12.0).kind == "good"
+    assert answer_beside(12.0).text.startswith("Yes: 30 % of the nearest neighbors have the class")
+    assert answer_beside(12.0).text.endswith("and 12 % before training.")
+    assert answer_beside(40.0).kind == "open"
+    assert answer_beside(40.0).text.endswith("no more often than before training.")
 
 
 def test_neighbors_must_be_better_than_those_of_thumbnails():
