@@ -61,10 +61,8 @@ def tables(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [line_of(row) for row in rows if "share" not in row]
-    lines.append("")
-    for row in rows:
-        if "seconds_each" in row:
-            lines.append(law_of(row))
+    laws = [law_of(row) for row in rows if "seconds_each" in row]
+    lines += ["", *laws] if laws else []
     return "\n".join([*lines, *table_of_decoders(rows), *table_of_threads(rows)]) + "\n"
 
 
