@@ -25,6 +25,11 @@ class BenchConfig:
         "Precision of 'threads'; empty is both.",
         choices=("", "float32", "bfloat16"),
     )
+    ways: str = flag(
+        "",
+        "Arrangements of 'threads' besides TensorFlow's default, separated by commas, as its table "
+        "names them; empty is all.",
+    )
     images: int = flag(1024, "JPEG files of 'epoch' and 'encode'.", minimum=128)
     sampled: int = flag(60_000, "Images of 'sampler' and 'memory'.", minimum=2000)
     round_images: int = flag(8192, "Largest N of a round in 'scaling'.", minimum=8192)

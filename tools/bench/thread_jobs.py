@@ -32,7 +32,7 @@ WAYS = {
     "one operation at a time": (0, 1, 0),
     "one thread per operation": (1, CORES, 0),
     "one device per core": (1, CORES, 0),
-    "one device per core, batch norm on each": (1, CORES, 0),
+    "one device per core with its own batch norm": (1, CORES, 0),
     "batch split in the graph": (1, CORES, 0),
     "two nets side by side": (1, CORES, 0),
 }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mgta_tf.errors import UserError
 from tools.bench import rows
 from tools.bench.config import BenchConfig
 from tools.bench.model_table import gigaflops
@@ -28,18 +29,32 @@ def threads(config: BenchConfig) -> list[dict]:
     """Rows in images per second; the peer is the same step with TensorFlow's default."""
     x = tf.constant(np.random.default_rng(0).random((PRODUCT, PRODUCT), np.float32))
     product = seconds_each(lambda: tf.matmul(x, x)[0, 0].numpy())
-    found = []
+    found, ways = [], chosen_ways(config.ways)
     for key, name, shape, _ in chosen(config):
         work = 3 * gigaflops(make_learner(**shape)[1].model, shape["size"]) * shape["batch"]
         for precision in [config.precision] if config.precision else PRECISIONS:
             options = {"precision": PRECISIONS[precision]}
-            workers = {way: thread_worker(way, key, **options) for way in WAYS}
+            workers = {way: thread_worker(way, key, **options) for way in ways}
             jobs = {way: worker.seconds for way, worker in workers.items()}
             seconds = by_turns(config.repeats, **jobs, product=product)
             for worker in workers.values():
                 worker.close()
             found += rows_of(f"{name}, {precision}", work, seconds, shape["batch"])
     return found
+
+
+def chosen_ways(names: str) -> list[str]:
+    """The default, and the ways that `--ways` names.
+
+    Raises:
+      UserError: a name is not one of WAYS.
+    """
+    if not names:
+        return list(WAYS)
+    unknown = set(names.split(",")) - WAYS.keys()
+    if unknown:
+        raise UserError(f"--ways: {unknown.pop()!r} is not one of {', '.join(WAYS)}")
+    return [DEFAULT, *names.split(",")]
 
 
 def thread_worker(way: str, net: str, **options: Any) -> Worker:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mgta_tf.errors import UserError
 from tools.bench import threads
 
 SECONDS = {
@@ -21,3 +22,11 @@ def test_each_way_is_compared_with_the_default_and_with_the_product():
     )
     assert slower["ratio"] == 0.5
     assert not slower["pass"]
+
+
+def test_chosen_ways_follow_the_default():
+    assert threads.chosen_ways("") == list(threads.WAYS)
+    chosen = threads.chosen_ways("two nets side by side,one device per core")
+    assert chosen == ["TensorFlow's default", "two nets side by side", "one device per core"]
+    with pytest.raises(UserError, match="--ways: 'two cores' is not one of"):
+        threads.chosen_ways("one device per core,two cores")
