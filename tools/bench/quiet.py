@@ -6,26 +6,29 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 MOST = 0.05  # share of all cores that others may use during a measurement
 TRIES = 4
 PATIENCE = 20.0  # seconds to wait for others before a try
 
+Result = TypeVar("Result")
 
-def undisturbed(job: Callable[[], float]) -> float:
+
+def undisturbed(job: Callable[[], Result], tries: int = TRIES) -> Result:
     """The result of a job, repeated if other processes used more than MOST of the cores meanwhile.
 
-    After TRIES the least disturbed result counts. Without Linux's /proc the job runs once.
+    After `tries` the least disturbed result counts. Without Linux's /proc the job runs once.
     """
     tried = []
-    for _ in range(TRIES):
+    for _ in range(tries):
         wait_for_others()
         before = ticks()
         result = job()
         tried.append((used_by_others(before, ticks()), result))
         if tried[-1][0] <= MOST:
             break
-    return min(tried)[1]
+    return min(tried, key=lambda pair: pair[0])[1]
 
 
 def wait_for_others() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import os
 import statistics
 import tempfile
-import time
 from typing import Any
 
 import numpy as np
@@ -21,42 +21,53 @@ from mgta_tf.training.timeline import SAMPLE
 from tools.bench import rows
 from tools.bench.config import BenchConfig
 from tools.bench.nets import FULL, bare_step, make_learner
-from tools.bench.timing import measured, processor, timed
+from tools.bench.quiet import undisturbed
+from tools.bench.timing import measured, timed
+
+ROUNDS = 4  # of a run; the first one builds the graphs
 
 
 def scaling(config: BenchConfig) -> list[dict]:
     """Fits lines to seconds of a step over pixels and of a round over N, with their errors."""
-    sizes, steps = (32, 64, 96, 128), []
+    found = [law_of_step(config.repeats), law_of_round(config.round_images)]
+    if config.plot:
+        draw_laws(config.plot, *found)
+    return found
+
+
+def law_of_step(repeats: int) -> dict[str, Any]:
+    """The row of the full-size step: seconds of an image over its pixels."""
+    sizes, batch, seconds = [32, 64, 96, 128], 16, []
     for size in sizes:
-        shape: dict[str, Any] = {**FULL, "size": size, "batch": 16}
+        shape: dict[str, Any] = {**FULL, "size": size, "batch": batch}
         once = bare_step(make_learner(**shape)[1], **shape)
-        steps.append(min(timed(once) for _ in range(config.repeats)) / 16)
-        print(f"{size} px: {steps[-1] * 1e3:.1f} ms an image", flush=True)
-    counts = counts_of(config.round_images)
-    rounds, graphs = [], []
+        seconds.append(min(timed(once) for _ in range(repeats)) / batch)
+        print(f"{size} px: {seconds[-1] * 1e3:.1f} ms an image", flush=True)
+    return row_of_law("step", sizes, seconds, fit_line(np.array(sizes) ** 2, seconds))
+
+
+def law_of_round(largest: int) -> dict[str, Any]:
+    """The row of the small model's round: seconds over N, the fastest of those without graphs."""
+    counts, rounds, graphs = counts_of(largest), [], []
     for count in counts:
-        first, *later = seconds_of_rounds(stages_of_run(count))
-        rounds.append(statistics.median(later))
+        stages = undisturbed(functools.partial(stages_of_run, count), tries=2)
+        first, *later = seconds_of_rounds(stages)
+        rounds.append(min(later))
         graphs.append(first - rounds[-1])
         print(
-            f"N = {count}: a round takes {rounds[-1]:.1f} s, the first {graphs[-1]:.1f} s more",
+            f"N = {count}: a round takes {rounds[-1]:.2f} s, the first {graphs[-1]:.1f} s more",
             flush=True,
         )
-    laws = {
-        "step": fit_line(np.array(sizes) ** 2, steps),
-        "round": fit_line(np.array(counts), rounds),
-    }
-    if config.plot:
-        draw_laws(config.plot, (np.array(sizes), steps), (np.array(counts), rounds), laws)
-    found = []
-    for name, (fixed, slope, error) in laws.items():
-        unit = "pixel of an image" if name == "step" else "image"
-        print(f"a {name} takes {fixed:.3g} s + {slope:.3g} s a {unit}; largest error {error:.0%}")
-        row = rows.row(f"law of a {name}, error", error, None, "share", error, 0.15, below=True)
-        found.append({**measured(row, {}), "fixed_seconds": fixed, "seconds_each": slope})
-    found[0].update(x=list(sizes), y=steps)
-    found[1].update(x=counts, y=rounds, graph_seconds=statistics.median(graphs))
-    return found
+    row = row_of_law("round", counts, rounds, fit_line(np.array(counts), rounds))
+    return {**row, "graph_seconds": statistics.median(graphs)}
+
+
+def row_of_law(
+    name: str, x: list[int], y: list[float], law: tuple[float, float, float]
+) -> dict[str, Any]:
+    fixed, slope, error = law
+    row = rows.row(f"law of a {name}, error", error, None, "share", error, 0.15, below=True)
+    return {**measured(row, {}), "fixed_seconds": fixed, "seconds_each": slope, "x": x, "y": y}
 
 
 def counts_of(largest: int) -> list[int]:
@@ -71,10 +82,10 @@ def counts_of(largest: int) -> list[int]:
 
 
 def stages_of_run(count: int) -> list[dict[str, Any]]:
-    """Stages of a run of the small model at 32 px: 4 rounds with an epoch on each half."""
+    """Stages of a run of the small model at 32 px: ROUNDS with an epoch on each half."""
     flags = dict(
         data_source="shapes", shapes_count=count, image_size=32, width=0.25, blocks=(2, 2, 2, 2),
-        labels="clusters", decoder="mirror", iae_epochs=0, rounds=4, epochs_per_round=1,
+        labels="clusters", decoder="mirror", iae_epochs=0, rounds=ROUNDS, epochs_per_round=1,
         final_epochs=0, num_clusters=50,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -101,19 +112,18 @@ def fit_line(x: np.ndarray, y: list[float]) -> tuple[float, float, float]:
     return float(fixed), float(slope), error
 
 
-def draw_laws(path: str, step_points, round_points, laws) -> None:
+def draw_laws(path: str, step: dict[str, Any], a_round: dict[str, Any]) -> None:
+    """Draws the measured points and the fitted line of both laws."""
     figure = Figure(figsize=(9, 3.9), layout="constrained")
     axes = figure.subplots(1, 2)
-    for axis, (x, y), (name, law), scale in zip(
-        axes, (step_points, round_points), laws.items(), (1e3, 1)
-    ):
-        fine = np.linspace(0, x.max(), 100)
-        measure = fine**2 if name == "step" else fine
-        axis.plot(fine, (law[0] + law[1] * measure) * scale, color="0.6", label="fitted")
-        axis.plot(x, np.array(y) * scale, "o", label="measured")
+    for axis, row, power, scale in ((axes[0], step, 2, 1e3), (axes[1], a_round, 1, 1)):
+        fine = np.linspace(0, max(row["x"]), 100)
+        line = row["fixed_seconds"] + row["seconds_each"] * fine**power
+        axis.plot(fine, line * scale, color="0.6", label="fitted")
+        axis.plot(row["x"], np.array(row["y"]) * scale, "o", label="measured")
         axis.set_ylim(bottom=0)
         axis.legend()
     axes[0].set(xlabel="pixels per side", ylabel="ms an image", title="training step, full size")
     axes[1].set(xlabel="images", ylabel="seconds", title="a round, small model, 32 px")
-    figure.suptitle(f"{os.cpu_count()} cores of {processor()}, {time.strftime('%Y-%m-%d')}")
+    figure.suptitle(f"{step['threads']} cores of {step['processor']}, {a_round['date']}")
     figure.savefig(path, dpi=120)

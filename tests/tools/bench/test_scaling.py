@@ -37,3 +37,22 @@ def test_halves_of_the_law_are_whole_batches_and_contain_the_sample():
         assert half % size == 0
         assert half >= SAMPLE
         assert sampler.steps_of(half, 1, size) * size == half
+
+
+def test_the_law_is_fitted_to_rounds_that_build_no_graphs(monkeypatch, tmp_path):
+    def stages(count):  # the first round takes 9 s more, and one is disturbed
+        later = 1 + count / 1024
+        return [
+            dict(round=number, seconds=spent, label_seconds=0.0)
+            for number, spent in ((1, later + 9), (2, later), (3, 3 * later))
+        ]
+
+    monkeypatch.setattr(scaling, "stages_of_run", stages)
+    monkeypatch.setattr(scaling, "undisturbed", lambda job, tries: job())
+    row = scaling.law_of_round(8192)
+    assert row["y"] == [3, 5, 7, 9]
+    assert (row["fixed_seconds"], row["seconds_each"]) == pytest.approx((1, 1 / 1024))
+    assert row["graph_seconds"] == 9
+    assert row["pass"]
+    scaling.draw_laws(str(tmp_path / "laws.png"), row, row)
+    assert (tmp_path / "laws.png").stat().st_size > 1000
