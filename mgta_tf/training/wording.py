@@ -105,6 +105,7 @@ def trouble(point: dict[str, float], config: LossConfig, late: bool = True) -> s
             f"the triplet loss has stayed at its margin ({margin_of(config):.2g}) or above: the "
             f"positive is {point['hardest_positive']:.2g} away, the negative "
             f"{point['hardest_negative']:.2g}. If many images look alike, remove copies of the "
-            "same scene; else train longer, or lower --learning_rate"
+            "same scene, or use all negatives (--triplet_negative=soft --soft_margin); else train "
+            "longer, or lower --learning_rate"
         )
     return ""
