@@ -119,6 +119,7 @@ def encode(config: ChooseConfig) -> tuple[np.ndarray, np.ndarray | None]:
         cache_budget_mb=data.cache_budget_mb,
         max_bad_fraction=data.max_bad_fraction,
         max_pixels=data.max_image_pixels,
+        check_file=data.check_file,
     )
     flat = (
         encoder(images=tf.constant(store.batch(part)))[endpoint].numpy()

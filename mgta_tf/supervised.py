@@ -150,9 +150,10 @@ def train(config: SupervisedConfig, source: Source | None = None) -> dict[str, A
         labelled=True,
         check=functools.partial(preflight.check_supervised, config),
         source=source,
+        remembered=workdir.checked,
     )
     assert store.labels is not None
-    validation = _validation_images(config, store)
+    validation = _validation_images(config, store, workdir.checked)
     if robustness.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(run.batch_size, "batch_size")
@@ -212,7 +213,7 @@ def check_init(config: SupervisedConfig) -> None:
 
 
 def _validation_images(
-    config: SupervisedConfig, store: ImageStore
+    config: SupervisedConfig, store: ImageStore, remembered: str
 ) -> tuple[ImageStore, np.ndarray] | None:
     """The validation split of the data, else the test split, with its labels; None without either.
 
@@ -226,7 +227,8 @@ def _validation_images(
     if not splits:
         return None
     split = dataclasses.replace(data, data_split=splits[0])
-    found = open_images(split, config.augment.image_size, labelled=True)
+    size = config.augment.image_size
+    found = open_images(split, size, labelled=True, remembered=remembered)
     if found.labels is None or not set(found.class_names) <= set(store.class_names):
         raise UserError(
             f"--data_dir={data.data_dir}: the {splits[0]} split has classes that "

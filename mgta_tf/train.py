@@ -67,6 +67,7 @@ def train(
         workdir.skipped,
         check=functools.partial(preflight.check, config),
         source=source,
+        remembered=workdir.checked,
     )
     session = Session.open(config, workdir, store, began)
     visualizer = Visualizer(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,4 +28,4 @@ def clusters_table(
         for i in np.lexsort((distances, last))
     )
     with files.replacing(path) as file:
-        files.write_csv(file, [("path", "cluster", "distance"), *rows])
+        files.write_csv(file, itertools.chain([("path", "cluster", "distance")], rows))

@@ -327,11 +327,22 @@ def load_square(
     Raises:
       BadImage: it cannot be used.
     """
+    return resize(pixels_of(source, size, max_pixels, remarks), size, policy)
+
+
+def pixels_of(
+    source: bytes | np.ndarray, size: int, max_pixels: int, remarks: list[str] | None = None
+) -> np.ndarray:
+    """An image of a source → uint8 [H, W, 3], sides of twice `size` or more where it has them.
+
+    Raises:
+      BadImage: it cannot be used.
+    """
     if isinstance(source, bytes):
         source = decode(source, max_pixels=max_pixels, draft_size=size, remarks=remarks)
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
         raise BadImage(f"pixels are {source.dtype} {list(source.shape)}, not uint8 [H, W, 3]")
-    return resize(source, size, policy)
+    return source
 
 
 def shorter_side(source: bytes | np.ndarray, max_pixels: int) -> int:

@@ -58,8 +58,12 @@ def source_of(data: Any) -> Source:
         one = found[number]
         return files.read(one, images.MAX_BYTES) if isinstance(one, str) else one
 
+    def stamp(number: int) -> str:
+        one = found[number]
+        return files.stamp(os.path.abspath(one)) if isinstance(one, str) else ""
+
     names = [one if isinstance(one, str) else str(number) for number, one in enumerate(found)]
-    return Source(f"{kind} of images", names, None, (), read)
+    return Source(f"{kind} of images", names, None, (), read, stamp=stamp)
 
 
 def _of_dataset(elements: Iterable[Any]) -> Iterable[np.ndarray]:

@@ -7,12 +7,13 @@ import csv
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mgta_tf.data import images, minipickle, tfrecords, tree
+from mgta_tf.data.names import Names
 from mgta_tf.data.tree import Listing, Unread
 from mgta_tf.errors import UserError, quantity
 from mgta_tf.runtime import files
@@ -29,6 +30,8 @@ class Source:
     labels: int32 [N] into class_names, -1 for an image without a class, for monitoring only; or
     None. read: number → encoded bytes, or uint8 [H, W, 3]; raises OSError or `images.BadImage`.
     unread: other files in the folder. notes: lines to print.
+    stamp: number → text that differs between images, and changes with the file of an image; ''
+    where nothing is known about it; raises OSError.
     """
 
     format: str
@@ -38,6 +41,7 @@ class Source:
     read: Callable[[int], bytes | np.ndarray]
     unread: tuple[Unread, ...] = ()
     notes: tuple[str, ...] = ()
+    stamp: Callable[[int], str] = lambda number: ""
 
 
 def open_folder(folder: str, split: str, links: bool) -> Source:
@@ -81,14 +85,14 @@ def _listed(folder: str, links: bool) -> Listing:
 def from_files(
     format_: str,
     listing: Listing,
-    names: list[str],
+    paths: Iterable[str],
     labels: Sequence[int] | None,
     class_names: Sequence[str],
     links: bool,
     **more,
 ) -> Source:
-    """A source of files, named by their path below the listing's root; `more`: notes, unread."""
-    root = listing.root
+    """A source of files, named by their paths below the listing's root; `more`: notes, unread."""
+    root, names = listing.root, Names(paths)
 
     @functools.cache
     def stays(path: str) -> bool:
@@ -100,8 +104,13 @@ def from_files(
             raise images.BadImage(tree.OUT)
         return files.read(path, images.MAX_BYTES)
 
+    real = os.path.realpath(root)
+
+    def stamp(number: int) -> str:
+        return files.stamp(os.path.join(real, names[number]))
+
     truth = None if labels is None else np.asarray(labels, np.int32)
-    return Source(format_, names, truth, tuple(class_names), read, **more)
+    return Source(format_, names, truth, tuple(class_names), read, stamp=stamp, **more)
 
 
 def refuse_split(folder: str, split: str, has: Sequence[str]) -> UserError:
@@ -131,12 +140,11 @@ def _image_folders(listing: Listing, split: str, links: bool) -> Source:
             has = present - {""} | ({ALL} if "" in present else set())
             raise refuse_split(listing.root, split, sorted(has))
         wanted = ""  # images outside of the splits, if there is no train
-    chosen = [i for i, (name, _) in enumerate(splits_) if name == wanted]
     for path, (name, _) in zip(found, splits_):
         if name != wanted:
             unread.append(Unread(path, f"of the split {name}" if name else "in no split"))
-    names = [found[i] for i in chosen]
-    classes = tree.classes_of(names, [splits_[i][1] for i in chosen])
+    names = [path for path, (name, _) in zip(found, splits_) if name == wanted]
+    classes = tree.classes_of(names, [place for name, place in splits_ if name == wanted])
     kinds, labels = numbered(classes)
     what = in_words(len(kinds))
     name = f"image folder, {what}" if present <= {""} else f"image folder, {split}, {what}"
@@ -250,7 +258,8 @@ def _tiny_imagenet(listing: Listing, place: str, split: str, links: bool) -> Sou
         names, labels = _tiny_val(listing, place, table, number_of, links)
     else:
         names, labels = _tiny_classes(listing, os.path.join(place, split), number_of)
-        empty = [wnid for number, wnid in enumerate(wnids) if number not in set(labels)]
+        found = set(labels)
+        empty = [wnid for number, wnid in enumerate(wnids) if number not in found]
         if empty:
             shown = ", ".join([*empty[:5], "…"] if len(empty) > 5 else empty)
             notes = (f"{len(empty)} of {len(wnids)} classes have no images: {shown}",)
@@ -379,7 +388,8 @@ def _tfrecords(listing: Listing, place: str, split: str, links: bool) -> Source:
     if split != ALL:
         raise refuse_split(listing.root, split, ())
     records = _shards(listing, place, "", ".tfrecord", links)
-    shards = tfrecords.Shards([os.path.join(listing.root, path) for path in records])
+    paths = [os.path.join(listing.root, path) for path in records]
+    shards = tfrecords.Shards([tfrecords.Part(path) for path in paths])
     return Source(
         f"TFRecords, {quantity(len(records), 'file')}",
         shards.names,
@@ -387,6 +397,7 @@ def _tfrecords(listing: Listing, place: str, split: str, links: bool) -> Source:
         shards.class_names,
         shards.read,
         _beside(listing, records, "beside TFRecords"),
+        stamp=shards.stamp,
     )
 
 

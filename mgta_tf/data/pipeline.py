@@ -8,7 +8,7 @@ retraced, and memory stays flat over any number of rounds.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -227,7 +227,7 @@ class Feed:
     """
 
     def __init__(self, store, batch_size: int, strategy: tf.distribute.Strategy):
-        """store: an `ImageStore`, or an object with its `size` and `batch`."""
+        """store: an `ImageStore`, or an object with its `size`, and its `batch` or `pixels`."""
         self._store = store
         self.batch_size = batch_size
         self._rows: Iterator[Any] = iter(())
@@ -235,6 +235,7 @@ class Feed:
         self._part = batch_size // strategy.num_replicas_in_sync
         pixels = getattr(store, "pixels", None)
         self._pixels = None if pixels is None else _same_memory(pixels)
+        self._fill = getattr(store, "fill", lambda indices: None)
         self._replicas = range(strategy.num_replicas_in_sync)
         if _is_host(strategy):  # distributing would cost more than reading
             self._dataset = self._dataset_of_host(tf.distribute.InputContext())
@@ -268,8 +269,11 @@ class Feed:
         return images, labels, uniforms
 
     def _batch(self, indices: np.ndarray) -> np.ndarray:
+        return self._recorded(self._store.batch, indices)
+
+    def _recorded(self, function: Callable[[np.ndarray], Any], indices: np.ndarray) -> Any:
         try:
-            return self._store.batch(indices)
+            return function(indices)
         except UserError as error:  # raised in `batches`; tf.data would bury its message
             self._error = error
             raise
@@ -303,6 +307,7 @@ class Feed:
             uniforms = rng.random((len(row), UNIFORMS), np.float32)
             for replica in self._replicas:
                 part = slice(replica * self._part, (replica + 1) * self._part)
+                self._recorded(self._fill, row[part])
                 yield row[part], labels[row[part]], uniforms[part]
 
 

@@ -18,6 +18,7 @@ from mgta_tf.config import flag
 from mgta_tf.errors import UserError, quantity
 
 NO_CLUSTER = -1
+ROWS = 1024  # of a plan, at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ def shuffled_plan(images: np.ndarray, batch_size: int, epochs: int, seed: list[i
             f"larger than the data ({len(images)} images); lower --clusters_per_batch"
         )
     rng, steps = np.random.default_rng(seed), steps_of(len(images), epochs, batch_size)
-    return images[balanced_draws(len(images), batch_size, steps, rng)]
+    return _drawn(images, balanced_draws(len(images), batch_size, steps, rng))
 
 
 def views_plan(images: np.ndarray, config: BatchConfig, epochs: int, seed: list[int]) -> np.ndarray:
@@ -106,7 +107,14 @@ def views_plan(images: np.ndarray, config: BatchConfig, epochs: int, seed: list[
         raise UserError(f"--clusters_per_batch={P}: larger than the data ({len(images)} images)")
     steps = steps_of(len(images), epochs, P * K)
     chosen = balanced_draws(len(images), P, steps, np.random.default_rng(seed))
-    return np.repeat(images[chosen], K, axis=1)
+    return np.repeat(_drawn(images, chosen), K, axis=1)
+
+
+def _drawn(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """images[draws] in the memory of `draws`, int32 [steps, n], block by block."""
+    for first in range(0, len(draws), ROWS):
+        draws[first : first + ROWS] = images[draws[first : first + ROWS]]
+    return draws
 
 
 def pk_plan(
@@ -197,7 +205,7 @@ def balanced_draws(items: int, size: int, groups: int, rng: np.random.Generator)
     group lacks.
     """
     total = groups * size
-    drawn = np.empty(total, np.int64)
+    drawn = np.empty(total, np.int32)  # a plan of many epochs takes most of a run's memory
     for start in range(0, total, items):
         order = rng.permutation(items)
         held = start % size

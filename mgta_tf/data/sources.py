@@ -11,10 +11,10 @@ import os
 
 import numpy as np
 
-from mgta_tf import extras
 from mgta_tf.config import flag
-from mgta_tf.data import digits, formats, images, layouts, shapes, tree
+from mgta_tf.data import digits, formats, images, layouts, prepared, shapes, tree
 from mgta_tf.data.layouts import Source
+from mgta_tf.data.names import Names
 from mgta_tf.errors import UserError, quantity
 from mgta_tf.runtime import files
 
@@ -81,6 +81,13 @@ class DataConfig:
         images.MAX_PIXELS, "Pixel limit; larger images are skipped.", minimum=1, advanced=True
     )
 
+    check_file: str = flag(
+        "",
+        "File that remembers which images are usable, so that runs that name the same file check "
+        "each image once. '' is a file in --workdir, for this run only.",
+        advanced=True,
+    )
+
     def __post_init__(self):
         known = self.data_source in ("", *GENERATED) or self.data_source.startswith("tfds:")
         if not known:
@@ -99,7 +106,7 @@ def open_source(config: DataConfig, split: str = "") -> Source:
     if config.data_source in GENERATED:
         return _generated(config.data_source, config.shapes_count, split)
     if config.data_source:
-        return _tfds(config.data_source.partition(":")[2], split, folder)
+        return prepared.open_dataset(config.data_source.partition(":")[2], split, folder)
     parts = _parts(folder)
     opened = [_open_part(part, split, config.follow_links) for part in parts]
     source = opened[0][1] if len(opened) == 1 else _joined(opened)
@@ -159,16 +166,16 @@ def _listed_files(path: str) -> tuple[str, Source]:
     folder, lines = os.path.dirname(os.path.abspath(path)), files.lines(path)
     if damaged := next((line for line in lines if "\0" in line), ""):
         raise UserError(f"--data_dir=@{path}: {damaged[:80]!r} cannot be a file; it has a NUL byte")
-    listed = [
-        os.path.normpath(os.path.join(folder, os.path.expanduser(line.strip()))) for line in lines
-    ]
-    if not listed:
+    if not lines:
         raise UserError(f"--data_dir=@{path}: an empty list")
-    root = os.path.commonpath([os.path.dirname(name) for name in listed])
-    names = [os.path.relpath(name, root) for name in dict.fromkeys(listed)]
+    for number, line in enumerate(lines):  # in place: there may be a million
+        lines[number] = os.path.normpath(os.path.join(folder, os.path.expanduser(line.strip())))
+    root = os.path.commonpath({os.path.dirname(name) for name in lines})
+    begin = len(os.path.join(root, ""))
+    names = [name[begin:] for name in dict.fromkeys(lines)]
     classes = tree.classes_of(names, [place for _, place in tree.splits_of(names)])
     kinds, labels = layouts.numbered(classes)
-    twice = len(listed) - len(names)
+    twice = len(lines) - len(names)
     source = layouts.from_files(
         f"list of files, {layouts.in_words(len(kinds))}",
         tree.Listing(root, names, []),
@@ -196,19 +203,28 @@ def _joined(parts: list[tuple[str, Source]]) -> Source:
     sources = [source for _, source in parts]
     kinds = sorted({kind for source in sources for kind in source.class_names})
     number_of = {kind: number for number, kind in enumerate(kinds)}
-    names, labels, unread = [], [], []
+    names, labels, unread = Names(), [], []
     for root, source in zip(roots, sources):
         prefix = os.path.relpath(root, common)
-        names += [os.path.join(prefix, name) for name in source.names]
+        for name in source.names:
+            names.append(os.path.join(prefix, name))
         unread += [one._replace(name=os.path.join(prefix, one.name)) for one in source.unread]
         own = [number_of[kind] for kind in source.class_names]
         truth = [-1] * len(source.names) if source.labels is None else source.labels
         labels += [own[label] if label >= 0 else -1 for label in truth]
     starts = np.cumsum([0] + [len(source.names) for source in sources])
 
-    def read(number: int) -> bytes | np.ndarray:
+    def place(number: int) -> tuple[Source, int]:
         part = int(np.searchsorted(starts, number, side="right")) - 1
-        return sources[part].read(number - int(starts[part]))
+        return sources[part], number - int(starts[part])
+
+    def read(number: int) -> bytes | np.ndarray:
+        source, own = place(number)
+        return source.read(own)
+
+    def stamp(number: int) -> str:
+        source, own = place(number)
+        return source.stamp(own)
 
     return Source(
         " + ".join(dict.fromkeys(source.format for source in sources)),
@@ -218,6 +234,7 @@ def _joined(parts: list[tuple[str, Source]]) -> Source:
         read,
         tuple(unread),
         tuple(note for source in sources for note in source.notes),
+        stamp,
     )
 
 
@@ -238,33 +255,3 @@ def _generated(name: str, count: int, split: str) -> Source:
         classes,
         lambda number: generator.single_object(number, seed),
     )
-
-
-def _tfds(name: str, split: str, folder: str) -> Source:
-    """A TensorFlow Dataset prepared on disk, read once as encoded images."""
-    extras.require(
-        "tensorflow_datasets", "TensorFlow Datasets", "detection", f"--data_source=tfds:{name}"
-    )
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(name, data_dir=folder or None)
-        features = builder.info.features
-        if "image" not in features:
-            raise UserError(f"--data_source=tfds:{name}: it has no feature 'image'")
-        decoders = {"image": tfds.decode.SkipDecoding()}
-        examples = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
-    except (AssertionError, FileNotFoundError, ValueError, tfds.core.DatasetNotFoundError) as error:
-        raise UserError(
-            f"--data_source=tfds:{name}: not prepared on disk, or no split {split!r} "
-            f"({str(error).splitlines()[0]}). Prepare it with `tfds build`, or turn its images "
-            "into a folder"
-        ) from None
-    encoded, labels = [], []
-    for example in tfds.as_numpy(examples):
-        encoded.append(bytes(example["image"]))
-        labels.append(int(example.get("label", -1)))
-    classes = tuple(features["label"].names) if "label" in features else ()
-    names = [f"{name}[{number}]" for number in range(len(encoded))]
-    truth = np.array(labels, np.int32) if classes else None
-    return Source(f"tfds:{name}, {split}", names, truth, classes, encoded.__getitem__)

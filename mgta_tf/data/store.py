@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
 from mgta_tf.data import images, tree
+from mgta_tf.data.checks import Decode, check_images, reason_of, stamp_in
 from mgta_tf.data.images import BadImage, NotRead
+from mgta_tf.data.names import Names
+from mgta_tf.data.remembered import CheckFile, digest_of
 from mgta_tf.data.sources import DataConfig, Source, open_source
 from mgta_tf.errors import UserError, printable, quantity
 from mgta_tf.runtime import files
-from mgta_tf.runtime.progress import counting
 
-DIGEST = 16  # bytes of the digest of an image's content
 ALIGNMENT = 64  # bytes; TensorFlow uses memory with this alignment without a copy
-CHECKED_AT_ONCE = 1024  # images in the queue while all are checked
+HASHED_AT_ONCE = 4096  # names
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,12 +31,13 @@ class ImageStore:
     names: [N], for messages. labels: int32 [N] or None. class_names: of the labels.
     skipped: (name, reason) of every damaged image. unread: of every other file.
     notes: lines to print about the images.
-    pixels: uint8 [N, size, size, 3] if they are in memory, else None.
+    pixels: uint8 [N, size, size, 3] if they are kept in memory, else None. An image that an earlier
+      run has checked is in it only after `fill`.
     """
 
     size: int
     format: str
-    names: tuple[str, ...]
+    names: Names
     labels: np.ndarray | None
     class_names: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
@@ -47,7 +46,9 @@ class ImageStore:
     pixels: np.ndarray | None
     _source: Source
     _digests: np.ndarray  # uint8 [N, 16], digests of the images in the source
-    _index: np.ndarray  # [N] numbers of the kept images in the source
+    _index: np.ndarray  # int32 [N], numbers of the kept images in the source
+    _filled: np.ndarray  # bool [N], whether `pixels` holds the image
+    _file: CheckFile
     _policy: str
     _max_pixels: int
     _pool: ThreadPoolExecutor
@@ -59,11 +60,25 @@ class ImageStore:
         """Images by index, [n] → uint8 [n, size, size, 3]; decoded by threads if not in memory.
 
         Raises:
-          UserError: an image that was usable at the start can no longer be read.
+          UserError: an image that was usable when it was checked can no longer be read.
         """
-        if self.pixels is not None:
-            return self.pixels[indices]
-        return np.stack(list(self._pool.map(self._load, indices)))
+        if self.pixels is None:
+            return np.stack(list(self._pool.map(self._load, indices)))
+        self.fill(indices)
+        return self.pixels[indices]
+
+    def fill(self, indices: np.ndarray) -> None:
+        """Decodes the images, [n], that are to be kept in memory and are not yet.
+
+        Raises:
+          UserError: as `batch`.
+        """
+        if self.pixels is None:
+            return
+        lacking = np.unique(indices[~self._filled[indices]])
+        for index, image in zip(lacking, self._pool.map(self._load, lacking)):
+            self.pixels[index] = image
+        self._filled[lacking] = True
 
     def fingerprint(self, labels: bool = False) -> str:
         """SHA-256 of the names, in order, and the contents of the images, wherever they lie.
@@ -74,15 +89,23 @@ class ImageStore:
           labels: Whether to include their classes.
         """
         digest = hashlib.sha256(str(len(self)).encode())
-        for name, content in zip(self.names, self._digests):
-            digest.update(name.encode("utf-8", "surrogatepass") + b"\0" + content.tobytes())
+        for first in range(0, len(self), HASHED_AT_ONCE):
+            contents = map(bytes, self._digests[first : first + HASHED_AT_ONCE])
+            names = self.names[first : first + HASHED_AT_ONCE]
+            pairs = (
+                n.encode("utf-8", "surrogatepass") + b"\0" + c for n, c in zip(names, contents)
+            )
+            digest.update(b"".join(pairs))
         if labels and self.labels is not None:
             digest.update(self.labels.tobytes() + repr(self.class_names).encode("ascii", "replace"))
         return digest.hexdigest()
 
     def fingerprint_of_names(self) -> str:
         """SHA-256 of the names only, the fingerprint of earlier versions."""
-        return hashlib.sha256("\n".join(self.names).encode(errors="replace")).hexdigest()
+        digest = hashlib.sha256()
+        for number, name in enumerate(self.names):
+            digest.update(("\n" * bool(number) + name).encode(errors="replace"))
+        return digest.hexdigest()
 
     def _load(self, index: int) -> np.ndarray:
         try:
@@ -91,8 +114,9 @@ class ImageStore:
                 raise BadImage("its content has changed")
             return images.load_square(source, self.size, self._policy, self._max_pixels)
         except (BadImage, OSError) as error:
+            self._file.forget(stamp_in(self._source, int(self._index[index])))
             raise UserError(
-                f"{self.names[index]}: was readable when the run began and is not now "
+                f"{self.names[index]}: was readable when it was checked and is not now "
                 f"({reason_of(error)}); "
                 "restore it and rerun the same command"
             ) from None
@@ -106,8 +130,9 @@ def open_images(
     labelled: bool = False,
     check: Callable[[int, np.ndarray | None], None] | None = None,
     source: Source | None = None,
+    remembered: str = "",
 ) -> ImageStore:
-    """Finds the images, checks each of them once, and prints a summary.
+    """Finds the images, checks those that no run has checked before, and prints a summary.
 
     Args:
       data: Flags of the images; `--load_size`, if given, replaces `size`.
@@ -117,6 +142,7 @@ def open_images(
       check: Called with the number of images and their labels; raises `UserError` if they do not
         fit the flags. It is called before decoding, and again if some images cannot be used.
       source: The images, if they have been found already.
+      remembered: File of the check, unless `--check_file` names another; '' remembers nothing.
 
     Raises:
       UserError: there are no images, too many are damaged, or more than half are not supported.
@@ -133,6 +159,7 @@ def open_images(
         max_pixels=data.max_image_pixels,
         skipped_file=skipped_file,
         labelled=labelled,
+        check_file=data.check_file or remembered,
     )
     if check and len(store) < len(source.names):
         check(len(store), store.labels)
@@ -167,8 +194,11 @@ def load_store(
     max_pixels: int = images.MAX_PIXELS,
     skipped_file: str = "",
     labelled: bool = False,
+    check_file: str = "",
 ) -> ImageStore:
     """Decodes every image once, to check it and, if all fit the budget, to keep it in memory.
+
+    Images that `check_file` remembers are decoded only when they are needed.
 
     Args:
       source: Source of the images.
@@ -179,6 +209,7 @@ def load_store(
       max_pixels: Larger images count as damaged.
       skipped_file: Written with a line "name<TAB>reason" for every file that is not used.
       labelled: Whether images without a class are skipped.
+      check_file: File that remembers the check; '' remembers nothing.
 
     Raises:
       UserError: no image is usable, too many are damaged, or more than half are not supported.
@@ -186,70 +217,54 @@ def load_store(
     total = len(source.names)
     fits = total * size * size * 3 <= cache_budget_mb * 2**20
     pixels = aligned((total, size, size, 3)) if fits else None
+    filled = np.zeros(total if fits else 0, bool)
     pool = ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1)))
-    square = functools.partial(images.load_square, size=size, policy=policy, max_pixels=max_pixels)
-    bad, digests, remarks = _decode_all(source, square, pixels, labelled, pool)
+    file = CheckFile(check_file, max_pixels)
+    decode = _decoder(pixels, filled, size, policy, max_pixels)
+    checked = check_images(source, decode, pool, file, labelled)
+    bad = checked.errors()
     skipped, unread = report_unusable(source, bad, skipped_file, max_bad_fraction)
-    good = np.array([number for number in range(total) if number not in bad], np.int64)
-    counted = collections.Counter(remarks)
+    good = np.delete(np.arange(total, dtype=np.int32), list(bad))
     return ImageStore(
         size=size,
         format=source.format,
-        names=tuple(source.names[number] for number in good),
+        names=Names(source.names[n] for n in good) if bad else Names.of(source.names),
         labels=None if source.labels is None else source.labels[good],
         class_names=source.class_names,
         skipped=skipped,
         unread=unread,
-        notes=(*source.notes, *(f"{count} {remark}" for remark, count in counted.items())),
-        pixels=_without(pixels, bad, good),
+        notes=(*source.notes, *checked.notes(file.path)),
+        pixels=_without(pixels, filled, bad, good),
         _source=source,
-        _digests=digests[good],
+        _digests=checked.digests[good] if bad else checked.digests,
         _index=good,
+        _filled=filled[good] if fits else filled,
+        _file=file,
         _policy=policy,
         _max_pixels=max_pixels,
         _pool=pool,
     )
 
 
-def _decode_all(
-    source: Source,
-    square: Callable[..., np.ndarray],
-    pixels: np.ndarray | None,
-    labelled: bool,
-    pool: ThreadPoolExecutor,
-) -> tuple[dict[int, BadImage | OSError], np.ndarray, list[str]]:
-    """Decodes every image by `square`, into `pixels` if given.
+def _decoder(
+    pixels: np.ndarray | None, filled: np.ndarray, size: int, policy: str, max_pixels: int
+) -> Decode:
+    """Decodes an image to check it, and keeps it in `pixels` if there are any."""
 
-    Returns:
-      (errors of unusable images by number, digests uint8 [N, DIGEST], remarks on the others).
-    """
-    digests = np.empty((len(source.names), DIGEST), np.uint8)
-    remarks: list[str] = []
-
-    def check(number: int) -> BadImage | OSError | None:
-        try:
-            if labelled and source.labels is not None and source.labels[number] < 0:
-                raise NotRead("no class")
-            content = source.read(number)
-            digests[number] = np.frombuffer(digest_of(content), np.uint8)
-            image = square(content, remarks=remarks)
-        except (BadImage, OSError) as error:
-            return error
+    def decode(number: int, content: bytes | np.ndarray, remarks: list[str]) -> None:
+        image = images.pixels_of(content, size, max_pixels, remarks)
         if pixels is not None:
-            pixels[number] = image
-        return None
+            pixels[number] = images.resize(image, size, policy)
+            filled[number] = True
 
-    bad = {}
-    with counting(len(source.names)) as progress:
-        for number, error in enumerate(_map_in_blocks(pool, check, len(source.names))):
-            progress.advance(1)
-            if error is not None:
-                bad[number] = error
-    return bad, digests, remarks
+    return decode
 
 
 def report_unusable(
-    source: Source, bad: dict[int, BadImage | OSError], skipped_file: str, max_bad_fraction: float
+    source: Source,
+    bad: Mapping[int, BadImage | OSError],
+    skipped_file: str,
+    max_bad_fraction: float,
 ):
     """(skipped, unread) of an `ImageStore`, which are also written to `skipped_file`.
 
@@ -283,20 +298,6 @@ def report_unusable(
     return skipped, unread
 
 
-def reason_of(error: BadImage | OSError) -> str:
-    """The reason why an image cannot be used, without details, for counting."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error)
-
-
-def digest_of(content: bytes | np.ndarray) -> bytes:
-    """A digest of 16 bytes of the content of an image."""
-    if isinstance(content, np.ndarray):
-        content = repr((content.shape, content.dtype.str)).encode() + content.tobytes()
-    return hashlib.blake2b(content, digest_size=DIGEST).digest()
-
-
 def aligned(shape: tuple[int, ...]) -> np.ndarray:
     """Uninitialized uint8 with the alignment that TensorFlow needs to use it without a copy."""
     length = int(np.prod(shape))
@@ -305,16 +306,11 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
     return memory[first : first + length].reshape(shape)
 
 
-def _map_in_blocks(pool: ThreadPoolExecutor, function, total: int) -> Iterator[Any]:
-    """`pool.map` in blocks, because it would queue a future for every image at once."""
-    for start in range(0, total, CHECKED_AT_ONCE):
-        yield from pool.map(function, range(start, min(start + CHECKED_AT_ONCE, total)))
-
-
-def _without(pixels: np.ndarray | None, bad: dict, good: np.ndarray):
+def _without(pixels: np.ndarray | None, filled: np.ndarray, bad: Iterable[int], good: np.ndarray):
     """Moves the good images together in place, because a copy would double the memory."""
     if pixels is None or not bad:
         return pixels
     for place, number in enumerate(good):
-        pixels[place] = pixels[number]
+        if filled[number]:
+            pixels[place] = pixels[number]
     return pixels[: len(good)]

@@ -1,92 +1,162 @@
-"""TFRecord shards of encoded images, as written by mgta_tf.make_tfrecord, with random access.
+"""TFRecord shards of encoded images, with random access.
 
-A record is a tf.train.Example with `image/encoded` (bytes), `image/filename` and, for images with
-classes, `image/class/label` and `image/class/text`.
+A record is a tf.train.Example. Those of mgta_tf.make_tfrecord have `image/encoded` (bytes),
+`image/filename` and, for images with classes, `image/class/label` and `image/class/text`; those of
+TensorFlow Datasets have `image` and `label`.
+
+Opening reads the lengths of the records and their short values, and skips the images. A record's
+checksum is compared when it is read for the first time.
 """
 
 from __future__ import annotations
 
+import array
+import contextlib
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from mgta_tf.data import images
 from mgta_tf.data.images import BadImage
+from mgta_tf.data.names import Names
 from mgta_tf.errors import UserError, quantity
 from mgta_tf.runtime import files
+from mgta_tf.runtime.progress import Progress, counting
 
 HEADER, FOOTER = 12, 4  # bytes of a record's length and CRCs
 MAX_CLASSES = 1_000_000
 MAX_BYTES = 2**40  # of a file
+MAX_RECORD = images.MAX_BYTES + 2**20  # bytes
+WINDOW = 1024  # bytes that are read at once
+SHORT = 4096  # bytes of a feature; longer ones, which are images, are skipped
+MAX_FIELDS = 10_000  # of a message
+MB = 1e6
+
+
+class Keys(NamedTuple):
+    """Names of the features of a record; '' for one that it does not have."""
+
+    image: str = "image/encoded"
+    name: str = "image/filename"
+    label: str = "image/class/label"
+    text: str = "image/class/text"
+
+
+OWN_KEYS = Keys()
+
+
+class Part(NamedTuple):
+    """Records `skip` … `skip + take` - 1 of a file; all from `skip` on if `take` is -1."""
+
+    path: str
+    skip: int = 0
+    take: int = -1
 
 
 class Shards:
     """The records of several files as one list.
 
-    Opening reads every file once with TensorFlow's reader, which checks all CRCs.
     names, labels (int32 [N], or None), class_names: as in `mgta_tf.data.layouts.Source`.
     """
 
-    def __init__(self, paths: Sequence[str]):
-        self._places: list[tuple[str, int, int]] = []  # file, offset of the data, length
-        names: list[str] = []
-        labels: list[int] = []
+    def __init__(self, parts: Sequence[Part], keys: Keys = OWN_KEYS):
+        """Raises `UserError` where a file is truncated or damaged, or holds something else."""
+        self._parts, self._keys = list(parts), keys
+        self._ends: list[int] = []  # number of the last record of each part, plus 1
+        self._offsets, self._lengths = array.array("q"), array.array("q")  # of the records' data
+        names = Names()
+        labels = array.array("q")
         text_of: dict[int, str] = {}
-        for path in paths:
-            for offset, length, example in _scan(path):
-                self._places.append((path, offset, length))
-                name, label, text = _describe(example)
-                names.append(name or f"{path}[{len(names)}]")
-                labels.append(label)
-                text_of.setdefault(label, text)
+        try:
+            self._stamps = [files.stamp(os.path.realpath(part.path)) for part in self._parts]
+            size = sum(os.path.getsize(part.path) for part in self._parts)
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from None
+        with counting(size / MB, "MB of records") as progress:
+            for part in self._parts:
+                for offset, length, features in _scan(part, keys, progress):
+                    name, label = _text(features, keys.name), _label(features, keys.label)
+                    names.append(name or f"{part.path}[{len(names)}]")
+                    labels.append(label)
+                    self._offsets.append(offset)
+                    self._lengths.append(length)
+                    if label not in text_of:
+                        text_of[label] = _text(features, keys.text)
+                self._ends.append(len(names))
         labelled = max(labels, default=-1) >= 0
         if labelled and max(labels) >= MAX_CLASSES:
-            raise UserError(f"{paths[0]}: a label is {max(labels)}, over {MAX_CLASSES} classes")
+            raise UserError(
+                f"{self._parts[0].path}: a label is {max(labels)}, over {MAX_CLASSES} classes"
+            )
         self.names = names
         self.labels = np.array(labels, np.int32) if labelled else None
         classes = range(max(labels) + 1) if labelled else ()
         self.class_names = tuple(text_of.get(c) or f"class {c}" for c in classes)
+        self._verified = np.zeros(len(names), bool)
 
     def read(self, number: int) -> bytes:
-        """The encoded image of a record."""
-        path, offset, length = self._places[number]
-        with open(path, "rb") as file:
-            file.seek(offset)
-            content = file.read(length)
+        """The encoded image of a record.
+
+        Raises:
+          OSError, BadImage: the file cannot be read, or the record is damaged.
+        """
+        if self._lengths[number] > MAX_RECORD:
+            raise BadImage(f"a record of over {MAX_RECORD} bytes")
+        with open(self._parts[self._part(number)].path, "rb") as file:
+            file.seek(self._offsets[number])
+            record = file.read(self._lengths[number])
+            checksum = file.read(FOOTER)
+        if not self._verified[number]:
+            if checksum != checksum_of(record):
+                raise BadImage("a damaged record (its checksum)")
+            self._verified[number] = True
         try:
-            example = tf.train.Example.FromString(content)
-            return example.features.feature["image/encoded"].bytes_list.value[0]
+            features = tf.train.Example.FromString(record).features
+            return features.feature[self._keys.image].bytes_list.value[0]
         except (DecodeError, IndexError):
             raise BadImage("not the record that was there") from None
 
+    def stamp(self, number: int) -> str:
+        """As `mgta_tf.data.layouts.Source.stamp`."""
+        return f"{self._stamps[self._part(number)]} {self._offsets[number]}"
 
-def _scan(path: str):
-    """Yields (offset, length, example) of every record of a file.
+    def _part(self, number: int) -> int:
+        return int(np.searchsorted(self._ends, number, side="right"))
+
+
+def _scan(
+    part: Part, keys: Keys, progress: Progress
+) -> Iterator[tuple[int, int, tf.train.Features]]:
+    """Yields (offset, length, features without long values) of every record of a part.
 
     Raises:
       UserError: the file is truncated or damaged, or holds something else.
     """
-    offset, count = 0, 0
-    check_lengths(path)
-    try:
-        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
-            example = tf.train.Example.FromString(record)
-            if not example.features.feature["image/encoded"].bytes_list.value:
+    path = part.path
+    last = None if part.take < 0 else part.skip + part.take
+    with _opened(path) as window:
+        shown = 0
+        for count, (offset, length) in enumerate(_records(path, window)):
+            if offset - shown >= MB:
+                progress.advance((offset - shown) / MB)
+                shown = offset
+            if count < part.skip or (last is not None and count >= last):
+                continue
+            try:
+                features, long = _short_features(window, offset, offset + length)
+            except DecodeError:
+                raise UserError(f"{path}: record {count} is not a tf.train.Example") from None
+            if keys.image not in long and not features.feature[keys.image].bytes_list.value:
                 raise UserError(
-                    f"{path}: record {count} holds no image/encoded; make the files with "
+                    f"{path}: record {count} holds no {keys.image}; make the files with "
                     "mgta_tf.make_tfrecord"
                 )
-            yield offset + HEADER, len(record), example
-            offset += HEADER + len(record) + FOOTER
-            count += 1
-    except tf.errors.OpError:
-        raise UserError(
-            f"{path}: truncated or damaged after {quantity(count, 'record')}; make it again"
-        ) from None
-    except DecodeError:
-        raise UserError(f"{path}: record {count} is not a tf.train.Example") from None
+            yield offset, length, features
 
 
 def check_lengths(path: str) -> None:
@@ -98,34 +168,148 @@ def check_lengths(path: str) -> None:
     Raises:
       UserError: they do not add up.
     """
+    with _opened(path) as window:
+        for _ in _records(path, window):
+            pass
+
+
+def _records(path: str, window: _Window) -> Iterator[tuple[int, int]]:
+    """Yields (offset of the data, its length) of every record.
+
+    Raises:
+      UserError: the lengths do not add up to the size of the file.
+    """
+    place, count = 0, 0
+    while place < window.size:
+        header = window.at(place, HEADER)
+        length = int.from_bytes(header[:8], "little")
+        end = place + HEADER + length + FOOTER
+        if len(header) < HEADER or end > window.size:
+            raise UserError(
+                f"{path}: truncated or damaged after {quantity(count, 'record')}; make it again"
+            )
+        yield place + HEADER, length
+        place, count = end, count + 1
+
+
+class _Window:
+    """A file of which a piece is kept, so that short values near each other are read at once."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._begin, self._piece = file.fileno(), 0, b""
+        self.size = os.fstat(self._file).st_size
+
+    def at(self, place: int, length: int) -> bytes:
+        """`length` bytes from `place` on; fewer at the end of the file."""
+        first = place - self._begin
+        if first < 0 or first + length > len(self._piece):
+            self._piece = os.pread(self._file, max(length, WINDOW), place)
+            self._begin, first = place, 0
+        return self._piece[first : first + length]
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[_Window]:
     try:
         with files.opened(path, MAX_BYTES) as file:
-            size, offset, count = os.fstat(file.fileno()).st_size, 0, 0
-            while offset < size:
-                file.seek(offset)
-                header = file.read(HEADER)
-                length = int.from_bytes(header[:8], "little")
-                offset += HEADER + length + FOOTER
-                if len(header) < HEADER or offset > size:
-                    raise UserError(
-                        f"{path}: truncated or damaged after {quantity(count, 'record')}; make it "
-                        "again"
-                    )
-                count += 1
+            yield _Window(file)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
-def _describe(example: tf.train.Example) -> tuple[str, int, str]:
-    """(file name, label or -1, class name) of a record; '' for a missing name."""
-    features = example.features.feature
+# ----------------------------------------------------------------------------- Protocol buffers
 
-    def text(key: str) -> str:
-        values = features[key].bytes_list.value
-        return values[0].decode("utf-8", "surrogateescape") if values else ""
+LENGTH_DELIMITED, FIXED = 2, {1: 8, 5: 4}  # wire types; bytes of a value
 
-    labels = features["image/class/label"].int64_list.value
-    return text("image/filename"), max(labels[0], -1) if labels else -1, text("image/class/text")
+
+def _short_features(window: _Window, begin: int, end: int) -> tuple[tf.train.Features, set[str]]:
+    """The features of the tf.train.Example at `begin`, without long ones, and the keys of these.
+
+    Raises:
+      DecodeError: it is none.
+    """
+    short, long = [], set()
+    for number, _, first, last in _fields(window, begin, end):
+        if number != 1:  # Example.features
+            continue
+        for entry, start, key, stop in _fields(window, first, last):
+            if entry == 1 and stop - key > SHORT:  # Features.feature
+                long.add(_key(window, key, stop))
+            elif entry == 1:
+                short.append(window.at(start, stop - start))
+    return tf.train.Features.FromString(b"".join(short)), long
+
+
+def _key(window: _Window, begin: int, end: int) -> str:
+    """The key of an entry of a map; '' if it is long."""
+    for number, _, first, last in _fields(window, begin, end):
+        if number == 1 and last - first <= SHORT:
+            return window.at(first, last - first).decode(errors="replace")
+    return ""
+
+
+def _fields(window: _Window, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yields (number, start, begin of the value, end) of a message's length-delimited fields.
+
+    Raises:
+      DecodeError: these bytes are no message.
+    """
+    place, count = begin, 0
+    while place < end:
+        start, head = place, window.at(place, min(20, end - place))
+        tag, used = _varint(head, 0)
+        wire, count = tag & 7, count + 1
+        if wire == LENGTH_DELIMITED:
+            length, used = _varint(head, used)
+            place = start + used + length
+        elif wire == 0:
+            place = start + _varint(head, used)[1]
+        elif wire in FIXED:
+            place = start + used + FIXED[wire]
+        if place > end or place == start or count > MAX_FIELDS:
+            raise DecodeError("not a message")
+        if wire == LENGTH_DELIMITED:
+            yield tag >> 3, start, start + used, place
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """(the number at `place`, where it ends)."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if place >= len(data):
+            break
+        byte, place = data[place], place + 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+    raise DecodeError("not a number")
+
+
+def _text(features: tf.train.Features, key: str) -> str:
+    """The first value of a feature as text; '' if there is none."""
+    values = features.feature[key].bytes_list.value if key in features.feature else ()
+    return values[0].decode("utf-8", "surrogateescape") if values else ""
+
+
+def _label(features: tf.train.Features, key: str) -> int:
+    """The first value of a feature as a label; -1 if there is none."""
+    values = features.feature[key].int64_list.value if key in features.feature else ()
+    return max(values[0], -1) if values else -1
+
+
+def checksum_of(record: bytes) -> bytes:
+    """The masked CRC-32C of a record's data, the last bytes of the record in its file.
+
+    TensorFlow has no operation for it, but computes it when it writes a record, here to memory.
+    """
+    path = f"ram://mgta_tf-record-{threading.get_ident()}"
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(record)
+    with tf.io.gfile.GFile(path, "rb") as file:
+        file.seek(HEADER + len(record))
+        checksum = file.read(FOOTER)
+    tf.io.gfile.remove(path)  # a writer would append to it
+    return checksum
 
 
 def make_example(encoded: bytes, name: str, label: int, text: str) -> tf.train.Example:

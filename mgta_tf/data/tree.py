@@ -75,53 +75,84 @@ def walk(root: str, links: bool) -> Listing:
     while pending:
         folder, service = pending.pop()
         try:
-            entries = sorted(os.scandir(os.path.join(root, folder)), key=lambda e: e.name)
+            here = _list_folder(root, folder, service, links)
         except OSError as error:
             if not folder:
                 raise
             found.others.append(Unread(folder, f"a folder: {error.strerror}", lost=True))
             continue
-        below = []
-        for entry in entries:
-            path = os.path.join(folder, entry.name)
-            hidden = entry.name.startswith(".")
-            if entry.is_dir():
-                inner = service or hidden or entry.name.lower() in SERVICE
-                if _enter(found, entry, path, links, seen):
-                    below.append((path, inner))
-            elif service or hidden:
-                why = "in a service folder" if service else "hidden"
-                found.others.append(Unread(path, why))
-            else:
-                _add_file(found, entry, path, links)
+        below = [
+            (os.path.join(folder, entry.name), service or _is_service(entry.name))
+            for entry in sorted(here.folders, key=lambda entry: entry.name)
+            if _enter(here.others, entry, root, folder, links, seen)
+        ]
+        here.images.sort()
+        for number, name in enumerate(here.images):  # in place: there may be a million
+            here.images[number] = os.path.join(folder, name)
+        found.images.extend(here.images)
+        found.others.extend(sorted(here.others))
         pending += reversed(below)
     return found
 
 
-def _enter(found: Listing, entry: os.DirEntry, path: str, links: bool, seen: set) -> bool:
+class _Folder(NamedTuple):
+    """A folder's images, by name; other files, by path; and folders."""
+
+    images: list[str]
+    others: list[Unread]
+    folders: list[os.DirEntry]
+
+
+def _list_folder(root: str, folder: str, service: bool, links: bool) -> _Folder:
+    """Lists a folder, in any order. Entries are not kept, since each takes 300 bytes."""
+    found = _Folder([], [], [])
+    with os.scandir(os.path.join(root, folder)) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                found.folders.append(entry)
+                continue
+            if service or entry.name.startswith("."):
+                reason: tuple = ("in a service folder" if service else "hidden",)
+            else:
+                reason = _why_not_an_image(root, entry, links)
+            if reason:
+                found.others.append(Unread(os.path.join(folder, entry.name), *reason))
+            else:
+                found.images.append(entry.name)
+    return found
+
+
+def _is_service(name: str) -> bool:
+    return name.startswith(".") or name.lower() in SERVICE
+
+
+def _enter(
+    others: list[Unread], entry: os.DirEntry, root: str, folder: str, links: bool, seen: set
+) -> bool:
     """Whether a folder is listed; if not, the reason is added to the other files."""
-    if entry.is_symlink() and not files.is_inside(found.root, entry.path, links):
-        found.others.append(Unread(path, OUT, lost=True))
+    path = os.path.join(folder, entry.name)
+    if entry.is_symlink() and not files.is_inside(root, entry.path, links):
+        others.append(Unread(path, OUT, lost=True))
         return False
     about = entry.stat()
     known = (about.st_dev, about.st_ino) in seen
     if known:
-        found.others.append(Unread(path, "a link to a folder that is read already"))
+        others.append(Unread(path, "a link to a folder that is read already"))
     seen.add((about.st_dev, about.st_ino))
     return not known
 
 
-def _add_file(found: Listing, entry: os.DirEntry, path: str, links: bool) -> None:
+def _why_not_an_image(root: str, entry: os.DirEntry, links: bool) -> tuple:
+    """(reason, whether it may be an image) for a file that is not listed as one, else ()."""
     suffix = os.path.splitext(entry.name)[1].lower()
     is_image = suffix in formats.SUFFIXES
-    if not os.path.exists(entry.path):
-        found.others.append(Unread(path, "a broken link", lost=is_image))
-    elif not entry.is_file():
-        found.others.append(Unread(path, "not a file", lost=is_image))
-    elif is_image or (_stays(found.root, entry, links) and _looks_like_one(entry.path)):
-        found.images.append(path)
-    else:
-        found.others.append(Unread(path, f"{NO_IMAGE}: {suffix or 'no suffix'}"))
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        return "a broken link", is_image
+    if not entry.is_file():
+        return "not a file", is_image
+    if is_image or (_stays(root, entry, links) and _looks_like_one(entry.path)):
+        return ()
+    return (f"{NO_IMAGE}: {suffix or 'no suffix'}",)
 
 
 def _stays(root: str, entry: os.DirEntry, links: bool) -> bool:
@@ -147,29 +178,44 @@ def by_reason(reasons: Iterable[str]) -> str:
 # --------------------------------------------------------------------------------- Splits, classes
 
 
-def photographs(images: Sequence[str]) -> tuple[list[str], list[Unread]]:
+def folder_of(path: str) -> str:
+    """The folder of a relative path; '' for none."""
+    return path.rpartition(os.sep)[0]
+
+
+def photographs(images: list[str]) -> tuple[list[str], list[Unread]]:
     """The images without those that are annotations, such as masks/ next to images/."""
-    holders = {parent for path in images for parent in _parents_of_holders(path)}
+    folders = {folder_of(path) for path in images}
+    holders = {parent for folder in folders for parent in _parents_of_holders(folder)}
+    beside = {folder: name for folder in folders if (name := _annotations_of(folder, holders))}
+    if not beside:
+        return images, []
     kept, left = [], []
     for path in images:
-        parts = path.split(os.sep)[:-1]
-        beside = next(
-            (
-                p
-                for i, p in enumerate(parts)
-                if p.lower() in ANNOTATIONS and (*parts[:i],) in holders
-            ),
-            None,
-        )
-        if beside:
-            left.append(Unread(path, f"annotations: {beside}/ beside the images"))
+        if annotations := beside.get(folder_of(path)):
+            left.append(Unread(path, f"annotations: {annotations}/ beside the images"))
         else:
             kept.append(path)
     return kept, left
 
 
-def _parents_of_holders(path: str) -> list[tuple[str, ...]]:
-    parts = path.split(os.sep)[:-1]
+def _annotations_of(folder: str, holders: set[tuple[str, ...]]) -> str:
+    """The part of a folder's path that names annotations beside a holder; '' for none."""
+    parts = _parts(folder)
+    named = (
+        part
+        for i, part in enumerate(parts)
+        if part.lower() in ANNOTATIONS and (*parts[:i],) in holders
+    )
+    return next(named, "")
+
+
+def _parts(folder: str) -> list[str]:
+    return folder.split(os.sep) if folder else []
+
+
+def _parents_of_holders(folder: str) -> list[tuple[str, ...]]:
+    parts = _parts(folder)
     return [(*parts[:i],) for i, part in enumerate(parts) if part.lower() in HOLDERS]
 
 
@@ -186,26 +232,27 @@ def splits_of(images: Sequence[str]) -> list[tuple[str, int]]:
     A folder called train is a class instead if there is no val or test, and two or more other
     folders of images lie beside it.
     """
-    found = []
-    for path in images:
-        parts = path.split(os.sep)[:-1]
-        named = ((split_named(p), i) for i, p in enumerate(parts) if split_named(p))
-        found.append(next(named, ("", -1)))
-    if {split for split, _ in found} == {"train", ""} and _is_class(images, found):
-        return [("", -1)] * len(found)
-    return found
+    of_folder = {}
+    for folder in {folder_of(path) for path in images}:
+        named = ((split_named(p), i) for i, p in enumerate(_parts(folder)) if split_named(p))
+        of_folder[folder] = next(named, ("", -1))
+    if {split for split, _ in of_folder.values()} == {"train", ""} and _is_class(of_folder):
+        return [("", -1)] * len(images)
+    return [of_folder[folder_of(path)] for path in images]
 
 
-def _is_class(images: Sequence[str], found: list[tuple[str, int]]) -> bool:
-    """Whether the folder called train directly contains images, as two or more siblings do."""
-    depths = {i for split, i in found if split}
-    leaves = all(path.count(os.sep) == i + 1 for path, (split, i) in zip(images, found) if split)
+def _is_class(of_folder: dict[str, tuple[str, int]]) -> bool:
+    """Whether the folder called train directly contains images, as two or more siblings do.
+
+    of_folder: for each folder with images its split, and which folder of its path says so.
+    """
+    parts_of = {folder: _parts(folder) for folder in of_folder}
+    depths = {i for split, i in of_folder.values() if split}
+    leaves = all(len(parts_of[f]) == i + 1 for f, (split, i) in of_folder.items() if split)
     if len(depths) != 1 or not leaves:
         return False
     depth = depths.pop()
-    siblings = {
-        (*path.split(os.sep)[: depth + 1],) for path in images if path.count(os.sep) > depth
-    }
+    siblings = {(*parts[: depth + 1],) for parts in parts_of.values() if len(parts) > depth}
     return len(siblings) > 2
 
 
@@ -219,14 +266,17 @@ def classes_of(images: Sequence[str], skip: Sequence[int]) -> list[str]:
       images: Paths.
       skip: For each, the folder of its path that names the split, or -1.
     """
-    paths = [path.split(os.sep)[:-1] for path in images]
-    for parts, place in zip(paths, skip):
+    paths = {}
+    for folder, place in set(zip(map(folder_of, images), skip)):
+        parts = _parts(folder)
         if place >= 0:
             del parts[place]
-    while paths and all(paths) and len({parts[0] for parts in paths}) == 1:
-        first = paths[0][0]
-        above = all(len(parts) > 1 for parts in paths) and not first.isdigit()
+        paths[folder, place] = parts
+    while paths and all(paths.values()) and len({parts[0] for parts in paths.values()}) == 1:
+        first = next(iter(paths.values()))[0]
+        above = all(len(parts) > 1 for parts in paths.values()) and not first.isdigit()
         if not above and first.lower() not in HOLDERS:
             break
-        paths = [parts[1:] for parts in paths]
-    return [parts[0] if parts else "" for parts in paths]
+        paths = {key: parts[1:] for key, parts in paths.items()}
+    named = {key: parts[0] if parts else "" for key, parts in paths.items()}
+    return [named[key] for key in zip(map(folder_of, images), skip)]

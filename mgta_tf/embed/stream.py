@@ -20,9 +20,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from mgta_tf.data import images
+from mgta_tf.data.checks import reason_of
 from mgta_tf.data.images import BadImage, NotRead
+from mgta_tf.data.remembered import DIGEST, digest_of
 from mgta_tf.data.sources import DataConfig, Source
-from mgta_tf.data.store import DIGEST, counts, digest_of, reason_of, report_unusable
+from mgta_tf.data.store import counts, report_unusable
 from mgta_tf.embed import table
 from mgta_tf.embed.embedder import Embedder
 from mgta_tf.errors import UserError, quantity

@@ -45,6 +45,16 @@ def read(path: str, limit: int) -> bytes:
         return file.read(limit)
 
 
+def stamp(path: str) -> str:
+    """The path of a file, its size in bytes and its modification time in ns, as text.
+
+    Raises:
+      OSError: there is no such file.
+    """
+    about = os.stat(path)
+    return f"{path}\0{about.st_size} {about.st_mtime_ns}"
+
+
 def lines(path: str) -> list[str]:
     """The non-empty lines of a text file, without line ends and byte order mark.
 

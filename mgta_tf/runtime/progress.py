@@ -191,7 +191,7 @@ class Progress:
             self.redraw()
 
 
-def counting(total: int, unit: str = "images", done: int = 0, builds: float = 0.0) -> Progress:
+def counting(total: float, unit: str = "images", done: int = 0, builds: float = 0.0) -> Progress:
     """The progress of `total` units of one kind, `done` of which are already finished.
 
     builds: 1 if the first units take longer because they build a graph.

@@ -26,6 +26,7 @@ NEUTRAL = frozenset(
         "max_skipped_steps",
         "log_every_steps",
         "cache_budget_mb",
+        "check_file",
         "probe_every_rounds",
         "profile_steps",
         "eval_only",
@@ -47,13 +48,14 @@ class Workdir:
     """Paths in the folder of a run.
 
     own: On a host that is not the chief, a folder to write into. All paths are in it except
-    `flagfile`, `checkpoints` and the labels.
+    `flagfile`, `checkpoints`, `checked` and the labels.
     """
 
     def __init__(self, path: str, own: str = ""):
         self.path = path
         self.flagfile = os.path.join(path, "flags.flagfile")
         self.checkpoints = os.path.join(path, "checkpoints")
+        self.checked = os.path.join(path, "checked_images.npz")
         path = self._own = own or path
         self.summary = os.path.join(path, "summary.json")
         self.own_checkpoints = os.path.join(path, "checkpoints")

@@ -2,15 +2,12 @@
 
 import os
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from mgta_tf.data import images, minipickle, tfrecords
+from mgta_tf.data import images, minipickle
 from mgta_tf.data.sources import DataConfig, open_source
 from mgta_tf.data.store import load_store
 from mgta_tf.errors import UserError
@@ -299,101 +296,10 @@ def test_a_cut_pickle_is_named(tmp_path):
         opened(tmp_path)
 
 
-def make_tfrecords(source, output, shards, bad=0.2):
-    command = [sys.executable, "tools/make_tfrecord.py", f"--data_dir={source}"]
-    return subprocess.run(
-        [*command, f"--output={output}", f"--shards={shards}", f"--max_bad_fraction={bad}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_tfrecords_there_and_back(tmp_path):
-    for value in range(5):
-        save(tmp_path / "in" / f"class {value % 2}" / f"{value}.png", value)
-    (tmp_path / "in" / "class 1" / "bad.png").write_bytes(b"no image")
-    refused = make_tfrecords(tmp_path / "in", tmp_path / "out", 2, bad=0.1)
-    assert "1 of 6 images cannot be used, more than --max_bad_fraction=0.1" in refused.stderr
-    assert os.listdir(tmp_path / "out") == []  # so that the command can be rerun
-    done = make_tfrecords(tmp_path / "in", tmp_path / "out", 2)
-    assert done.returncode == 0, done.stderr
-    assert "5 images in 2 files" in done.stdout
-    assert "; 1 skipped (1 not a JPEG" in done.stdout
-    assert (tmp_path / "out.skipped.txt").read_text().startswith("class 1/bad.png\tnot a JPEG")
-    source = opened(tmp_path / "out")
-    assert sorted(values(source)) == [0, 1, 2, 3, 4]
-    assert source.class_names == ("class 0", "class 1")
-    for number, value in enumerate(values(source)):
-        assert source.labels[number] == value % 2
-        assert source.names[number] == f"class {value % 2}/{value}.png"
-    assert make_tfrecords(tmp_path / "in", tmp_path / "out", 2).returncode == 1
-
-
-@pytest.mark.parametrize("damage", ["cut", "flip", "other"])
-def test_damaged_tfrecords_are_named(tmp_path, damage):
-    path = tmp_path / "0.tfrecord"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for _ in range(3):
-            content = tfrecords.make_example(b"x" * 50, "name", -1, "").SerializeToString()
-            writer.write(b"\xff" * 9 if damage == "other" else content)
-    data = bytearray(path.read_bytes())
-    if damage == "cut":
-        data = data[:-5]
-    elif damage == "flip":
-        data[30] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(UserError, match=r"0.tfrecord: (truncated or damaged|record 0)"):
-        opened(tmp_path)
-
-
-def masked_crc(data):
-    """CRC-32C, bit by bit, masked as in TFRecords."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
-    return (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
-
-
-@pytest.mark.parametrize("length", [200, 10**12, 2**63, 2**64 - 1])
-def test_a_record_that_claims_a_terabyte_is_refused(tmp_path, length):
-    """TensorFlow's reader would allocate it first, which kills the process."""
-    head = length.to_bytes(8, "little")
-    (tmp_path / "0.tfrecord").write_bytes(head + masked_crc(head) + b"x" * 100)
-    with pytest.raises(UserError, match=r"0.tfrecord: truncated or damaged after 0 records"):
-        opened(tmp_path)
-
-
-def test_a_huge_label_is_refused(tmp_path):
-    path = tmp_path / "0.tfrecord"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        writer.write(tfrecords.make_example(b"x", "name", 2**62, "").SerializeToString())
-    with pytest.raises(UserError, match=r"0.tfrecord: a label is 4611686018427387904"):
-        opened(tmp_path)
-
-
-def test_records_that_change_under_a_run_are_bad_images(tmp_path):
-    path = tmp_path / "0.tfrecord"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        writer.write(tfrecords.make_example(b"x" * 50, "name", -1, "").SerializeToString())
-    source = opened(tmp_path)
-    path.write_bytes(b"\xff" * path.stat().st_size)
-    with pytest.raises(images.BadImage, match="not the record that was there"):
-        source.read(0)
-
-
 def test_shapes_need_no_folder():
     source = open_source(DataConfig(data_source="shapes", shapes_count=7))
     assert len(source.names) == len(source.labels) == 7
     assert source.read(3).dtype == np.uint8
-
-
-def test_a_missing_tfds_data_set_is_named(tmp_path):
-    with pytest.raises(UserError, match="tfds:mnist: not prepared on disk"):
-        open_source(DataConfig(data_source="tfds:mnist", data_dir=str(tmp_path)))
 
 
 def test_nothing_to_read(tmp_path):

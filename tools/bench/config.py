@@ -32,5 +32,9 @@ class BenchConfig:
     )
     images: int = flag(1024, "JPEG files of 'epoch' and 'encode'.", minimum=128)
     sampled: int = flag(60_000, "Images of 'sampler' and 'memory'.", minimum=2000)
+    start_images: int = flag(200_000, "Largest number of JPEG files of 'start'.", minimum=1000)
+    start_folder: str = flag(
+        "", "Folder in which 'start' writes its files, and keeps them; '' is a temporary one."
+    )
     round_images: int = flag(8192, "Largest N of a round in 'scaling'.", minimum=8192)
     plot: str = flag("", "PNG that 'scaling' draws.")

@@ -1,21 +1,15 @@
-"""A round: fraction of time for labelling, peak memory, and seconds to the first step."""
+"""A round: fraction of time for labelling, and peak memory."""
 
 from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
 
 import numpy as np
 
 from mgta_tf.clustering.lloyd import kmeans
 from mgta_tf.data.pipeline import Feed
-from mgta_tf.errors import UserError
 from mgta_tf.training.needs import peak_memory_mb
 from tools.bench import rows
 from tools.bench.clustering import draw
@@ -27,7 +21,6 @@ from tools.bench.nets import (
     encode_all,
     make_learner,
     random_images,
-    write_images,
 )
 from tools.bench.timing import by_turns, measured, timed
 
@@ -91,37 +84,3 @@ def peak_of_run(held: int, count: int) -> float:
         features[part] = rng.standard_normal((len(part), 2048), np.float32)
     kmeans(features, 300, 0, max_steps=3)
     return peak_memory_mb()
-
-
-def start(config: BenchConfig) -> list[dict]:
-    """Seconds from the shell to the first step of the small model, on a folder of 1,024 files."""
-    seconds: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        images = os.path.join(folder, "images")
-        os.mkdir(images)
-        write_images(images, config.images, 64)
-        for number in range(min(3, config.repeats)):
-            seconds.append(start_once(images, os.path.join(folder, f"run{number}")))
-    mine = statistics.median(seconds)
-    row = rows.row("start, small model", mine, None, "s", mine / 30, 1.0, below=True)
-    return [measured(row, {"ours": seconds})]
-
-
-def start_once(images: str, workdir: str) -> float:
-    command = [
-        sys.executable, "-m", "mgta_tf.train", f"--data_dir={images}", f"--workdir={workdir}",
-        "--image_size=32", "--width=0.25", "--blocks=2,2,2,2", "--log_every_steps=1",
-        "--num_clusters=20", "--labels=clusters", "--decoder=mirror", "--iae_epochs=100",
-    ]  # fmt: skip
-    began = time.monotonic()
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr
-    first = process.stderr.readline()
-    seconds = time.monotonic() - began
-    process.kill()
-    process.wait()
-    if "loss" not in first:
-        raise UserError(f"start: the run began with {first.strip()!r}")
-    return seconds

@@ -7,8 +7,9 @@ Benchmarks: step (a training step, also relative to a matrix product), decoders 
 against its floating-point operations), threads (a step with other thread pools, or in another
 arrangement on the cores), epoch (P×K epochs from files against the bare step), encode, precision
 (encoding in bfloat16: speed and agreement), sampler, labels (fraction of a round), memory, start
-(from the shell to the first step), scaling (laws over image size and number of images). Each prints
-a line of JSON per row: medians and spreads of seconds, versions, threads, ratio, target.
+(from the shell to the first step, on 1,024 files and on up to --start_images), scaling (laws over
+image size and number of images). Each prints a line of JSON per row: medians and spreads of
+seconds, versions, threads, ratio, target.
 
 Peers: --torch_python is the interpreter of an environment made by requirements-bench-torch.txt;
 requirements-bench.txt describes tensorflow-similarity. Rows of a missing peer are skipped, with a
@@ -40,7 +41,7 @@ RUNS = {  # name: module of this folder, function
     "sampler": ("batches", "sample"),
     "labels": ("rounds", "labels"),
     "memory": ("rounds", "memory"),
-    "start": ("rounds", "start"),
+    "start": ("start", "start"),
     "scaling": ("scaling", "scaling"),
 }
 NAME = ""  # name of the benchmark, from the command line

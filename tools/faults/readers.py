@@ -171,7 +171,7 @@ def _tfrecords(folder: str) -> Reader:
         seed = file.read()
 
     def read(data: bytes) -> None:
-        shards = tfrecords.Shards([write(path, data)])
+        shards = tfrecords.Shards([tfrecords.Part(write(path, data))])
         for number in range(len(shards.names)):
             shards.read(number)
 
@@ -189,7 +189,7 @@ def _examples(folder: str) -> Reader:
     def read(data: bytes) -> None:
         with tf.io.TFRecordWriter(path) as writer:
             writer.write(data)
-        tfrecords.Shards([path]).read(0)
+        tfrecords.Shards([tfrecords.Part(path)]).read(0)
 
     return seeds, read
 
