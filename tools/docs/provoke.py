@@ -48,17 +48,11 @@ COMMON = {
 }
 RUNS: dict[str, dict[str, object]] = {
     "healthy": {},
-    # Three rounds: in the next the features of all images are so equal that k-means refuses them.
-    "collapse": {
-        "reconstruction_weight": 0,
-        "lambda_start": 1,
-        "learning_rate": 0.01,
-        "rounds": 3,
-        "num_clusters": 8,
-    },
+    "collapse": {"reconstruction_weight": 0, "lambda_start": 1, "learning_rate": 0.01},
     "large_lambda": {"lambda_start": 300, "lambda_end": 300},
     "tiny_clusters": {"num_clusters": 150},
 }
+STOPS = ("collapse",)  # runs that end early: k-means refuses features that are all equal
 PANELS: dict[str, tuple[tuple[str, str], ...]] = {
     "collapse": (
         ("triplet_loss", "triplet loss"),
@@ -96,7 +90,7 @@ def main(config: ProvokeConfig) -> None:
         words = config_lib.to_arguments({**COMMON, **flags})
         print(f"{name}: {flags or 'the defaults'}", flush=True)
         command = [sys.executable, "-m", "mgta_tf.train", *words, f"--workdir={folder}"]
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=name not in STOPS)
     os.makedirs(config.output, exist_ok=True)
     for name in PANELS:
         path = os.path.join(config.output, f"{name}.png")
