@@ -67,10 +67,13 @@ def main(config: BenchConfig) -> None:
     benchmarks.finish(rows, config.json)
 
 
-def draw(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
-    """float32 [N, D] from 100 Gaussians whose centers lie as far apart as the points within."""
-    rng = np.random.default_rng(seed)
-    centers = rng.standard_normal((100, dimensions), np.float32)
+def draw(count: int, dimensions: int, part: int = 0) -> np.ndarray:
+    """float32 [N, D] from 100 Gaussians whose centers lie as far apart as the points within.
+
+    part: Number of the points; those of another part are others, from the same Gaussians.
+    """
+    centers = np.random.default_rng(0).standard_normal((100, dimensions), np.float32)
+    rng = np.random.default_rng([1, part])
     x = centers[rng.integers(100, size=count)]
     for first in range(0, count, 4096):
         x[first : first + 4096] += rng.standard_normal(x[first : first + 4096].shape, np.float32)
@@ -196,7 +199,7 @@ def features_in(folder: str, count: int, config: BenchConfig) -> tuple[float, np
     kmeans(draw(600, config.dimensions), 2, 0)  # TensorFlow is initialized
     base = peak_memory_mb() / 1024
     batches = (
-        draw(min(1000, count - first), config.dimensions, seed=0) for first in range(0, count, 1000)
+        draw(min(1000, count - first), config.dimensions, first) for first in range(0, count, 1000)
     )
     return base, collect(batches, count, config.budget_mb, os.path.join(folder, "features.npy"))
 

@@ -23,6 +23,7 @@ def test_features_of_imagenet_are_kept_in_a_file_of_the_given_folder(tmp_path, m
     assert len(steps) == clustering.STEPS
     assert min(steps) > 0
     assert isinstance(kept[0], np.memmap)
+    assert len(np.unique(kept[0], axis=0)) == 5000
     assert kept[0].shape == (5000, 64)
     assert (tmp_path / "features.npy").stat().st_size > 5000 * 64 * 4
 
