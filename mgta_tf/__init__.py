@@ -60,7 +60,7 @@ def _select_keras_2() -> None:
 _select_keras_2()
 
 __all__ = ["embed", "load_encoder", "pretrain"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def pretrain(data: Any = None, *, workdir: str, **flags: Any) -> Run:
