@@ -32,6 +32,7 @@ NET = {
 }
 RUN = {
     **NET,
+    "mixed_precision": "off",  # the same where flags are a command line and where they are a config
     "data_source": "shapes",
     "shapes_count": 96,
     "labels": "clusters",
