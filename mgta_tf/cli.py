@@ -23,7 +23,7 @@ from absl import logging as absl_logging
 
 from mgta_tf import config as config_lib
 from mgta_tf import flagfiles
-from mgta_tf.errors import UserError, one_line
+from mgta_tf.errors import UserError, cause_of, one_line
 from mgta_tf.runtime import preemption
 
 # Raised by TensorFlow on the other hosts when a host is lost.
@@ -77,8 +77,7 @@ def run(
             leave(f"{stopped}; rerun the same command to resume", status=stopped.exit_status)
         except Exception as error:
             if os.environ.get("TF_CONFIG") and type(error).__name__ in LOST_HOST:
-                first = str(error).strip().splitlines()[0]
-                fail(f"a host was lost ({first}); rerun the command on all hosts")
+                fail(f"a host was lost ({cause_of(error)}); rerun the command on all hosts")
             # TensorFlow's file system only puts the system's message into its own.
             reasons = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
             reason = next((reason for reason in reasons if reason in str(error)), None)

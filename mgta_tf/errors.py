@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 LISTED = 5  # names in a message
+# Beginnings of lines in which TensorFlow says where in a graph an error was.
+PLACE = ("Graph execution error", "Detected at node", "Node: ", "<stack", " ", "\t")
 
 
 class UserError(Exception):
@@ -22,6 +25,16 @@ def listing(names: Sequence[str]) -> str:
 def quantity(number: int, noun: str, plural: str = "") -> str:
     """'1 image', '2,000 images'. plural: of an irregular noun."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def cause_of(error: Exception) -> str:
+    """The line of a message that names the cause, without the name of a graph's node.
+
+    TensorFlow's message of an error in a graph begins with where in the graph it was.
+    """
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    causes = [line for line in lines if not line.startswith(PLACE)]
+    return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\]$", "", [*causes, lines[0]][0])[:160]
 
 
 def one_line(text: str) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mgta_tf.errors import UserError
+from mgta_tf.errors import UserError, cause_of
 from mgta_tf.runtime import files, hosts, preemption
 from mgta_tf.runtime.files import write_json, write_text
 
@@ -135,7 +135,7 @@ class Checkpoints:
         except (tf.errors.OpError, OSError) as error:
             _remove(path)  # a partial checkpoint would keep the disk full
             raise UserError(
-                f"{self._own}: cannot write a checkpoint ({_first_line(error)}); "
+                f"{self._own}: cannot write a checkpoint ({cause_of(error)}); "
                 "the earlier ones are intact. Fix the cause and rerun the same command"
             ) from None
 
@@ -173,7 +173,7 @@ class Checkpoints:
                     self._checkpoint.read(name).assert_consumed()
                 labels = _unpack(self._labels.numpy())
             except DAMAGED as error:
-                print(f"{path}: damaged ({_first_line(error)}); trying the one before it")
+                print(f"{path}: damaged ({cause_of(error)}); trying the one before it")
                 self._damaged.add(path)
             else:
                 position = Position(**{**json.loads(self._position.numpy()), "labels": labels})
@@ -294,7 +294,7 @@ def drop_damaged(directory: str) -> None:
                 for name in reader.get_variable_to_shape_map():
                     reader.get_tensor(name)
         except DAMAGED as error:
-            print(f"{whole.pop()}: damaged ({_first_line(error)}); trying the one before it")
+            print(f"{whole.pop()}: damaged ({cause_of(error)}); trying the one before it")
         else:
             break
     if paths and not whole:
@@ -302,12 +302,6 @@ def drop_damaged(directory: str) -> None:
     if whole != paths:
         names = [os.path.basename(path) for path in whole]  # so that the folder may move
         tf.compat.v1.train.update_checkpoint_state(os.path.abspath(directory), names[-1], names)
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of TensorFlow's message, without the name of the graph node."""
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\]$", "", first)[:160]
 
 
 def save_net(model: tf.keras.Model, path: str) -> None:
@@ -322,7 +316,7 @@ def save_net(model: tf.keras.Model, path: str) -> None:
         _write_manifest(path)
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"cannot write {path} ({_first_line(error)}); fix the cause and rerun the same command"
+            f"cannot write {path} ({cause_of(error)}); fix the cause and rerun the same command"
         ) from None
 
 
@@ -356,7 +350,7 @@ def load_net_of_run(model: tf.keras.Model, directory: str, index: int) -> None:
         try:
             _read(tf.train.Checkpoint(nets=nets), path)
         except DAMAGED as error:
-            print(f"{path}: {_first_line(error)}; trying the one before it")
+            print(f"{path}: {cause_of(error)}; trying the one before it")
         else:
             return
     raise UserError(
