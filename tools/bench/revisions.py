@@ -32,7 +32,7 @@ RUN = (
     "--data_source=shapes --shapes_count=8192 --image_size=32 --width=0.25 --blocks=2,2,2,2"
     " --iae_epochs=3 --rounds=1 --epochs_per_round=5 --final_epochs=0 --num_clusters=50"
     " --clusters_per_batch=16 --images_per_cluster=4 --log_every_steps=20"
-    " --checkpoint_every_secs=100000"
+    " --checkpoint_every_secs=100000 --mixed_precision=off"
 )
 
 
