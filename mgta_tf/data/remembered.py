@@ -20,6 +20,7 @@ import PIL
 
 from mgta_tf.data import images
 from mgta_tf.data.images import BadImage, NotRead
+from mgta_tf.data.names import ENCODING
 from mgta_tf.runtime import files, hosts
 
 FORMAT = 1
@@ -196,7 +197,7 @@ def stamp_of(about: str) -> int:
     """The stamp of an image, 1 … 2**64 - 1, from `Source.stamp`; 0 where that is empty."""
     if not about:
         return 0
-    hashed = hashlib.blake2b(about.encode("utf-8", "surrogatepass"), digest_size=8)
+    hashed = hashlib.blake2b(about.encode(*ENCODING), digest_size=8)
     return int.from_bytes(hashed.digest(), "little") or 1
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from mgta_tf.data import images, tree
 from mgta_tf.data.checks import Decode, check_images, reason_of, stamp_in
 from mgta_tf.data.images import BadImage, NotRead
-from mgta_tf.data.names import Names
+from mgta_tf.data.names import ENCODING, Names
 from mgta_tf.data.remembered import CheckFile, digest_of
 from mgta_tf.data.sources import DataConfig, Source, open_source
 from mgta_tf.errors import UserError, printable, quantity
@@ -92,9 +92,7 @@ class ImageStore:
         for first in range(0, len(self), HASHED_AT_ONCE):
             contents = map(bytes, self._digests[first : first + HASHED_AT_ONCE])
             names = self.names[first : first + HASHED_AT_ONCE]
-            pairs = (
-                n.encode("utf-8", "surrogatepass") + b"\0" + c for n, c in zip(names, contents)
-            )
+            pairs = (n.encode(*ENCODING) + b"\0" + c for n, c in zip(names, contents))
             digest.update(b"".join(pairs))
         if labels and self.labels is not None:
             digest.update(self.labels.tobytes() + repr(self.class_names).encode("ascii", "replace"))

@@ -56,20 +56,21 @@ def fast_precision() -> tuple[str, str]:
         fast = capability >= GPU_CAPABILITY
         reason = "GPU of compute capability {}.{}".format(*capability)
     else:
-        names = [name for word, name in CPU_FEATURES.items() if word in _cpu_flags()]
+        flags = cpu_info("flags").split()
+        names = [name for word, name in CPU_FEATURES.items() if word in flags]
         fast = bool(names)
         reason = f"CPU with {' and '.join(names) or 'neither AVX512_BF16 nor AMX'}"
     return ("bfloat16", f"bfloat16: {reason}") if fast else ("off", f"float32: {reason}")
 
 
-def _cpu_flags() -> set[str]:
-    """The CPU features listed by Linux; none on other systems."""
+def cpu_info(key: str) -> str:
+    """The value of a line of CPU_INFO, for the first core; '' on systems other than Linux."""
     try:
         with open(CPU_INFO, encoding="utf-8") as file:
-            lines = (line for line in file if line.startswith("flags"))
-            return set(next(lines, "").split())
+            pairs = (line.partition(":") for line in file)
+            return next((value.strip() for name, _, value in pairs if name.strip() == key), "")
     except OSError:
-        return set()
+        return ""
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from mgta_tf.runtime.strategy import cpu_info
 from mgta_tf.training.summary import versions
 from tools.bench.quiet import undisturbed
 
@@ -65,9 +66,4 @@ def measured(row: dict, seconds: dict[str, list[float]], peer_versions: Any = No
 
 def processor() -> str:
     """The model name of the processor."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if "model name" in line]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    return cpu_info("model name") or platform.processor() or platform.machine()
