@@ -226,7 +226,7 @@ def load_store(
     return ImageStore(
         size=size,
         format=source.format,
-        names=Names(source.names[n] for n in good) if bad else Names.of(source.names),
+        names=Names(source.names[n] for n in good.tolist()) if bad else Names.of(source.names),
         labels=None if source.labels is None else source.labels[good],
         class_names=source.class_names,
         skipped=skipped,
