@@ -5,7 +5,8 @@
 Both checkouts train the small model in turns on the same generated images: stage 1, then a round
 with clusters. The seconds of a step are differences between the times at which a turn's figures
 were written to TensorBoard's files, so starting, building graphs and making labels do not count.
-Nothing of either checkout is imported; both run in the same Python.
+Nothing of either checkout is imported. For the two stacks of BUILD.md, compare a checkout with
+itself: --other=. --other_python=.venv-3.12/bin/python
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class RevisionsConfig:
 
     other: str = flag("", "Checkout to compare with.")
     workdir: str = flag("", "Folder for the runs; it is emptied.")
+    other_python: str = flag("", "Interpreter of the other checkout; empty is this one.")
     flags: str = flag("--labels=clusters --decoder=mirror", "Further flags of this checkout.")
     other_flags: str = flag("", "Further flags of the other checkout.")
     repeats: int = flag(3, "Runs of both, alternating.", minimum=1)
@@ -51,32 +53,32 @@ class RevisionsConfig:
 def main(config: RevisionsConfig) -> None:
     if not config.other or not config.workdir:
         raise UserError("--other and --workdir are required")
-    here = os.getcwd()
-    checkouts = {"ours": (here, config.flags), "peer": (config.other, config.other_flags)}
+    ours = sys.executable, os.getcwd(), config.flags
+    peer = config.other_python or sys.executable, os.path.abspath(config.other), config.other_flags
     seconds: dict[str, dict[str, list[float]]] = {}
     for number in range(config.repeats):
-        for name, (checkout, flags) in checkouts.items():
+        for name, which in {"ours": ours, "peer": peer}.items():
             workdir = os.path.join(os.path.abspath(config.workdir), f"{name}_{number}")
-            for stage, spent in seconds_of_steps(checkout, flags, workdir).items():
+            for stage, spent in seconds_of_steps(*which, workdir).items():
                 seconds.setdefault(stage, {"ours": [], "peer": []})[name].append(spent)
                 print(f"{name} {number}, {stage}: {1e3 * spent:.2f} ms a step", flush=True)
     found = []
     for stage, both in seconds.items():
-        ours, peer = (1e3 * statistics.median(both[name]) for name in ("ours", "peer"))
+        each = [1e3 * statistics.median(both[name]) for name in ("ours", "peer")]
         name = f"step of stage {stage} against the other checkout, small model, 32 px"
-        row = rows.row(name, ours, peer, "ms", ours / peer, 1.02, below=True)
+        row = rows.row(name, each[0], each[1], "ms", each[0] / each[1], 1.02, below=True)
         found.append(measured(row, both))
     rows.finish(found, config.json)
 
 
-def seconds_of_steps(checkout: str, flags: str, workdir: str) -> dict[str, float]:
+def seconds_of_steps(python: str, checkout: str, flags: str, workdir: str) -> dict[str, float]:
     """Trains in a checkout, and returns the median seconds of a step of every stage.
 
     Raises:
       UserError: the command failed.
     """
     shutil.rmtree(workdir, ignore_errors=True)
-    command = [sys.executable, "-m", "mgta_tf.train", *RUN.split(), *flags.split()]
+    command = [python, "-m", "mgta_tf.train", *RUN.split(), *flags.split()]
     environment = {**os.environ, "PYTHONPATH": checkout}
     done = subprocess.run(
         [*command, f"--workdir={workdir}"], cwd=checkout, env=environment,
