@@ -20,6 +20,11 @@ class BenchConfig:
         "model at 32 px; empty is both.",
         choices=("", "full", "small"),
     )
+    decoder: str = flag(
+        "none",
+        "Decoder of the nets of 'step'; none is the default of mgta_tf.train.",
+        choices=("none", "mirror"),
+    )
     precision: str = flag(
         "",
         "Precision of 'threads'; empty is both.",

@@ -4,9 +4,9 @@
   python -m tools.bench.profile_ops --net=small --job=encode --endpoint=res4
   python -m tools.bench.profile_ops --net=small --job=step --precision=bfloat16
 
-TensorFlow's profiler traces a few runs on one thread, so that times add up. The last lines show the
-GFLOP/s of a matrix product on that thread and of the net's convolutions and matrix products, and
-the possible speed-up if all other operations took no time.
+TensorFlow's profiler traces a few runs, one operation at a time, so that times add up; each runs on
+--threads. The last lines show the GFLOP/s of a matrix product on those threads and of the net's
+convolutions and matrix products, and the possible speed-up if all other operations took no time.
 """
 
 from __future__ import annotations
@@ -57,11 +57,12 @@ class ProfileConfig:
     decoder: str = flag("mirror", "Decoder of the net.", choices=DECODERS)
     endpoint: str = flag("embedding", "Endpoint of the encoding.", choices=("embedding", "res4"))
     slowest: int = flag(3, "Number of the slowest operations to list.", minimum=0)
+    threads: int = flag(1, "Threads of an operation; operations run one by one.", minimum=1)
     runs: int = flag(4, "Times that it runs under the profiler.", minimum=1)
 
 
 def main(config: ProfileConfig) -> None:
-    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_intra_op_parallelism_threads(config.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     _, shape = nets.NETS[config.net]
     strategy, net = nets.make_learner(**shape, precision=config.precision, decoder=config.decoder)
@@ -82,7 +83,9 @@ def main(config: ProfileConfig) -> None:
     x = tf.random.stateless_uniform((2000, 2000), seed=(0, 0))
     x = tf.cast(x, tf.float32 if config.precision == "off" else tf.bfloat16)
     product = min(timed(lambda: tf.matmul(x, x)[0, 0].numpy()) for _ in range(5))
-    print(f"a 2000×2000 product runs at {2 * 2000**3 / 1e9 / product:.0f} GFLOP/s on this thread")
+    print(
+        f"a 2000×2000 product runs at {2 * 2000**3 / 1e9 / product:.0f} GFLOP/s with these threads"
+    )
     work = sum(spent for name, spent in seconds.items() if group_of(name) in WORK)
     if config.job == "step":
         flops = 3 * gigaflops(net.model, shape["size"]) * shape["batch"] * config.runs

@@ -26,6 +26,8 @@ EAGER, COMPILED = "PyTorch", "compiled PyTorch"
 def step(config: BenchConfig) -> list[dict]:
     found = []
     for key, name, shape, inner in chosen(config):
+        shape = {**shape, "decoder": config.decoder}
+        name = name if config.decoder == "none" else f"{name}, --decoder={config.decoder}"
         found += step_of(config, name, shape, inner, DEFAULT_TARGET[key])
     return found
 
@@ -37,8 +39,8 @@ def step_of(
 
     target: ratio of the row that compares the defaults of both libraries.
     """
-    nets = {name: make_learner(**shape, precision=flag)[1] for name, flag in PRECISIONS.items()}
-    jobs = {name: seconds_each(bare_step(net, **shape), inner) for name, net in nets.items()}
+    nets = {kind: make_learner(**shape, precision=flag)[1] for kind, flag in PRECISIONS.items()}
+    jobs = {kind: seconds_each(bare_step(net, **shape), inner) for kind, net in nets.items()}
     x = tf.constant(np.random.default_rng(0).random((PRODUCT, PRODUCT), np.float32))
     jobs["product"] = seconds_each(lambda: tf.matmul(x, x)[0, 0].numpy())
     peers = {} if without_torch(config, f"step, {name}") else torch_steps(config, shape)
@@ -51,7 +53,7 @@ def step_of(
     versions = next((worker.versions for worker in peers.values()), None)
     pairs = compared(default_precision(), target, with_torch=bool(peers))
     found = rows_of(name, pairs, seconds, missing, shape["batch"], versions)
-    if shape is FULL:
+    if shape["width"] == FULL["width"]:
         work = 3 * gigaflops(nets["float32"].model, shape["size"]) * shape["batch"]
         found.append(row_of_share(name, work, seconds))
     return found

@@ -93,7 +93,7 @@ class Autoencoder(nn.Module):
                 )
                 x = channels(full)
         layers += [nn.Upsample(scale_factor=2, mode="bilinear"), nn.ConvTranspose2d(x, 3, 8, 2, 3)]
-        self.decoder = nn.Sequential(*layers)
+        self.decoder: nn.Module | None = nn.Sequential(*layers)
 
     def encode(self, images, endpoint: str):
         x = self.stem(images)
@@ -118,13 +118,14 @@ def step(
     width: float,
     blocks: list[int],
     batch: int,
+    decoder: str = "mirror",
     precision: str = "float32",
     compiled: bool = False,
 ):
     """A training step without augmentation, in the faster of the two memory formats.
 
-    precision: 'float32', or 'bfloat16' under autocast. compiled: by torch.compile, in the format
-    that is faster without it.
+    decoder: 'mirror' or 'none'. precision: 'float32', or 'bfloat16' under autocast. compiled: by
+    torch.compile, in the format that is faster without it.
     """
     compiler = os.environ.get("CXX", "g++")
     if compiled and not shutil.which(compiler):
@@ -132,6 +133,8 @@ def step(
 
     def made(layout, compiled: bool):
         net = Autoencoder(width, blocks).to(memory_format=layout)
+        if decoder == "none":
+            net.decoder = None
         images = torch.rand(batch, 3, size, size).to(memory_format=layout)
         once = training_step(net, images, precision, compiled)
         for _ in range(2):  # torch.compile compiles in them
@@ -153,10 +156,12 @@ def training_step(net: Autoencoder, images, precision: str, compiled: bool):
     def loss_of(images):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             features = net.encode(images, "res5")
-            reconstructions = net.decoder(features)
-        errors = torch.square(reconstructions.float() - images).flatten(1).sum(1)
-        embeddings = features.float().mean((2, 3))
-        return errors.mean() + 0.5 * triplet_loss(embeddings, labels)
+            reconstructions = net.decoder(features) if net.decoder else None
+        loss = 0.5 * triplet_loss(features.float().mean((2, 3)), labels)
+        if reconstructions is not None:
+            errors = torch.square(reconstructions.float() - images).flatten(1).sum(1)
+            loss = loss + errors.mean()
+        return loss
 
     if compiled:
         loss_of = torch.compile(loss_of)
