@@ -32,6 +32,15 @@ class DeviceConfig:
         choices=tuple(POLICIES),
         auto="auto",
     )
+    threads_per_operation: int = flag(
+        0,
+        "CPU threads that share an operation (TensorFlow's intra_op_parallelism_threads); as many "
+        "operations as there are cores run at the same time. 0: all cores. auto: 1 for a small "
+        "encoder on two cores, whose operations are too short to be shared, else 0.",
+        minimum=0,
+        auto="auto",
+        advanced=True,
+    )
     jit_compile: bool = flag(
         False,
         "XLA compilation of the forward and backward pass; supports a single device. Not "
@@ -84,6 +93,16 @@ def precision(mixed_precision: str) -> Iterator[None]:
         yield
     finally:
         tf.keras.mixed_precision.set_global_policy(None)  # Keras' default
+
+
+def share_operations(threads: int) -> None:
+    """Sets the number of CPU threads of an operation, unless it is 0 or TensorFlow runs already.
+
+    TensorFlow cannot change it in a running process, such as a notebook that has used TensorFlow.
+    """
+    if threads:
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
 
 
 def make_strategy(parts: int, flag: str, least: int = 1) -> tf.distribute.Strategy:

@@ -96,6 +96,7 @@ def of_run(given: dict[str, Any], facts: Facts, seconds: float = 0.0) -> list[Ch
     precision, why = facts.precision
     found = [*_image_and_encoder(given, facts, cost, seconds), *_batch(given, facts)]
     found.append(Choice({"mixed_precision": precision}, why))
+    found.append(_threads(leaves_with(given, found), facts))
     return [*_needed(given, found), *([] if seconds else schedule)]
 
 
@@ -166,6 +167,17 @@ def _image_and_encoder(
             about = f"--minutes is too short for {NAMES[FULL]}"
     encoder = Choice({"width": model.width, "blocks": model.blocks}, f"{NAMES[model]}: {about}")
     return [size_choice, encoder]
+
+
+def _threads(leaves: dict[str, Any], facts: Facts) -> Choice:
+    """Threads that share an operation; more than two cores were not measured.
+
+    An operation of the small encoder takes as long on two cores as on one, but the backward pass
+    has two independent operations for each layer, which run side by side (docs/performance.md).
+    """
+    small = leaves["width"] <= SMALL.width and not facts.gpus and facts.cores == 2
+    why = "operations of a small encoder are too short for two cores" if small else ""
+    return Choice({"threads_per_operation": int(small)}, why)
 
 
 def image_size(facts: Facts) -> int:

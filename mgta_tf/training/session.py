@@ -20,7 +20,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import files, hosts, preemption
 from mgta_tf.runtime.checkpoints import Checkpoints, Position, load_net, save_net
 from mgta_tf.runtime.progress import Progress, duration
-from mgta_tf.runtime.strategy import make_strategy
+from mgta_tf.runtime.strategy import make_strategy, share_operations
 from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training import guidance, needs, summary, wording
 from mgta_tf.training.config import TrainConfig
@@ -251,6 +251,7 @@ def make_devices(config: TrainConfig) -> tf.distribute.Strategy:
     Raises:
       UserError: a batch cannot be split among the devices, or --jit_compile is given for several.
     """
+    share_operations(config.device.threads_per_operation)
     if config.loss.triplet_scope == "global":
         strategy = make_strategy(config.batch.size, "global_batch")
     else:

@@ -1,5 +1,8 @@
 """Batch sizes and precision for the devices; tests/training/test_learner.py has two replicas."""
 
+import subprocess
+import sys
+
 import pytest
 import tensorflow as tf
 
@@ -39,3 +42,19 @@ def test_bfloat16_is_fast_if_every_gpu_has_it(capabilities, precision, monkeypat
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: capabilities)
     monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
     assert strategy.fast_precision()[0] == precision
+
+
+def test_tensorflow_gets_the_threads_of_an_operation_unless_it_runs_already():
+    code = """
+import tensorflow as tf
+from mgta_tf.runtime.strategy import share_operations
+found = []
+for threads in (0, 1, 3):
+    share_operations(threads)
+    found.append(tf.config.threading.get_intra_op_parallelism_threads())
+tf.constant(0)
+share_operations(2)
+print(*found, tf.config.threading.get_intra_op_parallelism_threads())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "1", "3", "3"]

@@ -68,7 +68,24 @@ def test_two_views_alone(facts, expected):
         "epochs_per_round": 1,
         "final_epochs": epochs,
         "mixed_precision": "off",
+        "threads_per_operation": int((width, facts[2], gpus) == (0.25, 2, 0)),
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "cores", "gpus", "threads"),
+    [
+        ((), 2, 0, 1),
+        (("--width=0.25",), 2, 0, 1),
+        (("--width=0.5",), 2, 0, 0),  # not measured
+        ((), 1, 0, 0),
+        ((), 4, 0, 0),
+        ((), 2, 1, 0),
+    ],
+)
+def test_operations_of_a_small_encoder_are_not_shared_by_two_cores(words, cores, gpus, threads):
+    found = chosen(Facts(1_000, 64, cores, gpus, max(1, gpus)), *words)
+    assert found["threads_per_operation"] == threads
 
 
 @pytest.mark.parametrize(
