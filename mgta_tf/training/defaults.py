@@ -96,7 +96,9 @@ def of_run(given: dict[str, Any], facts: Facts, seconds: float = 0.0) -> list[Ch
     precision, why = facts.precision
     found = [*_image_and_encoder(given, facts, cost, seconds), *_batch(given, facts)]
     found.append(Choice({"mixed_precision": precision}, why))
-    found.append(_threads(leaves_with(given, found), facts))
+    threads = threads_per_operation(leaves_with(given, found)["width"], facts.cores, facts.gpus)
+    why = "operations of a small encoder are too short for two cores" if threads else ""
+    found.append(Choice({"threads_per_operation": threads}, why))
     return [*_needed(given, found), *([] if seconds else schedule)]
 
 
@@ -169,15 +171,14 @@ def _image_and_encoder(
     return [size_choice, encoder]
 
 
-def _threads(leaves: dict[str, Any], facts: Facts) -> Choice:
-    """Threads that share an operation; more than two cores were not measured.
+def threads_per_operation(width: float, cores: int, gpus: int) -> int:
+    """CPU threads that share an operation: 1 for a small encoder on two cores, else 0, the default.
 
     An operation of the small encoder takes as long on two cores as on one, but the backward pass
     has two independent operations for each layer, which run side by side (docs/performance.md).
+    More cores were not measured.
     """
-    small = leaves["width"] <= SMALL.width and not facts.gpus and facts.cores == 2
-    why = "operations of a small encoder are too short for two cores" if small else ""
-    return Choice({"threads_per_operation": int(small)}, why)
+    return int(width <= SMALL.width and cores == 2 and not gpus)
 
 
 def image_size(facts: Facts) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from mgta_tf.runtime.strategy import fast_precision
+from mgta_tf.training.defaults import threads_per_operation
 from tools.bench import rows
 from tools.bench.config import BenchConfig
 from tools.bench.model_table import gigaflops
-from tools.bench.nets import FULL, bare_step, chosen, make_learner
+from tools.bench.nets import chosen, make_learner
+from tools.bench.thread_jobs import DEFAULT, ONE_THREAD, thread_worker
 from tools.bench.timing import by_turns, measured, seconds_each
 from tools.bench.torch_peer import torch_worker, without_torch
 from tools.bench.worker import Worker
@@ -28,19 +31,24 @@ def step(config: BenchConfig) -> list[dict]:
     for key, name, shape, inner in chosen(config):
         shape = {**shape, "decoder": config.decoder}
         name = name if config.decoder == "none" else f"{name}, --decoder={config.decoder}"
-        found += step_of(config, name, shape, inner, DEFAULT_TARGET[key])
+        found += step_of(config, key, name, shape, inner)
     return found
 
 
 def step_of(
-    config: BenchConfig, name: str, shape: dict[str, Any], inner: int, target: float
+    config: BenchConfig, key: str, name: str, shape: dict[str, Any], inner: int
 ) -> list[dict]:
-    """Rows of one net in each precision. A measurement takes `inner` steps.
+    """Rows of one net in each precision, with the thread pools that mgta_tf.train would choose.
 
-    target: ratio of the row that compares the defaults of both libraries.
+    inner: steps of one measurement.
     """
-    nets = {kind: make_learner(**shape, precision=flag)[1] for kind, flag in PRECISIONS.items()}
-    jobs = {kind: seconds_each(bare_step(net, **shape), inner) for kind, net in nets.items()}
+    threads = threads_per_operation(shape["width"], os.cpu_count() or 1, 0)
+    way = ONE_THREAD if threads else DEFAULT
+    ours = {
+        kind: thread_worker(way, key, precision=flag, decoder=config.decoder)
+        for kind, flag in PRECISIONS.items()
+    }
+    jobs = {kind: worker.seconds for kind, worker in ours.items()}
     x = tf.constant(np.random.default_rng(0).random((PRODUCT, PRODUCT), np.float32))
     jobs["product"] = seconds_each(lambda: tf.matmul(x, x)[0, 0].numpy())
     peers = {} if without_torch(config, f"step, {name}") else torch_steps(config, shape)
@@ -48,13 +56,13 @@ def step_of(
     for peer in peers.keys() - missing:
         jobs[peer] = peers[peer].each(inner)
     seconds = by_turns(config.repeats, **jobs)
-    for worker in peers.values():
+    for worker in [*ours.values(), *peers.values()]:
         worker.close()
     versions = next((worker.versions for worker in peers.values()), None)
-    pairs = compared(default_precision(), target, with_torch=bool(peers))
+    pairs = compared(default_precision(), DEFAULT_TARGET[key], with_torch=bool(peers))
     found = rows_of(name, pairs, seconds, missing, shape["batch"], versions)
-    if shape["width"] == FULL["width"]:
-        work = 3 * gigaflops(nets["float32"].model, shape["size"]) * shape["batch"]
+    if key == "full":
+        work = 3 * gigaflops(make_learner(**shape)[1].model, shape["size"]) * shape["batch"]
         found.append(row_of_share(name, work, seconds))
     return found
 

@@ -2,13 +2,15 @@
 
   python -m tools.bench.thread_jobs '{"way": "one device per core", "net": "small"}'
 
-A process of `tools/bench.py threads`, because TensorFlow's thread pools are fixed when it starts.
+A process of `tools/bench.py step` and `threads`, because TensorFlow's thread pools are fixed when
+it starts.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pathlib
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,24 +20,34 @@ import tensorflow as tf
 
 from mgta_tf.training.summary import versions
 from tools.bench.nets import INNER, NETS, bare_step, make_learner
-from tools.bench.worker import serve
+from tools.bench.worker import Worker, serve
 
 keras = tf.keras
 CORES = os.cpu_count() or 1
 
+DEFAULT, ONE_THREAD = "TensorFlow's default", "one thread per operation"
 CALLER = "TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD"
 
 # name: (threads of an operation, operations at once, CALLER); 0 is TensorFlow's default
 WAYS = {
-    "TensorFlow's default": (0, 0, 0),
+    DEFAULT: (0, 0, 0),
     "caller computes a part": (0, 0, 1),
     "one operation at a time": (0, 1, 0),
-    "one thread per operation": (1, CORES, 0),
+    ONE_THREAD: (1, CORES, 0),
     "one device per core": (1, CORES, 0),
     "one device per core with its own batch norm": (1, CORES, 0),
     "batch split in the graph": (1, CORES, 0),
     "two nets side by side": (1, CORES, 0),
 }
+
+
+def thread_worker(way: str, net: str, **options: Any) -> Worker:
+    """A worker with a job of this module; it ignores the user's own settings of thread pools."""
+    own = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    environment["PYTHONPATH"] = str(pathlib.Path(__file__).parents[2])
+    arguments = json.dumps({"way": way, "net": net, **options})
+    return Worker([sys.executable, "-m", "tools.bench.thread_jobs", arguments], environment)
 
 
 def main() -> None:

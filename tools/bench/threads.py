@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import pathlib
 import statistics
-import sys
 from typing import Any
 
 import numpy as np
@@ -18,11 +14,8 @@ from tools.bench.config import BenchConfig
 from tools.bench.model_table import gigaflops
 from tools.bench.nets import chosen, make_learner
 from tools.bench.step import PRECISIONS, PRODUCT
-from tools.bench.thread_jobs import WAYS
+from tools.bench.thread_jobs import DEFAULT, WAYS, thread_worker
 from tools.bench.timing import by_turns, measured, seconds_each
-from tools.bench.worker import Worker
-
-DEFAULT = "TensorFlow's default"
 
 
 def threads(config: BenchConfig) -> list[dict]:
@@ -55,15 +48,6 @@ def chosen_ways(names: str) -> list[str]:
     if unknown:
         raise UserError(f"--ways: {unknown.pop()!r} is not one of {', '.join(WAYS)}")
     return [DEFAULT, *names.split(",")]
-
-
-def thread_worker(way: str, net: str, **options: Any) -> Worker:
-    """A job of tools/bench/thread_jobs.py that ignores the user's own settings of thread pools."""
-    own = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    environment = {name: value for name, value in os.environ.items() if name not in own}
-    environment["PYTHONPATH"] = str(pathlib.Path(__file__).parents[2])
-    arguments = json.dumps({"way": way, "net": net, **options})
-    return Worker([sys.executable, "-m", "tools.bench.thread_jobs", arguments], environment)
 
 
 def rows_of(
