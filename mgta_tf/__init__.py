@@ -9,7 +9,8 @@ has not set it:
   at error level at every start. Errors that matter are raised as exceptions.
 * ``TF_USE_LEGACY_KERAS=1``, only if Keras 3 is installed (TensorFlow 2.16 or later): makes
   ``tf.keras`` the package tf_keras, which is Keras 2. With TensorFlow 2.15 ``tf.keras`` already is
-  Keras 2, and the variable would select another copy than the one that tensorflow-addons uses.
+  Keras 2, and the variable is removed: it would select tf_keras, a second copy of Keras 2 beside
+  the one that tensorflow-addons imports, or fail where tf_keras is not installed.
 """
 
 from __future__ import annotations
@@ -37,18 +38,29 @@ def _select_keras_2() -> None:
     """Makes `tf.keras` Keras 2.
 
     Raises:
-      ImportError: the environment, or a use of `tf.keras` before this import, has selected Keras 3.
-        Its `name` is this package, so that `python -m` prints the message without a traceback.
+      ImportError: the environment, or a use of TensorFlow before this import, has selected Keras 3
+        or a second copy of Keras 2. Its `name` is this package, so that `python -m` prints the
+        message without a traceback.
     """
+    selected = os.environ.get("TF_USE_LEGACY_KERAS", "")
+    legacy = selected in ("1", "true", "True")  # the values that TensorFlow accepts
+    tensorflow = sys.modules.get("tensorflow")
     if metadata.version("keras").startswith("2."):
+        if legacy and tensorflow:  # which has read the variable
+            raise ImportError(
+                f"TF_USE_LEGACY_KERAS={selected} was set when TensorFlow was imported, and selects "
+                "a second copy of Keras 2; unset it, or import mgta_tf first",
+                name=__name__,
+            )
+        if legacy:
+            del os.environ["TF_USE_LEGACY_KERAS"]
         return
-    selected = os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    if selected not in ("1", "true", "True"):  # the values that TensorFlow accepts
+    if selected and not legacy:
         raise ImportError(
             f"TF_USE_LEGACY_KERAS={selected}: mgta_tf needs Keras 2; unset it, or set it to 1",
             name=__name__,
         )
-    tensorflow = sys.modules.get("tensorflow")
+    os.environ["TF_USE_LEGACY_KERAS"] = selected or "1"
     if tensorflow and not tensorflow.keras.Model.__module__.startswith("tf_keras."):
         raise ImportError(
             "mgta_tf needs Keras 2, but tf.keras was used before mgta_tf was imported and is Keras "

@@ -21,9 +21,14 @@ from mgta_tf.errors import UserError
 ROOT = pathlib.Path(__file__).parent.parent
 
 
+def requirements_of(name):
+    """The lines of a file of requirements that name a package."""
+    lines = (ROOT / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith(("#", "-"))]
+
+
 def requirements():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return {line for line in lines if line and not line.startswith(("#", "-c"))}
+    return set(requirements_of("requirements.txt"))
 
 
 def project():
@@ -40,8 +45,7 @@ def test_requirements_are_the_package_with_its_extra_all():
 
 
 def test_the_extra_dev_is_what_the_tests_need():
-    lines = (ROOT / "requirements-dev.txt").read_text().splitlines()
-    named = [line for line in lines if line and not line.startswith(("#", "-r"))]
+    named = requirements_of("requirements-dev.txt")
     assert project()["optional-dependencies"]["dev"] == ["mgta_tf[all]", *named]
 
 
@@ -84,18 +88,17 @@ def test_a_missing_extra_is_one_line_that_says_how_to_install_it(tmp_path, monke
 def pins(name, python):
     """The specifier of each package that a file of requirements names for a Python version."""
     found = {}
-    for line in (ROOT / name).read_text().splitlines():
-        if line and not line.startswith(("#", "-c")):
-            requirement = Requirement(line)
-            if requirement.marker is None or requirement.marker.evaluate(
-                {"python_version": python}
-            ):
-                assert canonicalize_name(requirement.name) not in found, line
-                found[canonicalize_name(requirement.name)] = requirement.specifier
+    for requirement in map(Requirement, requirements_of(name)):
+        if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
+            assert canonicalize_name(requirement.name) not in found, requirement
+            found[canonicalize_name(requirement.name)] = requirement.specifier
     return found
 
 
-@pytest.mark.parametrize("python", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+PYTHONS = ["3.9", "3.10", "3.11", "3.12", "3.13"]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
 def test_each_python_has_one_version_of_every_requirement(python):
     direct, constraints = pins("requirements.txt", python), pins("constraints.txt", python)
     tensorflow = "2.15.1" if python in ("3.9", "3.10", "3.11") else "2.20.0"
@@ -108,6 +111,17 @@ def test_each_python_has_one_version_of_every_requirement(python):
         assert str(specifier).startswith("==") or name == "tensorflow-metadata"
 
 
+@pytest.mark.parametrize("name", ["requirements-dev.txt", "requirements-docs.txt"])
+@pytest.mark.parametrize("python", PYTHONS)
+def test_what_tests_and_docs_add_has_one_version_that_the_constraints_allow(name, python):
+    constraints = pins("constraints.txt", python)
+    for package, specifier in pins(name, python).items():
+        (pin,) = specifier
+        assert pin.operator == "=="
+        if package in constraints:
+            assert constraints[package].contains(pin.version), package
+
+
 def test_tensorboard_starts():
     """It imports `pkg_resources`, which only old releases of setuptools have."""
     command = [sys.executable, "-m", "tensorboard.main", "--version_tb"]
@@ -118,9 +132,13 @@ def test_tensorboard_starts():
 KERAS_3 = metadata.version("keras").startswith("3.")
 
 
-def imported(before, **environment):
-    """A process that runs `before`, imports mgta_tf and prints where `tf.keras` comes from."""
-    script = f"{before}\nimport mgta_tf, tensorflow as tf\nprint(tf.keras.Model.__module__)"
+def imported(before, after="", **environment):
+    """A process that runs `before`, imports mgta_tf, prints the origin of `tf.keras`, runs `after`.
+
+    Only `environment` sets TF_USE_LEGACY_KERAS.
+    """
+    use = "import mgta_tf, tensorflow as tf\nprint(tf.keras.Model.__module__)"
+    script = f"{before}\n{use}\n{after}"
     kept = {n: v for n, v in os.environ.items() if n != "TF_USE_LEGACY_KERAS"}
     return subprocess.run(
         [sys.executable, "-c", script],
@@ -136,11 +154,15 @@ def test_the_package_runs_on_keras_2(before):
     assert imported(before).stdout.startswith("tf_keras.src" if KERAS_3 else "keras.src")
 
 
-@pytest.mark.skipif(not KERAS_3, reason="tf.keras is Keras 2 whatever the environment says")
-def test_keras_3_is_refused_in_one_line():
+@pytest.mark.skipif(not KERAS_3, reason="tf.keras of TensorFlow 2.15 is never Keras 3")
+def test_keras_3_is_refused_once_it_was_used():
     touched = imported("import tensorflow as tf; tf.keras.Model")
     assert "ImportError: mgta_tf needs Keras 2, but tf.keras was used before" in touched.stderr
     assert "set TF_USE_LEGACY_KERAS=1" in touched.stderr
+
+
+@pytest.mark.skipif(not KERAS_3, reason="tf.keras of TensorFlow 2.15 is never Keras 3")
+def test_a_variable_that_selects_keras_3_is_refused_in_one_line():
     command = subprocess.run(
         [sys.executable, "-m", "mgta_tf.train", "--help"],
         env={**os.environ, "TF_USE_LEGACY_KERAS": "0"},
@@ -151,6 +173,16 @@ def test_keras_3_is_refused_in_one_line():
     assert command.returncode == 1
     assert command.stderr.count("\n") == 1
     assert "TF_USE_LEGACY_KERAS=0: mgta_tf needs Keras 2; unset it" in command.stderr
+
+
+@pytest.mark.skipif(KERAS_3, reason="with Keras 3 the variable is needed")
+def test_a_variable_that_selects_a_second_keras_2_is_removed():
+    """Also for processes of the other stack, which inherit it, as in tools/bench/revisions.py."""
+    found = imported("", "import sys; print('tf_keras' in sys.modules)", TF_USE_LEGACY_KERAS="1")
+    assert found.stdout.split() == ["keras.src.engine.training", "False"]
+    late = imported("import tensorflow", TF_USE_LEGACY_KERAS="True")
+    assert "ImportError: TF_USE_LEGACY_KERAS=True was set when TensorFlow was" in late.stderr
+    assert "unset it, or import mgta_tf first" in late.stderr
 
 
 def test_model_garden_and_addons_are_imported_in_one_place_each():
