@@ -93,7 +93,7 @@ class Checkpoints:
         eagerly = any(isinstance(learner.optimizer, scaled) for learner in learners)
         if hosts.resolver() is None and not eagerly:
             # As graphs, because TensorFlow leaks about 100 bytes for every variable that is read
-            # eagerly, 1 MB a round. Not with several hosts, whose sums need eager reads, nor with
+            # eagerly, 1 MB per round. Not with several hosts, whose sums need eager reads, nor with
             # a loss scale, which Keras does not write from a graph.
             path = tf.TensorSpec([], tf.string)
             self._write = tf.function(self._write_files, input_signature=[path], autograph=False)

@@ -12,7 +12,7 @@ study's defaults and at half of it. Every run becomes a row of --results as soon
 evaluated, and is not run again: rerun the same command to resume. requirements-peers.txt says how
 to make PyTorch's environment, whose interpreter is --torch_python.
 
-Cost is counted in image passes a photograph. The encoder forward and backward over one image is
+Cost is counted in image passes per photograph. The encoder forward and backward over one image is
 one pass, a forward alone a third; heads and losses are not counted, but `cpu_seconds` has them.
 """
 
@@ -36,7 +36,7 @@ from tools.peers import bridge
 from tools.study import experiment
 from tools.study.evaluation import PROBE, SCREEN_PROBE, Evaluation, encode, open_evaluation
 
-COSTS = {"_half": 36, "": 72}  # suffix of a row's method: image passes a photograph
+COSTS = {"_half": 36, "": 72}  # suffix of a row's method: image passes per photograph
 SCREEN = 12  # image passes of a trial, a third of the half
 METHODS = ("simclr", "triplets", "vicreg", "byol", "nnclr", "swav", "supervised")
 START: dict[str, Any] = dict(batch=32, learning_rate=3e-3, **bridge.MILD)
@@ -247,7 +247,7 @@ AdamW, warm-up and cosine decay, one thread. Features of res4 are evaluated like
 study.
 
 An image pass is the encoder forward and backward over one image; a forward alone is a third. The
-defaults of `mgta_tf.train` cost 72 passes a photograph when these were run, so the peers get 72
+defaults of `mgta_tf.train` cost 72 passes per photograph when these were run, so the peers get 72
 and 36. CPU s: training and evaluation; in brackets training alone. Other work ran on the machine's
 cores at the same time, which makes a CPU second worth less: compare passes.
 
@@ -257,10 +257,10 @@ cores at the same time, which makes a CPU second worth less: compare passes.
 
 ## Tuning
 
-On a third of the training photographs, held out, {screen} passes a photograph, one seed, SVMs with
-C = 0.1. SimCLR is tuned first: batch, learning rate, crops and temperature, one axis at a time; the
-best of an axis is kept. The other methods start from SimCLR's best and have the crops and the
-batch. Mild crops: area ≥ 0.4, jitter 0.2, no gray. Strong: 0.3, 0.4, a fifth gray.
+On a third of the training photographs, held out, {screen} passes per photograph, one seed, SVMs
+with C = 0.1. SimCLR is tuned first: batch, learning rate, crops and temperature, one axis at a
+time; the best of an axis is kept. The other methods start from SimCLR's best and have the crops and
+the batch. Mild crops: area ≥ 0.4, jitter 0.2, no gray. Strong: 0.3, 0.4, a fifth gray.
 
 {trials}
 

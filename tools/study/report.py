@@ -40,7 +40,7 @@ def page(
     """
     rows, titles = completed(rows), titles_of(plan)
     lines = [
-        "# Results: what an equal budget buys",
+        "# Results: methods compared for the same compute",
         "",
         *[f"* {answer(rows, *claim)}" for claim in plan["claims"]],
         "",

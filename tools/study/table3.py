@@ -92,7 +92,7 @@ def check_classes(rows: dict[str, dict[str, dict[str, Any]]]) -> None:
 
 
 def write(folder: str, rows: dict[str, dict[str, dict[str, Any]]]) -> None:
-    """table3.txt, table3.csv (a line a run: the figures, the AP of each class), table3.png."""
+    """table3.txt, table3.csv (one line per run: the figures, the AP of each class), table3.png."""
     results = [(name, s, result) for name, row in rows.items() for s, result in row.items()]
     classes = list(dict.fromkeys(c for _, _, r in results for c in r["per_class"] or ()))
     lines = []

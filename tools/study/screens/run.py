@@ -3,9 +3,9 @@
   python -m tools.study.screens.run --data_dir=tiny-imagenet-100 --workdir=W --name=tiny
   python -m tools.study.screens.run           only writes the page
 
-A screen trains the small model for a third of the study's budget (24 image passes a photograph) on
-two thirds of the training photographs and evaluates frozen res4 on the held-out third. Validation
-photographs are never read. Recipes come from docs/results/screens/plan.json; a screen
+A screen trains the small model for a third of the study's budget (24 image passes per photograph)
+on two thirds of the training photographs and evaluates frozen res4 on the held-out third.
+Validation photographs are never read. Recipes come from docs/results/screens/plan.json; a screen
 becomes a row of docs/results/screens/NAME.json as soon as it is evaluated, and is not run again.
 """
 
@@ -213,7 +213,7 @@ def page(plan: dict[str, dict[str, Any]], rows: dict[str, list[dict[str, Any]]])
     lines = [
         "# Screens: what might add to two views alone",
         "",
-        "A third of the study's budget (24 image passes a photograph, with what labels and "
+        "A third of the study's budget (24 image passes per photograph, with what labels and "
         "teachers cost), trained on two thirds of the training photographs, evaluated on the "
         "held-out third with frozen res4 and linear SVMs (C = 0.1). The base is the default of "
         "`mgta_tf.train`: batch-hard triplets of two views, one net, no labels. A difference is of "
