@@ -4,11 +4,13 @@ python -m tools.docs.check          # every command: do its files and flags exis
 python -m tools.docs.check --run    # and runs the blocks that are marked for it
 
 A block below `<!-- run -->` is run, in the order of the document, in a temporary folder with
-`photos/` (generated images), `saved_model/` (an untrained encoder), `flags/` and `tools/`.
-Below `<!-- run with: --rounds=1 … -->` its mgta_tf.train gets these flags as well: the command of
-the document on a smaller scale; below `<!-- run if: PROGRAM -->` it is run where the program is
-installed. A block below `<!-- from: FILE -->` must be part of that
-file, and `FILE.py: name` in a text must be defined there. A notebook is executed as a whole.
+`photos/` (generated images, also as `PHOTOS/`), `LABELLED/` (with a sub-folder per class),
+`photo.jpg`, `saved_model/` (an untrained encoder), `flags/` and `tools/`.
+Below `<!-- run with: --final_epochs=1 … -->` each command also gets those of the flags that it
+has, and `mgta_tf.pretrain` gets all: the document's commands on a smaller scale. Below
+`<!-- run if: PROGRAM -->` a block is run where the program is installed.
+Blocks without a mark are counted. A block below `<!-- from: FILE -->` must be part of that file,
+and `FILE.py: name` in a text must be defined there. A notebook is executed as a whole.
 """
 
 from __future__ import annotations
@@ -25,13 +27,12 @@ import subprocess
 import sys
 import tempfile
 
-import numpy as np
 from PIL import Image
 
 from mgta_tf import cli
 from mgta_tf import config as config_lib
 from mgta_tf.config import flag
-from mgta_tf.data.shapes import single_object
+from mgta_tf.data.shapes import SHAPES, label_of, single_object
 from mgta_tf.errors import UserError, quantity
 from tools.docs import notebook
 
@@ -39,8 +40,12 @@ ROOT = str(pathlib.Path(__file__).resolve().parents[2])
 FENCE = re.compile(
     r"(?:^<!-- ((?:run|from).*?) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
+COMMAND = re.compile(r"python -m ((?:mgta_tf|tools)\.[\w.]+)(?: (?:.*\\\n)*[^#\n]*)?")
 PHOTOS = 160
-ENVIRONMENT = "import sys; sys.path.insert(0, '.'); import mgta_tf\n"
+# Before the code of a Python block; {} are the keywords that `pretrain` gets as well.
+PREAMBLE = """import functools, sys; sys.path.insert(0, '.'); import mgta_tf
+mgta_tf.pretrain = functools.partial(mgta_tf.pretrain, **{})
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +65,16 @@ class Block:
     text: str
     mark: str
 
+    @property
+    def is_run(self) -> bool:
+        """Whether `--run` runs it."""
+        return self.mark.startswith("run")
+
+    @property
+    def could_run(self) -> bool:
+        """Whether it has code that is not quoted from a file."""
+        return self.language in ("", "bash", "python") and not self.mark.startswith("from")
+
 
 def main(config: DocsConfig) -> None:
     names = [config.only] if config.only else documents()
@@ -76,6 +91,15 @@ def main(config: DocsConfig) -> None:
         raise UserError("; ".join(faults))
     for name in names if config.run else []:
         run_document(name)
+    print(coverage(names), flush=True)
+
+
+def coverage(names: list[str]) -> str:
+    """How many blocks `--run` runs, and which it does not."""
+    blocks = [b for name in names if name.endswith(".md") for b in blocks_of(name) if b.could_run]
+    others = [block.place for block in blocks if not block.is_run]
+    line = f"--run runs {len(blocks) - len(others)} of {quantity(len(blocks), 'block')} of code"
+    return f"{line}; {len(others)} not run: {', '.join(others)}" if others else line
 
 
 def documents() -> list[str]:
@@ -118,9 +142,7 @@ def faults_of(block: Block, words: list[str]) -> list[str]:
     """Problems of a command: a module, file, target or flag that does not exist."""
     flags = [word for word in words if word.startswith("--")]
     if words[:2] == ["python", "-m"] and words[2].startswith(("mgta_tf.", "tools.")):
-        path = words[2].replace(".", "/")
-        package = os.path.isdir(os.path.join(ROOT, path))
-        path = f"{path}/__main__.py" if package else f"{path}.py"
+        path = path_of(words[2])
     elif words[0] == "python" and words[1].startswith("tools/"):
         path = words[1]
     elif words[0] == "make":
@@ -137,6 +159,13 @@ def faults_of(block: Block, words: list[str]) -> list[str]:
     files = [f.partition("=")[2] for f in flags if f.startswith("--flagfile=flags/")]
     missing += [f"{block.place}: no {f}" for f in files if not os.path.isfile(f"{ROOT}/{f}")]
     return missing
+
+
+def path_of(module: str) -> str:
+    """The file that `python -m MODULE` runs, relative to the repository."""
+    path = module.replace(".", "/")
+    package = os.path.isdir(os.path.join(ROOT, path))
+    return f"{path}/__main__.py" if package else f"{path}.py"
 
 
 def not_quoted(block: Block) -> list[str]:
@@ -204,36 +233,73 @@ def run_document(name: str) -> None:
             os.environ["PYTHONPATH"] = ROOT  # of the kernel
             notebook.run(os.path.join(ROOT, name), folder)
         return
-    blocks = [block for block in blocks_of(name) if block.mark.startswith("run")]
+    blocks = [block for block in blocks_of(name) if block.is_run]
     if not blocks:
         return
     with tempfile.TemporaryDirectory() as folder:
         prepare(folder)
         for block in blocks:
-            print(f"{block.place}: {block.mark}", flush=True)
-            text, (kind, _, more) = block.text, block.mark.partition(": ")
-            if kind == "run if" and not shutil.which(more):
-                print(f"{block.place}: not run, {more} is not installed", flush=True)
-                continue
-            if kind == "run with":
-                text = re.sub(r"(python -m mgta_tf\.train (?:.*\\\n)*.*)", rf"\1 {more}", text)
-            command = ["bash", "-euo", "pipefail", "-c", text]
-            if block.language == "python":
-                command = [sys.executable, "-c", ENVIRONMENT + text]
-            path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-            environment = {**os.environ, "PYTHONPATH": ROOT, "PATH": path}
-            if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
-                raise UserError(f"{block.place}: fails as it stands in the document")
+            run_block(block, folder)
+
+
+def run_block(block: Block, folder: str) -> None:
+    """Runs a block in a folder, unless it needs a program that is not installed.
+
+    Raises:
+      UserError: it fails, or no command has a flag of its mark.
+    """
+    print(f"{block.place}: {block.mark}", flush=True)
+    kind, _, more = block.mark.partition(": ")
+    if kind == "run if" and not shutil.which(more):
+        print(f"{block.place}: not run, {more} is not installed", flush=True)
+        return
+    flags = more.split() if kind == "run with" else []
+    if block.language == "python":
+        keywords = dict(flag.lstrip("-").split("=") for flag in flags)
+        command = [sys.executable, "-c", PREAMBLE.format(keywords) + block.text]
+    else:
+        command = ["bash", "-euo", "pipefail", "-c", with_flags(block, flags)]
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    environment = {**os.environ, "PYTHONPATH": ROOT, "PATH": path}
+    if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
+        raise UserError(f"{block.place}: fails as it stands in the document")
+
+
+def with_flags(block: Block, flags: list[str]) -> str:
+    """The text of a block of commands, each with those of the flags that it has.
+
+    Raises:
+      UserError: no command has one of the flags.
+    """
+    used = set()
+
+    def extended(found: re.Match[str]) -> str:
+        known = flags_of(path_of(found[1]))
+        own = [flag for flag in flags if _known(flag, known)]
+        used.update(own)
+        words = found[0].rstrip()
+        return " ".join([words, *own]) + found[0][len(words) :]
+
+    text = COMMAND.sub(extended, block.text)
+    if unused := [flag for flag in flags if flag not in used]:
+        raise UserError(f"{block.place}: no command has {', '.join(unused)}")
+    return text
 
 
 def prepare(folder: str) -> None:
     """Creates the files that documents assume in a folder."""
     for name in ("flags", "tools"):
         os.symlink(os.path.join(ROOT, name), os.path.join(folder, name))
-    os.mkdir(os.path.join(folder, "photos"))
+    photos, labelled = (os.path.join(folder, name) for name in ("photos", "LABELLED"))
+    os.mkdir(photos)
+    os.symlink(photos, os.path.join(folder, "PHOTOS"))
     for number in range(PHOTOS):
-        pixels = np.asarray(single_object(number, seed=0))
-        Image.fromarray(pixels).save(os.path.join(folder, "photos", f"{number:03d}.png"))
+        of_class = os.path.join(labelled, SHAPES[label_of(number, seed=0)])
+        os.makedirs(of_class, exist_ok=True)
+        image = Image.fromarray(single_object(number, seed=0))
+        image.save(os.path.join(photos, f"{number:03d}.png"))
+        image.save(os.path.join(of_class, f"{number:03d}.png"))
+    image.save(os.path.join(folder, "photo.jpg"))
     from mgta_tf.models import artifact
     from mgta_tf.models.autoencoder import build_autoencoder
     from mgta_tf.models.encoder import ModelConfig
