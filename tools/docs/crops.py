@@ -1,9 +1,15 @@
 """Cuts squares out of a few photographs: a folder to train on whose pictures may be published.
 
-  python -m tools.docs.crops --photographs=FOLDER --output=photos
+  python -m tools.docs.crops --photographs=FOLDER --output=squares
+
+This is how docs/pictures/run.jpg was made; report.html has its figures:
+
+  python -m mgta_tf.train --data_dir=squares --workdir=runs/squares --minutes=3
+  python -m mgta_tf.report --workdir=runs/squares
+  python -m tools.docs.picture --workdir=runs/squares --output=docs/pictures/run.jpg
 
 Each photograph becomes a sub-folder of --each squares of random size and place. The photographs of
-docs/pictures/run.jpg come with scikit-image 0.24 (astronaut, hubble_deep_field, rocket: public
+that picture come with scikit-image 0.24 (astronaut, hubble_deep_field, rocket: public
 domain; chelsea, coffee, gravel, retina: CC0), with matplotlib (grace_hopper: public domain) and
 with scikit-learn (china by danielbuechele, flower by vultilion, both on Flickr: CC BY 2.0).
 """
