@@ -10,7 +10,7 @@ ENCODING = ("utf-8", "surrogatepass")  # keeps the surrogates of names that are 
 
 
 class Names(Sequence[str]):
-    """A list of strings as one block of bytes: 4 bytes per name beside its text, where a str has 57.
+    """A list of strings as one block of bytes: 4 bytes per name and its text, where a str has 57.
 
     It equals every sequence of the same strings.
     """

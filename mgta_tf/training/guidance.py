@@ -97,8 +97,8 @@ class GuidanceConfig:
         "none",
         "Pseudo labels: clusters of a net's features (the paper); or none: each image is its own "
         "cluster (K = N), and a single net learns in stage 3 to match the views of an image. none "
-        "is the default because it gives the better encoder for the same compute (two_views_alone in "
-        "docs/results.md).",
+        "is the default because it gives the better encoder for the same compute "
+        "(two_views_alone in docs/results.md).",
         choices=("none", "clusters"),
     )
 
