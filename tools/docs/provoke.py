@@ -29,7 +29,7 @@ from mgta_tf.reporting import curves, record
 from mgta_tf.training.losses import LossConfig
 
 FLAGFILES = os.path.join(flagfiles.PACKAGE, "flags")
-HEALTHY = {
+HEALTHY: dict[str, object] = {
     # The paper's losses: their margin shows a collapse.
     "flagfile": os.path.join(FLAGFILES, "paper.flagfile"),
     "data_source": "shapes",
@@ -105,7 +105,7 @@ def main(config: ProvokeConfig) -> None:
 
 def flags_of_runs(workdir: str) -> dict[str, dict[str, object]]:
     """The flags of every run by its name, which is also that of its folder."""
-    runs = {
+    runs: dict[str, dict[str, object]] = {
         "default": {"flagfile": os.path.join(FLAGFILES, "quickstart.flagfile")},
         "healthy": HEALTHY,
     }
