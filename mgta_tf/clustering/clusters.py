@@ -53,26 +53,41 @@ def chunks(points: np.ndarray, mean: Any, k: int = 1) -> Iterator[tuple[int, np.
     float32 [n, D] in a buffer that the next chunk overwrites. The buffer is aligned for TensorFlow,
     which saves a copy (a fifth of a Lloyd step).
 
-    A memory-mapped file is read instead of mapped, because mapped pages count as memory of the
-    process until the system reclaims them.
+    Memory-mapped points are read as in `read`.
     """
     dimensions = points.shape[1]
     rows = min(len(points), max(1, CHUNK_VALUES // max(dimensions, k)))
     buffer = _aligned(rows, dimensions)
     with ThreadPoolExecutor(WORKERS) as pool:
         for first in range(0, len(points), rows):
-            if isinstance(points, np.memmap) and points.filename and points.flags.c_contiguous:
-                offset = points.offset + first * dimensions * points.itemsize
-                count = min(rows, len(points) - first) * dimensions
-                read = np.fromfile(points.filename, points.dtype, count, offset=offset)
-                part = read.reshape(-1, dimensions)
-            else:
-                part = points[first : first + rows]
+            part = read(points, first, min(rows, len(points) - first))
             pieces = zip(
                 np.array_split(part, WORKERS), np.array_split(buffer[: len(part)], WORKERS)
             )
             list(pool.map(lambda piece: np.subtract(piece[0], mean, out=piece[1]), pieces))
             yield first, buffer[: len(part)]
+
+
+def read(points: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Rows [count, D] of [N, D], from `first`.
+
+    A memory-mapped file is read instead of mapped, because mapped pages count as memory of the
+    process until the system reclaims them.
+    """
+    if isinstance(points, np.memmap) and points.filename and points.flags.c_contiguous:
+        dimensions = points.shape[1]
+        offset = points.offset + first * dimensions * points.itemsize
+        values = np.fromfile(points.filename, points.dtype, count * dimensions, offset=offset)
+        return values.reshape(count, dimensions)
+    return points[first : first + count]
+
+
+def take(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows [n, D] of [N, D], by their indices [n]; a memory-mapped file is read (`read`).
+
+    Mapping a single row maps up to a MiB around it.
+    """
+    return np.concatenate([read(points, int(row), 1) for row in rows])
 
 
 def _aligned(rows: int, dimensions: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from mgta_tf.clustering.clusters import Clusters, chunks, own_distances
+from mgta_tf.clustering.clusters import Clusters, chunks, own_distances, take
 from mgta_tf.errors import UserError
 
 MAX_STEPS = 100
@@ -110,7 +110,7 @@ def kmeans(
 
 def _initial_state(points: np.ndarray, k: int, seed: int, start: Start | None) -> State:
     start = start or kmeans_plus_plus(points, k, seed)
-    centroids = points[np.sort(start.indices[:k])].astype(np.float32) - start.mean
+    centroids = take(points, np.sort(start.indices[:k])).astype(np.float32) - start.mean
     return State(start, centroids, np.empty(0, np.int32), 0, 0)
 
 
@@ -271,9 +271,11 @@ def _reseed(points, mean, centroids, labels, sizes) -> np.ndarray:
             )
         largest = int(np.argmax(np.where(spread > 0, sizes, -1)))
         inside = np.flatnonzero(labels == largest)
-        farthest = inside[np.argmax(distances[inside])]
-        centroids[empty] = points[farthest] - mean
-        moved = inside[(points[inside] == points[farthest]).all(1)]  # with its duplicates
+        far = inside[distances[inside] >= (1 - 1e-5) * distances[inside].max()]
+        rows = take(points, far)
+        farthest = rows[np.argmax(distances[far])]
+        centroids[empty] = farthest - mean
+        moved = far[(rows == farthest).all(1)]  # with its duplicates
         distances[moved] = 0
         labels[moved] = empty
         sizes[largest] -= len(moved)

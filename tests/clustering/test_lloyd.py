@@ -1,11 +1,15 @@
 """k-means against scikit-learn from the same start, and on difficult points."""
 
+import pathlib
+import sys
+
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.datasets import make_blobs
 
 from mgta_tf.clustering import clusters
+from mgta_tf.clustering.clusters import take
 from mgta_tf.clustering.lloyd import Start, assign, kmeans, kmeans_plus_plus
 from mgta_tf.errors import UserError
 
@@ -53,6 +57,20 @@ def test_points_in_a_file_are_clustered_as_points_in_memory(tmp_path):
     np.save(tmp_path / "points.npy", points)
     mapped = np.load(tmp_path / "points.npy", mmap_mode="r")
     np.testing.assert_array_equal(kmeans(points, 8, 0).labels, kmeans(mapped, 8, 0).labels)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/smaps")
+def test_points_in_a_file_are_read_and_not_mapped(tmp_path):
+    """Pages of the file that are mapped count as memory of the process."""
+    path = tmp_path / "points.npy"
+    rng = np.random.default_rng(0)
+    np.save(path, rng.standard_normal((4000, 512)).astype(np.float32))
+    points = np.load(path, mmap_mode="r")
+    kmeans(points, 50, 0, max_steps=1)
+    _, _, after = pathlib.Path("/proc/self/smaps").read_text().partition(str(path))
+    resident = int(after.split("Rss:")[1].split()[0])  # kB
+    assert resident < 1024  # of 8,000
+    assert np.array_equal(take(points, np.array([3, 1])), np.asarray(points)[[3, 1]])
 
 
 def test_far_from_the_origin_distances_do_not_cancel():
