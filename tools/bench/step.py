@@ -132,5 +132,12 @@ def row_of_share(name: str, work: float, seconds: dict[str, list[float]]) -> dic
     """
     ours = work / statistics.median(seconds["float32"])
     product = 2 * PRODUCT**3 / 1e9 / statistics.median(seconds["product"])
-    row = rows.row(f"share of the product, {name}", ours, product, "GFLOP/s", ours / product, 0.75)
+    row = rows.row(
+        f"fraction of the matrix product's rate, {name}",
+        ours,
+        product,
+        "GFLOP/s",
+        ours / product,
+        0.75,
+    )
     return measured(row, {"ours": seconds["float32"], "peer": seconds["product"]})

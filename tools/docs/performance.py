@@ -1,8 +1,8 @@
 """Writes the tables of docs/performance.md from the results of tools/bench.py.
 
-  python tools/bench.py all --torch_python=TORCH_VENV/bin/python --json=bench.json \
-      --plot=docs/performance.png
-  python -m tools.docs.performance --json=bench.json
+  python tools/bench.py all --torch_python=TORCH_VENV/bin/python \
+      --json=docs/results/performance/all.json --plot=docs/performance.png
+  python -m tools.docs.performance
 
 The tables are between two marks in the page; the rest of the page is written by hand.
 """
@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import glob
+import itertools
 import json
+import os
 from typing import Any
 
 from mgta_tf import cli
@@ -25,14 +28,22 @@ class PerformanceConfig:
     """The page."""
 
     json: str = flag(
-        "bench.json", "JSON files written by `tools/bench.py … --json=…`, separated by commas."
+        "docs/results/performance",
+        "JSON files written by `tools/bench.py … --json=…`, or folders of them, separated by "
+        "commas.",
     )
     page: str = flag("docs/performance.md", "Page whose tables are replaced.")
 
 
 def main(config: PerformanceConfig) -> None:
-    rows = [row for path in config.json.split(",") for row in read(path)]
+    names = itertools.chain.from_iterable(map(files_of, config.json.split(",")))
+    rows = [row for name in names for row in read(name)]
     marked.replace(config.page, "tools/docs/performance.py", tables(rows))
+
+
+def files_of(path: str) -> list[str]:
+    """The file, or the JSON files of a folder in the order of their names."""
+    return sorted(glob.glob(os.path.join(path, "*.json"))) if os.path.isdir(path) else [path]
 
 
 def read(path: str) -> list[dict[str, Any]]:
@@ -100,19 +111,21 @@ def table_of_decoders(rows: list[dict[str, Any]]) -> list[str]:
                 f"| {net} | {decoder} | {number(work)} | {number(spent)} | "
                 f"{number(1e3 * work / spent)} |"
             )
-    head = "| net | `--decoder` | GFLOP an image | ms an image | GFLOP/s |"
+    head = "| net | `--decoder` | GFLOP per image | ms per image | GFLOP/s |"
     return with_head(head, lines)
 
 
 def table_of_threads(rows: list[dict[str, Any]]) -> list[str]:
-    """Images per second, and share of the matrix product, by arrangement on the cores."""
+    """Images per second, and fraction of the matrix product's rate, by arrangement on the cores."""
     lines = []
     for row in rows:
         net = row["bench"].removeprefix("threads, ").rpartition(": ")[0]
         ratios, rates = (1.0, row["ratio"]), (row["peer"], row["ours"])
         for (way, share), rate, ratio in zip(row.get("share", {}).items(), rates, ratios):
             lines.append(f"| {net} | {way} | {number(rate)} | {ratio:.2f} | {share:.2f} |")
-    return with_head("| net | arrangement | images/s | ratio | share of the product |", lines)
+    return with_head(
+        "| net | arrangement | images/s | ratio | fraction of the product's rate |", lines
+    )
 
 
 def with_head(head: str, lines: list[str]) -> list[str]:
