@@ -1,5 +1,6 @@
 """The project's words: private terms of earlier versions do not return to code, help or docs."""
 
+import json
 import pathlib
 import re
 import subprocess
@@ -15,6 +16,7 @@ WORDS = [
     (r"\b(is|are|was|were|be) left out\b", "skipped, omitted or ignored"),
     (r"\bjudge[sd]?\b|\bjudging\b", "evaluate, evaluator, evaluation"),
     (r"IAE of equal cost", "compute-matched IAE"),
+    (r"at (an )?equal (cost|budget)", "for the same compute; compute-matched"),
     (r"` less `|less the mean", "a − b"),
     (r"\bundecided\b", "not significant (the 95 % interval includes 0)"),
     (r"\bat rest\b", "stuck at the margin (collapsed embedding)"),
@@ -31,7 +33,7 @@ WORDS = [
     (r"what the run leaves|everything that the run leaves", "output folder of the run"),
     (r"no classes in it", "no class labels found; use one sub-folder per class"),
     (r"\bgo(es|ne)? on\b", "resumes, continues"),
-    (r"\bleft[ _]out\b|\bleaves? (it|them) out\b", "skipped, omitted or ignored"),
+    (r"\bleft[ _]out\b|\bleav(e|es|ing)( it| them)? out\b", "skipped, omitted or ignored"),
     (r"\banew\b", "again"),
     (r"\bto the bit\b", "bitwise equal"),
     (r"\bwhole or not at all\b", "atomically"),
@@ -42,6 +44,8 @@ WORDS = [
     (r"\bwants\b|(?<!you )(?<!may )\bwant\b", "needs; wish is a person's"),
     (r"\bmend(s|ed|ing)?\b", "fix"),
     (r"\bcarries on\b|\bvouch", "continues; untrusted"),
+    (r"\bone another\b|label mates?", "each other; images with the same label"),
+    (r"\b(bytes|passes|blocks|lines?) an? (image|photograph|stage|name|minute)\b", "per"),
     (r"(says?|said|learnt|learned) nothing\b", "is not informative, was not trained"),
     (
         r"^\s+\w+: (?-i:Of) (a|an|its|the)\b|\"\"\"(?-i:Of) (a|an|its|the)\b",
@@ -60,8 +64,17 @@ def files():
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     read = (".py", ".md", ".html", ".flagfile", ".txt", ".toml", ".sh", "Makefile", ".ci/run")
+    read += (".ipynb", "plan.json", "study.json")
     own = pathlib.Path(__file__).relative_to(ROOT).as_posix()  # it names the words
     return [ROOT / name for name in tracked if name.endswith(read) and name != own]
+
+
+def lines_of(path):
+    """The lines of a file; of a notebook those of its cells, without their outputs."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        text = "".join("".join(cell["source"]) + "\n" for cell in json.loads(text)["cells"])
+    return text.splitlines()
 
 
 @pytest.mark.parametrize(("pattern", "instead"), WORDS)
@@ -69,7 +82,7 @@ def test_old_words_do_not_return(pattern, instead):
     found = [
         f"{path.relative_to(ROOT)}:{number}: write {instead!r}: {line.strip()}"
         for path in files()
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for number, line in enumerate(lines_of(path), 1)
         if re.search(pattern, line, re.IGNORECASE)
     ]
     assert not found, "\n".join(found)
