@@ -225,7 +225,8 @@ def test_a_diverged_loss_names_the_step_and_keeps_the_last_checkpoint(tmp_path):
     )
     with pytest.raises(
         UserError,
-        match=r"stage 1: net 1 .*step \d+: the loss is (nan|inf).*2 skipped steps.*--workdir",
+        match=r"stage 1 of 3: net 1 learns to reconstruct .*step \d+: the loss is (nan|inf).*"
+        r"2 skipped steps.*--workdir",
     ):
         train.train(config)
     assert not tf.train.latest_checkpoint(tmp_path / "w" / "checkpoints")
@@ -268,7 +269,7 @@ def test_two_views_alone_train_one_net_without_a_decoder(views_alone):
     assert not [name for name in once if name.startswith("nets/1")]  # N2 is N1, saved once
 
 
-def test_two_views_alone_resume_with_the_same_weights(views_alone, tmp_path, monkeypatch):
+def test_two_views_alone_resume_with_the_same_weights(views_alone, tmp_path, monkeypatch, capsys):
     saves = checkpoints.Checkpoints.save
 
     def save_and_die(self, position):
@@ -281,7 +282,10 @@ def test_two_views_alone_resume_with_the_same_weights(views_alone, tmp_path, mon
         killing.setattr(checkpoints.Checkpoints, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             train.train(config)
+    capsys.readouterr()
     train.train(config)
+    title = "the net learns to match 2 views of each of 96 images"
+    assert f"resuming in {tmp_path}/w at step 5 of 12: {title}\n" in capsys.readouterr().out
     one, other = weights(views_alone, 0), weights(tmp_path / "w", 0)
     assert len(one) > 30
     for name, value in one.items():

@@ -141,13 +141,6 @@ class Turn:
             "half": self.half,
         }
 
-    def __str__(self) -> str:
-        where = f"stage {STAGES[self.stage]}"
-        if self.stage == "mutual":
-            where = f"{where}, round {self.round}"
-        acts = "labels" if self.process == "GLP" else "trains"
-        return f"{where}: net {self.net + 1} {acts} ({self.process})"
-
 
 def lambda_of_round(config: GuidanceConfig, round_number: int) -> float:
     """λ₁ of a round in 1 … rounds: linear from `lambda_start` to `lambda_end` (§4.2).

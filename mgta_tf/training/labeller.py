@@ -93,7 +93,7 @@ def _cluster(
     try:
         found, choice = cluster(features, config, seed, _first_k(session), session.journal)
     except UserError as error:
-        raise UserError(f"{turn}: {error}") from None
+        raise UserError(f"{session.title(turn)}: {error}") from None
     preemption.defer()  # until `Session.finish` has saved the labels
     truth = session.store.labels
     row = {

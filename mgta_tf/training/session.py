@@ -113,8 +113,15 @@ class Session:
     def remaining_turns(self) -> Iterator[tuple[int, Turn]]:
         """The turns that are left for this process, with their numbers; prints each description."""
         for number in range(self.first_turn, len(self.timeline.turns)):
-            self.progress.note(_title(self, number))
-            yield number, self.timeline.turns[number]
+            turn = self.timeline.turns[number]
+            self.progress.note(self.title(turn))
+            yield number, turn
+
+    def title(self, turn: Turn) -> str:
+        """The description of a turn, for the terminal and for messages."""
+        images = guidance.count_images(turn, len(self.store))
+        clusters = wording.clusters_of(turn, self.config.cluster, self.history)
+        return wording.title(turn, self.config, images, clusters)
 
     def resume_point(self, number: int) -> tuple[int, dict[str, Any] | None]:
         """The step at which turn `number` starts, and the `StepLog` state before it, if any."""
@@ -181,13 +188,6 @@ class Session:
         self.position = position
 
 
-def _title(session: Session, number: int) -> str:
-    """The description of a turn, for the terminal."""
-    turn, images = session.timeline.turns[number], session.timeline.images[number]
-    clusters = wording.clusters_of(turn, session.config.cluster, session.history)
-    return wording.title(turn, session.config, images, clusters)
-
-
 def _progress(
     config: TrainConfig, timeline: Timeline, position: Position, labelled: bool
 ) -> Progress:
@@ -201,9 +201,12 @@ def _announce(session: Session) -> None:
     """Prints at which turn a resumed run continues, and the resources that the run needs."""
     number, step = session.position.turn, session.position.step
     if session.history or step:
-        turns = session.timeline.turns
-        where = turns[number] if number < len(turns) else "its end"
-        print(f"resuming in {session.workdir.path} at {where}, step {step}")
+        timeline, where = session.timeline, "its end"
+        if number < len(timeline.turns):
+            where = session.title(timeline.turns[number])
+            if step:
+                where = f"step {step} of {timeline.steps[number]}: {where}"
+        print(f"resuming in {session.workdir.path} at {where}")
     print(needs.estimate_line(_needs(session), session.workdir.path), flush=True)
 
 

@@ -57,7 +57,7 @@ def train(
     plan, label_of = _plan(session, number, images, labels)
     start, log_state = session.resume_point(number)
     log = StepLog(
-        str(turn),
+        session.title(turn),
         len(plan),
         turn.epochs,
         config.run.log_every_steps or steps_between_points(len(plan)),

@@ -65,8 +65,8 @@ class Visualizer:
         progress, steps = session.progress, session.timeline.steps[number]
         if point["skipped"]:
             progress.note(
-                f"{turn}, step {step}: {point['skipped']:.0f} of the last steps were skipped: "
-                "their loss or gradient was not finite"
+                f"{session.title(turn)}, step {step}: {point['skipped']:.0f} of the last steps "
+                "were skipped: their loss or gradient was not finite"
             )
         self._warn(number, step, point)
         speed = progress.speed() * session.config.batch.size
@@ -83,7 +83,7 @@ class Visualizer:
         late = 2 * step >= session.timeline.steps[number]
         text = wording.trouble(point, session.config.loss, late) if turn.lambda1 else ""
         if text and text.split(":")[0] not in self._warned:
-            session.progress.note(f"warning: {turn}, step {step}: {text}")
+            session.progress.note(f"warning: {session.title(turn)}, step {step}: {text}")
             self._warned.add(text.split(":")[0])
 
     def show_training(self, number: int, trained: Training) -> dict[str, Any]:
@@ -195,19 +195,20 @@ def _note_labelling(
     session: Session, turn: Turn, row: dict[str, Any], choice: Choice | None
 ) -> None:
     """Notes for a cluster that is too large, and for the K that was chosen."""
-    note, limit = session.progress.note, session.config.cluster.max_cluster_fraction
+    note, title = session.progress.note, session.title(turn)
+    limit = session.config.cluster.max_cluster_fraction
     if row["largest_fraction"] > limit:
         note(
-            f"collapse? {turn}: one cluster holds {row['largest_fraction']:.0%} of the images, "
+            f"collapse? {title}: one cluster holds {row['largest_fraction']:.0%} of the images, "
             f"more than --max_cluster_fraction={limit}"
         )
     if choice is None:
         return
     picture = session.workdir.k_curve(turn.round, turn.net)
     curve.draw(choice, picture)
-    note(f"{turn} · K = {choice.best_k} by {choice.criterion}: {picture}")
+    note(f"{title} · K = {choice.best_k} by {choice.criterion}: {picture}")
     if choice.on_edge:
-        note(f"{turn} · {choice.warning()}")
+        note(f"{title} · {choice.warning()}")
 
 
 def _changed_flags(config: TrainConfig) -> dict[str, bool | int | float | str]:

@@ -15,7 +15,8 @@ from mgta_tf.training.losses import LossConfig, looks_collapsed, looks_stuck, ma
 def title(turn: Turn, config: TrainConfig, images: int, clusters: int | None) -> str:
     """Describes a turn: 'stage 2 of 3, round 1 of 4: net 2 learns from net 1's 300 clusters (TMP)'.
 
-    images: number of images of the turn. clusters: their number, if known in advance.
+    The abbreviations are the paper's, of its processes. images: number of images of the turn.
+    clusters: their number, if known in advance.
     """
     turns = list(guidance.turns(config.guidance))
     net = f"net {turn.net + 1}" if guidance.count_nets(turns) == 2 else "the net"
@@ -24,18 +25,18 @@ def title(turn: Turn, config: TrainConfig, images: int, clusters: int | None) ->
         where += f"{', ' if where else ''}round {turn.round} of {config.guidance.rounds}"
     count = "clusters" if clusters is None else f"{clusters:,} clusters"
     if turn.process == "GLP":
-        does, short = f"groups {images:,} images into {count}", "GLP"
+        does = f"groups {images:,} images into {count} (GLP)"
     elif turn.stage == "iae":
-        does, short = f"learns to reconstruct {images:,} images", "IAE"
+        does = f"learns to reconstruct {images:,} images (IAE)"
     elif config.guidance.labels == "none":
         views = config.batch.views_per_image
-        does, short = f"learns to match {views} views of each of {images:,} images", "TMP"
+        does = f"learns to match {views} views of each of {images:,} images"
     else:
         mutual = config.guidance.guidance == "mutual"
         whose = f"net {2 - turn.net}'s" if mutual else "its own"
         of = " of all images" if turn.half is ALL else ""
-        does, short = f"learns from {whose} {count}{of}", "TMP"
-    return f"{where + ': ' if where else ''}{net} {does} ({short})"
+        does = f"learns from {whose} {count}{of} (TMP)"
+    return f"{where + ': ' if where else ''}{net} {does}"
 
 
 def clusters_of(turn: Turn, config: ClusterConfig, history: Sequence[dict[str, Any]]) -> int | None:

@@ -61,10 +61,10 @@ def test_a_short_turn_has_a_curve_too(steps, every):
 
 
 def test_too_many_consecutive_steps_that_are_not_finite_stop_the_run():
-    log = StepLog("stage 2, round 2: net 1 trains (TMP)", 10, 1, 3, max_skipped=2)
+    log = StepLog("round 2: net 1 learns from clusters", 10, 1, 3, max_skipped=2)
     bad = float("inf")
     with pytest.raises(
-        UserError, match=r"^stage 2, round 2: net 1 trains \(TMP\), step 6: the loss is inf"
+        UserError, match=r"^round 2: net 1 learns from clusters, step 6: the loss is inf"
     ):
         walk(log, [1.0, bad, bad, 1.0, bad, bad, bad, 1.0, 1.0])
 

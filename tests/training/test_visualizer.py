@@ -81,7 +81,9 @@ def test_indistinguishable_images_cause_one_warning_and_are_in_the_report(tmp_pa
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warnings) == 1
     assert re.match(
-        r"warning: stage 3: net 2 trains \(TMP\), step \d+: the .* margin \(0.3\)", warnings[0]
+        r"warning: the net learns to match 2 views of each of 48 images, step \d+: the .* margin "
+        r"\(0.3\)",
+        warnings[0],
     )
     report.main(report.ReportConfig(workdir=str(tmp_path / "w")))
     assert "No: the" in (tmp_path / "w" / "report.html").read_text()
