@@ -89,7 +89,7 @@ def of_run(given: dict[str, Any], facts: Facts, seconds: float = 0.0) -> list[Ch
       facts: Facts about images and devices.
       seconds: Time for training within `--minutes`; 0 without that flag.
     """
-    schedule = of_schedule(given, epochs_by_size(facts), reason_by_size(facts))
+    schedule = of_schedule(given, epochs_by_size(facts), reason_by_size(given, facts))
     planned = config_lib.from_dict(GuidanceConfig, leaves_with(given, schedule))
     halves = 1 if given["decoder"] == "none" else 2
     cost = passes(planned, facts.images) * halves
@@ -211,7 +211,7 @@ def _batch(given: dict[str, Any], facts: Facts) -> list[Choice]:
     images_per_cluster = given.get("images_per_cluster") or k_of_views(given)
     views = Choice({"images_per_cluster": images_per_cluster}, "K: images of each cluster")
     if given["labels"] == "none":
-        views = Choice(views.values, "K: the views of an image")
+        views = Choice(views.values, "K: views of each image")
         return [_clusters_per_batch(given, facts, facts.images // 2, "half of the images"), views]
     half = facts.images // 2
     clusters = max(2, min(MOST_CLUSTERS, half // IMAGES_OF_CLUSTER))
@@ -240,9 +240,11 @@ def _clusters_per_batch(given: dict[str, Any], facts: Facts, most: int, why: str
     if given["global_batch"]:
         return Choice({})  # P is the batch / K
     each = max(2, min(P, most // facts.devices))
-    devices = f" for each of {facts.devices} devices" if facts.devices > 1 else ""
-    why = f"P: {P}{devices}" if each == P else f"P: {P}{devices}, but no more than {why}"
-    return Choice({"clusters_per_batch": each * facts.devices}, why)
+    devices = f" on each of {facts.devices} devices" if facts.devices > 1 else ""
+    what = "images" if given["labels"] == "none" else "clusters"
+    limit = "" if each == P else f", but no more than {why}"
+    reason = f"P: {P} different {what} per step{devices}{limit}"
+    return Choice({"clusters_per_batch": each * facts.devices}, reason)
 
 
 # --------------------------------------------------------------------------------------- Epochs
@@ -282,14 +284,19 @@ def of_schedule(given: dict[str, Any], epochs: int, reason: str) -> list[Choice]
     return [Choice(silent), *([Choice(printed, reason)] if printed else [])]
 
 
-def reason_by_size(facts: Facts) -> str:
-    """The reason of `epochs_by_size`."""
-    epochs = epochs_by_size(facts)
-    shown = f"{facts.images:,} images shown {epochs} times in all"
-    if epochs == MOST_EPOCHS:
-        return f"{shown}, which is the most"
+def reason_by_size(given: dict[str, Any], facts: Facts) -> str:
+    """The reason of `epochs_by_size`.
+
+    Epochs count every view, so an epoch of two views alone takes half of the images.
+    """
+    epochs, views = epochs_by_size(facts), given.get("images_per_cluster") or k_of_views(given)
+    if given["labels"] == "none":
+        shown = f"each image {epochs / views:g} times, in {views} views"
+    else:
+        shown = f"{epochs} epochs of all stages together"
     fewest = FEWEST_EPOCHS_GPU if facts.gpus else FEWEST_EPOCHS
-    return f"{shown}, {'which is the fewest' if epochs == fewest else f'for {VIEWS:,} views'}"
+    limits = {MOST_EPOCHS: f"at most {MOST_EPOCHS} epochs", fewest: f"at least {fewest} epochs"}
+    return f"{shown}: {limits.get(epochs, f'{VIEWS:,} views in all')}"
 
 
 def epochs_within(seconds_of: Callable[[int], float], seconds: float) -> int:

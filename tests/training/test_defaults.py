@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from absl import flags as absl_flags
 
 from mgta_tf import config as config_lib
+from mgta_tf.data import sampler
+from mgta_tf.data.sampler import BatchConfig
 from mgta_tf.models.encoder import ModelConfig
 from mgta_tf.training import defaults
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
@@ -70,6 +73,41 @@ def test_two_views_alone(facts, expected):
         "mixed_precision": "off",
         "threads_per_operation": int((width, facts[2], gpus) == (0.25, 2, 0)),
     }
+
+
+def reasons(facts, *words):
+    """The reasons that are printed, by flag."""
+    choices = defaults.of_run(given(*words), facts)
+    return {name: choice.reason for choice in choices for name in choice.values}
+
+
+def test_the_reasons_are_the_counts_of_the_plan():
+    found = reasons(Facts(1_000, 375, 2))
+    assert found["final_epochs"] == "each image 200 times, in 2 views: at most 400 epochs"
+    assert found["clusters_per_batch"] == "P: 32 different images per step"
+    plan = sampler.views_plan(np.arange(1_000), BatchConfig(32, 2), 400, [0])
+    assert set(np.bincount(plan.ravel())) == {200 * 2}
+    assert {len(set(row)) for row in plan} == {32}
+
+
+def test_the_reasons_name_limits_and_devices():
+    found = reasons(Facts(20, 375, 2))
+    limit = "P: 32 different images per step, but no more than half of the images"
+    assert found["clusters_per_batch"] == limit
+    four = reasons(Facts(500_000, 500, 8, 4, 4))["clusters_per_batch"]
+    assert four == "P: 32 different images per step on each of 4 devices"
+    views = "--views_per_image=4"
+    assert reasons(Facts(10_000, 64, 2), views)["final_epochs"] == (
+        "each image 25 times, in 4 views: 1,000,000 views in all"
+    )
+    assert reasons(Facts(500_000, 64, 2))["final_epochs"] == (
+        "each image 10 times, in 2 views: at least 20 epochs"
+    )
+    found = reasons(Facts(150, 375, 2), *CLUSTERS)
+    assert found["rounds"] == "400 epochs of all stages together: at most 400 epochs"
+    assert found["clusters_per_batch"] == (
+        "P: 32 different clusters per step, but no more than 7 clusters"
+    )
 
 
 @pytest.mark.parametrize(
