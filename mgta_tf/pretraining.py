@@ -64,7 +64,7 @@ def pretrain(data: Any, workdir: str, flags: dict[str, Any]) -> Run:
     leaves = _leaves({**flags, "workdir": os.fspath(workdir)})
     try:
         with preemption.caught(), _quiet_tensorflow():
-            config, source = auto.config_of_run(leaves, source)
+            config, source = auto.config_of_run(leaves, source, began)
             train(config, source=source, began=began)
     except preemption.Stopped as stopped:
         print(f"{stopped}; call pretrain again to resume", flush=True)

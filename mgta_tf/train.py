@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+import mgta_tf
 from mgta_tf import cli
 from mgta_tf import config as config_lib
 from mgta_tf.data.sources import Source
@@ -33,9 +34,8 @@ Labeller = Callable[[Session, Turn, np.ndarray], Labelling]
 
 def main(flags: dict[str, Any]) -> None:
     """Entry point: replaces `auto` flags by values that suit images and machine, then trains."""
-    began = time.monotonic()
-    config, source = auto.config_of_run(flags)
-    train(config, source=source, began=began)
+    config, source = auto.config_of_run(flags, began=mgta_tf.STARTED)
+    train(config, source=source, began=mgta_tf.STARTED)
 
 
 def train(

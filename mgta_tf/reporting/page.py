@@ -284,7 +284,7 @@ def times(run: Record) -> list[tuple[str, int | None, float]]:
     waited = sum(row.get("wall_seconds") or 0.0 for row in rows)
     others = waited - pictures - sum(seconds for _, _, seconds in parts)
     parts.append(("pictures", None, pictures))
-    parts.append(("checking images, building graphs, checkpoints", None, others))
+    parts.append(("start, checking images, building graphs, checkpoints", None, others))
     return [part for part in parts if part[2] > 0]
 
 

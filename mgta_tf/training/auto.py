@@ -35,18 +35,20 @@ RESERVE = 0.1  # fraction of --minutes for start-up, checkpoints and pictures
 
 
 def config_of_run(
-    flags: dict[str, Any], source: Source | None = None
+    flags: dict[str, Any], source: Source | None = None, began: float | None = None
 ) -> tuple[TrainConfig, Source | None]:
     """The config of mgta_tf.train, and the source of the images if it was opened.
 
     Args:
       flags: Every leaf of a TrainConfig; some may be 'auto'.
       source: Images to use in place of those given by the flags.
+      began: Start time of the command by `time.monotonic`, from which --minutes count; None means
+        now.
 
     Raises:
       UserError: a flag is invalid, or there are no images.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     known = _known(flags, TrainConfig)
     if known is not None:
         return config_lib.from_dict(TrainConfig, known), source

@@ -95,7 +95,7 @@ def spent(history: History) -> dict[str, float]:
         "pictures": sum(row.get("show_seconds", 0.0) for row in history),
     }
     waited = sum(row.get("wall_seconds", 0.0) for row in history)
-    parts["images, graphs, checkpoints"] = max(0.0, waited - sum(parts.values()))
+    parts["start, images, graphs, checkpoints"] = max(0.0, waited - sum(parts.values()))
     return parts
 
 

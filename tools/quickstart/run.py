@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import mgta_tf
 from mgta_tf import cli, export, report, supervised, train
 from mgta_tf.config import flag
 from mgta_tf.evaluation.labelled import Labelled
@@ -81,12 +82,11 @@ class Measured(NamedTuple):
 
 
 def main(config: QuickstartConfig) -> None:
-    began = time.monotonic()
     runs = Runs.of(config)
     measured = measure(runs)
     show(runs, measured)
     print(f"\n{as_text(measured.found)}\n\n{look_at(config.workdir)}")
-    print(f"{duration(time.monotonic() - began)} in all")
+    print(f"{duration(time.monotonic() - mgta_tf.STARTED)} in all")
 
 
 def measure(runs: Runs) -> Measured:
