@@ -24,6 +24,14 @@ from mgta_tf.runtime.progress import Progress
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 
+NAMES = {
+    "iae": "encoder of stage 1 (IAE)",
+    "n1": "encoder of net 1",
+    "n2": "trained encoder",
+    "supervised": "encoder trained with labels",
+    "untrained": "untrained encoder",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
@@ -58,8 +66,8 @@ def main(config: ExportConfig) -> None:
         with open(workdir.summary, encoding="utf-8") as file:
             summary = json.load(file)
         write_json(workdir.summary, {**summary, "saved_model": config.output})
-    signatures = "signatures encode and reconstruct" if autoencoder.decoder else "signature encode"
-    print(f"{config.output}: {net}, {signatures}")
+    decoder = " and decoder" if autoencoder.decoder else ""
+    print(f"{config.output}: {NAMES[net]}{decoder}, for images of {facts.image_size} px")
 
 
 def net_of_run(workdir: Workdir, net: str) -> tuple[tf.keras.Model, artifact.Facts]:

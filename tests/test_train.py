@@ -163,7 +163,9 @@ def test_the_number_of_clusters_is_chosen_once_and_survives_a_kill(tmp_path, mon
 def test_a_finished_run_is_not_repeated(finished, capsys):
     before = weights(finished, 1)
     train.train(config_of(finished))
-    assert "at its end" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"resuming in {finished} at its end\n" in printed
+    assert f"  metrics:           {finished}/summary.json\n" in printed
     for name, value in weights(finished, 1).items():
         np.testing.assert_array_equal(value, before[name])
 
@@ -304,7 +306,7 @@ def test_two_views_alone_resume_with_the_same_weights(views_alone, tmp_path, mon
         np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
-def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path):
+def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path, capsys):
     from mgta_tf import report
 
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8))
@@ -316,6 +318,7 @@ def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path):
         assert sorted(signatures) == ["encode", "serving_default"]
         seen[net] = signatures["encode"](images)["res4"].numpy()
     np.testing.assert_array_equal(seen["n1"], seen["n2"])
+    assert f"{tmp_path}/n2: trained encoder, for images of 32 px\n" in capsys.readouterr().out
     report.main(report.ReportConfig(workdir=str(views_alone)))
     page = (views_alone / "report.html").read_text()
     assert "Triplet loss" in page

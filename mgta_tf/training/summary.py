@@ -66,7 +66,7 @@ def closing_lines(history: History, workdir: Workdir) -> str:
             f"done: {turns} in {time_spent(history)}",
             *([f"  last training:     {wording.result(last['TMP'])}"] if "TMP" in last else []),
             *([f"  last labels:       {wording.result(last['GLP'])}"] if "GLP" in last else []),
-            f"  losses, clusters:  {workdir.summary}",
+            f"  metrics:           {workdir.summary}",
             *([f"  pictures:          {pictures}"] if os.path.isdir(pictures) else []),
             *([f"  pseudo labels:     {labels}"] if "GLP" in last else []),
             f"  curves:            tensorboard --logdir={shlex.quote(workdir.tensorboard)}",
