@@ -72,8 +72,22 @@ def unlabelled(tmp_path_factory):
     return interrupted, report_of(folder / "w")
 
 
-def test_it_is_one_small_file_that_loads_nothing(whole):
-    for path in whole:
+@pytest.fixture(scope="module")
+def default(tmp_path_factory):
+    """The report of a run as by default, of two views alone, on a flat folder."""
+    folder = tmp_path_factory.mktemp("default")
+    (folder / "photos").mkdir()
+    for number in range(64):
+        Image.fromarray(single_object(number, 0)).save(folder / "photos" / f"{number}.png")
+    views = dict(labels="none", decoder="none", iae_epochs=0, rounds=0, views_per_image=2)
+    batches = dict(num_clusters=300, clusters_per_batch=8, images_per_cluster=2, final_epochs=4)
+    images = dict(data_source="", data_dir=str(folder / "photos"), probe_every_rounds=0)
+    train.train(config_of(folder / "w", **views, **batches, **images))
+    return report_of(folder / "w")
+
+
+def test_it_is_one_small_file_that_loads_nothing(whole, default):
+    for path in (*whole, default):
         assert path.stat().st_size < 15 * 2**20
         page = path.read_text(encoding="utf-8")
         scripts = re.compile(r"<script.*?</script>|<style>.*?</style>", re.DOTALL)
@@ -105,7 +119,7 @@ needs_chromium = pytest.mark.skipif(
     bool(browser.MISSING),
     reason=f"no {' and no '.join(browser.MISSING)}: apt-get install chromium chromium-driver",
 )
-WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+WIDTHS = {"desktop": (1400, 900), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="module")
@@ -286,8 +300,10 @@ def test_a_round_of_labels_can_be_chosen(driver, whole):
 
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_passes_axes_accessibility_rules(driver, whole, scheme):
-    visit(driver, whole[1], "phone", scheme)
+@pytest.mark.parametrize("size", WIDTHS)
+@pytest.mark.parametrize("clusters", [True, False])
+def test_it_passes_axes_accessibility_rules(driver, whole, default, clusters, size, scheme):
+    visit(driver, whole[1] if clusters else default, size, scheme)
     axe = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text()
     driver.execute_script(axe)
     run = "axe.run({exclude: [['.plot > *']]}).then(arguments[0])"  # a plot is one image
@@ -324,6 +340,25 @@ def test_without_labels_it_mentions_no_classes_and_has_no_empty_panel(driver, un
         assert driver.execute_script(empty) == []
         for link in driver.find_elements("css selector", "nav a"):
             assert driver.find_elements("css selector", link.get_dom_attribute("href"))
+
+
+@needs_chromium
+def test_a_run_without_clusters_shows_groups_and_has_no_stages(driver, default):
+    visit(driver, default)
+    titles = [
+        *("In short", "Losses", "Groups of similar images", "Map of the embedding"),
+        "Settings and time",
+    ]
+    assert headings(driver) == titles
+    groups = driver.find_elements("css selector", "#cluster-list strong")
+    assert {re.sub(r"\d+", "N", group.text) for group in groups} == {"Group N"}
+    driver.execute_script("arguments[0].click()", groups[0].find_element("xpath", ".."))
+    assert re.fullmatch(r"Group \d+", driver.find_element("id", "members-title").text)
+    text = text_of(driver).replace("the training has used no clusters", "")
+    above = text.partition("Settings and time")[0]
+    assert not re.findall(r"(?i)cluster|mgta pre|stage|final|\bN[12]\b", above)
+    times = driver.find_elements("css selector", "#run .columns table th[scope=row]")
+    assert times[0].text == "training"
 
 
 @needs_chromium

@@ -322,7 +322,7 @@ def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path, cap
     report.main(report.ReportConfig(workdir=str(views_alone)))
     page = (views_alone / "report.html").read_text()
     assert "Triplet loss" in page
-    assert "Groups of similar photographs" in page  # the run itself has no clusters
+    assert "Groups of similar images" in page  # the run itself has no clusters
     with np.load(views_alone / "pictures" / "members.npz") as members:
         assert sorted(members["index"]) == list(range(96))
         assert members["size"].sum() == 96

@@ -73,8 +73,8 @@ def labelling_name(row: dict[str, Any]) -> str:
     return f"{where} · N{row['net']}"
 
 
-def sizes(members: Members) -> go.Figure:
-    """Images of every cluster, largest first."""
+def sizes(members: Members, kind: str) -> go.Figure:
+    """Images of every cluster, largest first. kind: what they are called."""
     order = np.argsort(-members.sizes, kind="stable")
     order = order[members.sizes[order] > 0]
     figure = go.Figure(
@@ -83,10 +83,10 @@ def sizes(members: Members) -> go.Figure:
             y=members.sizes[order],
             customdata=order,
             marker=dict(color=COLORS[0], line=dict(width=0)),
-            hovertemplate="cluster %{customdata}: %{y} images<extra></extra>",
+            hovertemplate=f"{kind} %{{customdata}}: %{{y}} images<extra></extra>",
         )
     )
-    figure.update_xaxes(title_text="clusters, largest first")
+    figure.update_xaxes(title_text=f"{kind}s, largest first")
     figure.update_yaxes(title_text="images")
     figure.update_layout(height=260, bargap=0.1)
     return figure
@@ -252,5 +252,15 @@ def online_probe(records: Sequence[Record]) -> go.Figure | None:
 
 
 def turn_name(row: dict[str, Any]) -> str:
-    """'IAE', 'round 2 · N1', 'final · N2'."""
+    """'IAE', 'round 2 · N1', 'final · N2'; 'training' where a net learned without clusters."""
+    if trained_without_clusters(row):
+        return "training"
     return "IAE" if row["stage"] == "iae" else labelling_name(row)
+
+
+def trained_without_clusters(row: dict[str, Any]) -> bool:
+    """Whether a TMP learned from views alone: the only stage that --labels=none has of the three.
+
+    row: of `Record.stages`.
+    """
+    return row["stage"] == "final" and row.get("num_clusters") is None

@@ -47,7 +47,7 @@ def render(records: Sequence[Record]) -> str:
     plots = {
         "losses": curves.losses(records),
         "agreement": figures.agreement(run),
-        "sizes": figures.sizes(run.members) if run.members else None,
+        "sizes": figures.sizes(run.members, kind_of_members(run)) if run.members else None,
         "flows": flows,
         "map": figures.scatter(figures.flat_map(run.members)) if run.members else None,
         "probe": figures.online_probe(records),
@@ -57,6 +57,8 @@ def render(records: Sequence[Record]) -> str:
         run=run,
         records=records,
         plots={name: plot and figures.as_json(plot) for name, plot in plots.items()},
+        title=title(run),
+        kind=kind_of_members(run),
         status=status(run),
         versions=run.summary.get("versions"),
         data=run.summary.get("data", "").replace(", no classes", ""),
@@ -108,6 +110,13 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 # ---------------------------------------------------------------------------------- What was run
+
+
+def title(run: Record) -> str:
+    """The kind of training, in the paper's words if it is the paper's."""
+    if run.supervised:
+        return "Training with labels"
+    return "MGTA pre-training" if run.flags["labels"] == "clusters" else "Pre-training"
 
 
 def status(run: Record) -> str:
@@ -270,11 +279,18 @@ def times(run: Record) -> list[tuple[str, int | None, float]]:
 
     Runs of earlier versions do not say what passed between their turns.
     """
-    names = {"iae": "stage 1, IAE", "mutual": "stage 2, training", "final": "stage 3, training"}
+    names = {
+        "iae": "stage 1, IAE",
+        "mutual": "stage 2, training",
+        "final": "stage 3, training",
+        "supervised": "training",
+    }
     found: dict[str, list[float]] = {}
     rows = [*run.stages, *run.labellings]
     for row in run.stages:
-        found.setdefault(names.get(row["stage"], row["stage"]), []).append(row["seconds"])
+        alone = figures.trained_without_clusters(row)
+        name = "training" if alone else names[row["stage"]]
+        found.setdefault(name, []).append(row["seconds"])
     for row in run.labellings:
         found.setdefault("labelling", []).append(row["seconds"])
     parts: list[tuple[str, int | None, float]] = [
@@ -371,6 +387,11 @@ def labels_name(run: Record, members: Members) -> str:
     return figures.labelling_name({"stage": stage, "round": members.round, "net": members.net})
 
 
+def kind_of_members(run: Record) -> str:
+    """'cluster', or 'group' where they are made for the page, because training used none."""
+    return "cluster" if run.labellings else "group"
+
+
 def members_json(run: Record) -> dict[str, Any]:
     """What the page's script knows of the members, position by position on the sheet of sprites."""
     members = run.members
@@ -380,6 +401,7 @@ def members_json(run: Record) -> dict[str, Any]:
         classes = [members.class_names[i] if i >= 0 else "none" for i in members.truth]
     return {
         "title": labels_name(run, members),
+        "kind": kind_of_members(run),
         "neighbors": nearest(members.coordinates).tolist(),
         "queries": neighbors.queries(members),
         "label": members.label.tolist(),

@@ -86,7 +86,8 @@ def save_members(
         "thumbnail": thumbnails.shape[1],
         "sprites": np.frombuffer(sprites, np.uint8),
     }
-    columns = {"name": kept["name"], "cluster": kept["label"]}
+    kind = "cluster" if turn.process == "GLP" else "group"
+    columns = {"name": kept["name"], kind: kept["label"]}
     if store.labels is not None:
         truth = store.labels[index]
         kept.update(truth=truth, class_names=np.array(store.class_names, dtype=np.str_))

@@ -53,6 +53,7 @@
   if (!$("data-members")) return;
   const members = read("data-members");
   const clusters = new Map();
+  const kind = members.kind, Kind = kind[0].toUpperCase() + kind.slice(1);
   members.label.forEach((label, row) => {
     if (!clusters.has(label)) clusters.set(label, { label, rows: [], size: members.sizes[label] });
     clusters.get(label).rows.push(row);
@@ -104,7 +105,7 @@
   function open(label) {
     const one = clusters.get(label);
     if (!one) return;
-    $("members-title").textContent = `Cluster ${label}`;
+    $("members-title").textContent = `${Kind} ${label}`;
     const all = one.rows.length === one.size;
     $("members-about").textContent = (all ? `All ${images(one.size)}` : `${one.rows.length} of its ${images(one.size)}`) +
       ", from the nearest to the centroid to the farthest.";
@@ -113,7 +114,7 @@
   function openNeighbors(row) {
     const [label, name] = [members.label[row], members.name[row]];
     $("members-title").textContent = "Nearest neighbors";
-    const back = text("button", `Cluster ${label}`);
+    const back = text("button", `${Kind} ${label}`);
     back.type = "button";
     back.addEventListener("click", () => open(label));
     const near = members.neighbors[row];
@@ -166,14 +167,14 @@
       const row = document.createElement("span");
       row.className = "row";
       row.append(...one.rows.slice(0, 3).map((r) => thumb(r, 48)));
-      button.append(row, text("strong", `Cluster ${one.label}`), document.createElement("br"), text("small", images(one.size)));
+      button.append(row, text("strong", `${Kind} ${one.label}`), document.createElement("br"), text("small", images(one.size)));
       button.addEventListener("click", () => open(one.label));
       const item = document.createElement("li");
       item.append(button);
       return item;
     }));
     $("more").hidden = everything || sorted.length <= FIRST;
-    $("more").textContent = `Show all ${sorted.length} clusters`;
+    $("more").textContent = `Show all ${sorted.length} ${kind}s`;
   }
   $("order").addEventListener("change", list);
   $("more").addEventListener("click", () => {
@@ -200,7 +201,7 @@
   }
   const recolor = () => Plotly.restyle(place, { "marker.color": [colors()], "marker.size": narrow.matches ? 5 : 7 });
   [...clusters.keys()].sort((a, b) => a - b).forEach((label) => {
-    $("highlight").append(new Option(`cluster ${label}`, label));
+    $("highlight").append(new Option(`${kind} ${label}`, label));
   });
   [$("color"), $("highlight")].forEach((control) => control && control.addEventListener("change", recolor));
   dark.addEventListener("change", recolor);
@@ -210,7 +211,7 @@
   place.on("plotly_hover", (event) => {
     const row = event.points[0].pointIndex, { clientX, clientY } = event.event;
     paint(hover.firstElementChild, row, 112);
-    const words = [`cluster ${members.label[row]}`, members.name[row]];
+    const words = [`${kind} ${members.label[row]}`, members.name[row]];
     if (members.classes) words.splice(1, 0, members.classes[row]);
     hover.lastElementChild.replaceChildren(...words.map((word) => { const p = text("span", word); p.style.display = "block"; return p; }));
     hover.hidden = false;
