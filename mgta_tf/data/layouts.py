@@ -161,7 +161,7 @@ def numbered(classes: Sequence[str]) -> tuple[list[str], list[int] | None]:
 
 def in_words(classes: int) -> str:
     """The number of classes, as text."""
-    return quantity(classes, "class", "classes") if classes else "no classes"
+    return quantity(classes, "class", "classes") if classes else "no class labels"
 
 
 def _notes_of_classes(classes: Sequence[str]) -> tuple[str, ...]:

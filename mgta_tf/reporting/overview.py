@@ -53,7 +53,8 @@ def figures(run: Record) -> list[Figure]:
     ):
         span = span_of(run, key)
         if span:
-            found.append(Figure(name, f"{span[1]:.4g}", f"{span[0]:.4g}", "", higher=False))
+            first = f"{span[0]:.4g} at the first steps"
+            found.append(Figure(name, f"{span[1]:.4g}", first, "", higher=False))
     probed = [row for row in run.stages if row.get("probe_knn") is not None]
     if probed:
         untrained, chance = (run.baselines.get(of, {}) for of in ("untrained", "chance"))

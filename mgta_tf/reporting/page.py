@@ -61,7 +61,7 @@ def render(records: Sequence[Record]) -> str:
         kind=kind_of_members(run),
         status=status(run),
         versions=run.summary.get("versions"),
-        data=run.summary.get("data", "").replace(", no classes", ""),
+        data=run.summary.get("data", ""),
         facts=facts(run),
         learned=overview.learned(run, agreement),
         figures=figures_table(run),
@@ -236,7 +236,7 @@ def comparison(records: Sequence[Record]) -> Table | None:
     for run in records:
         values = {"status": status(run).split(":")[0], **dict(facts(run))}
         for figure in overview.figures(run):
-            before = f" (before {figure.before})" if figure.before else ""
+            before = f" (before: {figure.before})" if figure.before else ""
             values[figure.name] = f"{figure.now}{before}"
         by_run.append(values)
     names = dict.fromkeys(name for values in by_run for name in values)

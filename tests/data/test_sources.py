@@ -44,7 +44,7 @@ def test_flat_folder(tmp_path):
     assert source.names == ["a.BMP", "b.png"]
     assert source.labels is None
     assert values(source) == [1, 2]
-    assert "no classes" in source.format
+    assert "no class labels" in source.format
 
 
 def test_class_folders(tmp_path):
