@@ -175,7 +175,7 @@ def train(config: SupervisedConfig, source: Source | None = None) -> dict[str, A
     if accuracy is not None:
         board.scalars("run", position.step, {tag_of("validation_accuracy"): accuracy})
         board.flush()
-    return _report(workdir, len(chosen), net, position.history, accuracy)
+    return _report(workdir, store, len(chosen), net, position.history, accuracy)
 
 
 def choose_labelled(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -309,12 +309,16 @@ def _progress(steps: int, frozen: int, done: int) -> Progress:
 
 def _report(
     workdir: Workdir,
+    store: ImageStore,
     num_images: int,
     net: Classifier,
     history: list[dict[str, Any]],
     accuracy: float | None,
 ) -> dict[str, Any]:
-    """Writes `summary.json`, prints the closing lines, and returns the summary."""
+    """Writes `summary.json`, prints the closing lines, and returns the summary.
+
+    num_images: number of images of the store that it trained on.
+    """
     stage = {
         "stage": "supervised",
         "images": num_images,
@@ -325,6 +329,7 @@ def _report(
     }
     summary = {
         "stages": [stage],
+        "data_fingerprint": store.fingerprint(),
         "num_images": num_images,
         "num_parameters": net.model.count_params(),
         "versions": versions(),

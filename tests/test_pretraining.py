@@ -10,7 +10,9 @@ from small import DATA_AND_NET
 
 import mgta_tf
 from mgta_tf import export
+from mgta_tf.data.in_memory import source_of
 from mgta_tf.data.shapes import single_object
+from mgta_tf.data.store import load_store
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import checkpoints, preemption
 
@@ -30,6 +32,7 @@ def run(images, tmp_path_factory):
 
 def test_a_run_from_an_array_gives_its_encoder(run, images, tmp_path):
     assert run.summary["num_images"] == 48
+    assert run.summary["data_fingerprint"] == load_store(source_of(images), size=32).fingerprint()
     assert run.summary["stages"][-1]["steps"] == 48 * 4 // 16
     encoder = run.encoder()
     assert encoder.facts.image_size == 32

@@ -68,7 +68,7 @@ def render(records: Sequence[Record]) -> str:
         found=overview.found(run, agreement),
         next_steps=overview.next_steps(run),
         comparison=comparison(records) if len(records) > 1 else None,
-        differences=differences(records),
+        warnings=warnings(records),
         times=times(run),
         turns=turns_table(run),
         labellings=labellings_table(run),
@@ -249,28 +249,48 @@ def comparison(records: Sequence[Record]) -> Table | None:
     return table(rows, ("", lambda row: row[0]), *columns, keep=True)
 
 
-# What decides whether the losses of two runs can be compared at all.
-SAME_DATA = (
-    "data_source",
-    "data_dir",
-    "data_split",
-    "image_size",
-    "load_size",
-    "reconstruction_reduction",
-)
+PLACE = ("data_source", "data_dir", "data_split")  # of the images, where that is all that is known
+SIZE = ("image_size", "load_size")  # of the images, on which all figures depend
 
 
-def differences(records: Sequence[Record]) -> list[str]:
-    """Why figures of these runs must not be compared: other images, or another size of them."""
+def warnings(records: Sequence[Record]) -> list[str]:
+    """Sentences that say which values of these runs must not be compared, and why."""
     found = []
-    for name in SAME_DATA:
+    if images := different_images(records):
+        reasons = "; ".join(images)
+        found.append(
+            f"These runs do not have the same images: {reasons}. Compare neither their losses nor "
+            "their figures."
+        )
+    if scales := different_flags(records, ("reconstruction_reduction",)):
+        found.append(f"Their reconstruction losses have different scales: {scales[0]}.")
+    return found
+
+
+def different_images(records: Sequence[Record]) -> list[str]:
+    """How the images of runs differ.
+
+    By their names and contents; runs of earlier versions do not say these, only where images lie.
+    """
+    prints = {r.summary.get("data_fingerprint") for r in records}
+    known = None not in prints
+    found = different_flags(records, SIZE if known else (*PLACE, *SIZE))
+    counts = dict.fromkeys(r.summary.get("num_images") for r in records)
+    numbers = [f"{count:,}" for count in counts if count is not None]
+    if len(numbers) > 1:
+        found.append(f"they have {' and '.join(numbers)} images")
+    elif known and len(prints) > 1:
+        found.append("the names or contents of their images differ")
+    return found
+
+
+def different_flags(records: Sequence[Record], names: Sequence[str]) -> list[str]:
+    """The flags of these names in which runs differ, with their values."""
+    found = []
+    for name in names:
         values = list(dict.fromkeys(format_value(r.flags.get(name, "")) for r in records))
         if len(values) > 1:
             found.append(f"--{name} is {' and '.join(value or 'empty' for value in values)}")
-    counts = list(dict.fromkeys(r.summary.get("num_images") for r in records))
-    counts = [count for count in counts if count is not None]
-    if len(counts) > 1:
-        found.append(f"they have {' and '.join(f'{count:,}' for count in counts)} images")
     return found
 
 

@@ -180,7 +180,7 @@ class Session:
 
     def write_summary(self) -> None:
         turns, model = len(self.timeline.turns), self.nets[0].model
-        content = summary.build(self.history, turns, self.store, model)
+        content = summary.build(self.position, turns, self.store, model)
         files.write_json(self.workdir.summary, content)
 
     def _save(self, position: Position) -> None:

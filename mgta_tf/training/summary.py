@@ -15,6 +15,7 @@ import mgta_tf
 from mgta_tf.data.store import ImageStore
 from mgta_tf.errors import quantity
 from mgta_tf.runtime import hosts
+from mgta_tf.runtime.checkpoints import Position
 from mgta_tf.runtime.progress import duration
 from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training import wording
@@ -22,15 +23,18 @@ from mgta_tf.training import wording
 History = list[dict[str, Any]]
 
 
-def build(history: History, turns: int, store: ImageStore, model: tf.keras.Model) -> dict[str, Any]:
+def build(
+    position: Position, turns: int, store: ImageStore, model: tf.keras.Model
+) -> dict[str, Any]:
     """The content of `summary.json`: a row for every TMP, including the statistics of its labels.
 
     Args:
-      history: one row per finished turn.
+      position: state of the newest checkpoint.
       turns: number of turns of the run.
       store: images of the run.
       model: one of its two nets.
     """
+    history = position.history
     labelled = {(r["round"], r["half"]): r for r in history if r["process"] == "GLP"}
     stages = []
     for row in history:
@@ -45,6 +49,7 @@ def build(history: History, turns: int, store: ImageStore, model: tf.keras.Model
         "turns": turns,
         "turns_done": len(history),
         "data": store.format,
+        "data_fingerprint": position.data,
         "num_images": len(store),
         "num_skipped": len(store.skipped),
         "class_names": store.class_names if store.labels is not None else None,

@@ -165,12 +165,36 @@ def test_empty_columns_are_omitted():
 
 
 def test_runs_on_other_images_are_reported():
-    one = run(stage(0.3, 0.1))
-    assert page.differences([one, one]) == []
-    other = dataclasses.replace(one, flags={**FLAGS, "image_size": 32})
-    assert page.differences([one, other]) == ["--image_size is 64 and 32"]
-    fewer = dataclasses.replace(one, summary={**one.summary, "num_images": 1500})
-    assert page.differences([one, fewer]) == ["they have 2,000 and 1,500 images"]
+    def of(flags=(), **summary):
+        one = run(stage(0.3, 0.1), summary=summary)
+        return dataclasses.replace(one, flags={**FLAGS, **dict(flags)})
+
+    one = of()
+    assert page.warnings([one, one]) == []
+    images = "These runs do not have the same images: {}. Compare neither their losses nor their "
+    for other, how in (
+        (of({"image_size": 32}), "--image_size is 64 and 32"),
+        (of(num_images=1500), "they have 2,000 and 1,500 images"),
+        (of({"data_dir": "moved"}), "--data_dir is my photos and moved"),
+    ):
+        assert page.warnings([one, other]) == [f"{images.format(how)}figures."]
+    mean, total = (of({"reconstruction_reduction": value}) for value in ("mean", "sum"))
+    assert page.warnings([mean, total]) == [
+        "Their reconstruction losses have different scales: "
+        "--reconstruction_reduction is mean and sum."
+    ]
+
+
+def test_images_are_compared_by_content_where_it_is_known():
+    """Arrays of mgta_tf.pretrain have no folder; a folder that moved has the same images."""
+
+    def of(data_dir, fingerprint):
+        one = run(stage(0.3, 0.1), summary={"data_fingerprint": fingerprint})
+        return dataclasses.replace(one, flags={**FLAGS, "data_dir": data_dir})
+
+    (warning,) = page.warnings([of("", "a"), of("", "b")])
+    assert "same images: the names or contents of their images differ. Compare" in warning
+    assert page.warnings([of("photos", "a"), of("moved", "a")]) == []
 
 
 def test_times_add_up_to_the_whole_waiting_time():
