@@ -20,6 +20,12 @@ from mgta_tf.runtime import files
 
 # Okabe and Ito's colors, distinguishable for color-blind eyes, those that show on light and dark.
 COLORS = ("#0b84c6", "#d96c1e", "#009e73", "#c068a0", "#b8860b", "#7f7f7f")
+BASELINES = {"untrained": ("untrained net", "dash"), "chance": ("by chance", "dot")}
+# Of the quick evaluations: name, dash among several runs, and color of one run and of baselines.
+EVALUATED = {
+    "probe_knn": ("20-NN", "solid", COLORS[3]),
+    "probe_map": ("SVM mAP", "dot", COLORS[4]),
+}
 FLOWING = 8  # largest clusters of a labelling, which the flows show separately
 
 
@@ -38,16 +44,29 @@ def plain(name: str) -> str:
 
 
 def agreement(record: Record) -> go.Figure | None:
-    """NMI of every labelling with the round before, with the other net, with the truth."""
+    """NMI of every labelling with the round before, with the other net, with the truth.
+
+    Beside the agreement with the truth: by chance, and of the untrained net's clusters where a
+    labelling has as many images, on which NMI depends.
+    """
+    untrained = record.baselines.get("untrained", {})
+    rows = [
+        {**row, "untrained": untrained.get("nmi_truth")}
+        if row["images"] == untrained.get("clustered")
+        else row
+        for row in record.labellings
+    ]
     kinds = {
-        "nmi_previous": "round before",
-        "nmi_nets": "other net",
-        "nmi_truth": "classes",
+        "nmi_previous": ("round before", COLORS[0], "solid"),
+        "nmi_nets": ("other net", COLORS[1], "solid"),
+        "nmi_truth": ("classes", COLORS[2], "solid"),
+        "nmi_chance": ("classes, by chance", COLORS[2], "dot"),
+        "untrained": ("classes, untrained net", COLORS[2], "dash"),
     }
     figure = go.Figure()
-    places = [labelling_name(row) for row in record.labellings]
-    for number, (key, name) in enumerate(kinds.items()):
-        values = [row.get(key) for row in record.labellings]
+    places = [labelling_name(row) for row in rows]
+    for key, (name, color, dash) in kinds.items():
+        values = [row.get(key) for row in rows]
         if any(value is not None for value in values):
             figure.add_trace(
                 go.Scatter(
@@ -55,7 +74,7 @@ def agreement(record: Record) -> go.Figure | None:
                     y=values,
                     name=name,
                     mode="lines+markers",
-                    line=dict(color=COLORS[number], width=2),
+                    line=dict(color=color, dash=dash, width=2),
                     connectgaps=True,
                 )
             )
@@ -227,24 +246,33 @@ def _labels(record: Record, row: dict[str, Any]) -> dict[int, int]:
 
 
 def online_probe(records: Sequence[Record]) -> go.Figure | None:
-    """20-NN accuracy and mAP on the run's own images, after the evaluated turns."""
-    figure = go.Figure()
+    """20-NN accuracy and mAP on the run's own images, after the evaluated turns.
+
+    Level lines: by chance, and of the untrained net; of several runs, those of the first.
+    """
+    figure, many = go.Figure(), len(records) > 1
     for number, record in enumerate(records):
         rows = [row for row in record.stages if row.get("probe_knn") is not None]
-        for key, name, dash in (("probe_knn", "20-NN", "solid"), ("probe_map", "SVM mAP", "dot")):
+        for key, (name, dash, color) in EVALUATED.items():
             if rows:
-                prefix = f"{plain(record.name)} " if len(records) > 1 else ""
+                line = dict(color=COLORS[number % len(COLORS)], dash=dash, width=2)
                 figure.add_trace(
                     go.Scatter(
                         x=[turn_name(row) for row in rows],
                         y=[row[key] for row in rows],
-                        name=prefix + name,
+                        name=f"{plain(record.name)} {name}" if many else name,
                         mode="lines+markers",
-                        line=dict(color=COLORS[number % len(COLORS)], dash=dash, width=2),
+                        line=line if many else dict(color=color, width=2),
                     )
                 )
     if not figure.data:
         return None
+    for key, (name, _, color) in EVALUATED.items():
+        for baseline, (of, dash) in BASELINES.items():
+            value = records[0].baselines.get(baseline, {}).get(key)
+            if value is not None:
+                line = dict(color=color, dash=dash, width=1.5)
+                figure.add_hline(value, line=line, name=f"{name}, {of}", showlegend=True)
     figure.update_xaxes(automargin=True)
     figure.update_yaxes(title_text="percent", rangemode="tozero")
     figure.update_layout(height=320, showlegend=True, legend=dict(orientation="h", y=1.2, x=0))
