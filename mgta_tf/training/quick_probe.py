@@ -14,7 +14,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.evaluation import online
 from mgta_tf.evaluation.knn import precision
 from mgta_tf.runtime import files
-from mgta_tf.training import galleries, guidance
+from mgta_tf.training import galleries, guidance, wording
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.learner import Learner
 from mgta_tf.training.session import Session
@@ -47,6 +47,8 @@ def write_baselines(session: Session) -> None:
         untrained.update(_evaluate(session, session.nets[0], labels))
         chance = online.chance(labels[online.choose(labels, online.IMAGES)])
     files.write_json(session.workdir.baselines, {"untrained": untrained, "chance": chance})
+    if line := wording.baselines(untrained, chance):
+        session.progress.note(line)
 
 
 def _evaluate(session: Session, net: Learner, labels: np.ndarray) -> dict[str, float]:

@@ -66,6 +66,8 @@ def result(row: dict[str, Any]) -> str:
     """The result in a row of the history, as one line."""
     if row["process"] == "GLP":
         truth = "" if row["nmi_truth"] is None else f", NMI with the classes {row['nmi_truth']:.3f}"
+        if row.get("nmi_chance") is not None:
+            truth += f" (by chance {row['nmi_chance']:.3f})"
         empty = row["empty_clusters"]
         seeded = f", {empty} empty ones re-seeded" if empty else ""
         return (
@@ -74,6 +76,17 @@ def result(row: dict[str, Any]) -> str:
         )
     probe = f", 20-NN accuracy {row['probe_knn']:.1f} %" if "probe_knn" in row else ""
     return f"{losses(row['first'], row)}{probe}"
+
+
+def baselines(untrained: dict[str, Any], chance: dict[str, float]) -> str:
+    """What the results of turns are to be compared with, as one line; '' if nothing is known."""
+    parts = []
+    if "probe_knn" in untrained:
+        by_chance = f" (by chance {chance['probe_knn']:.1f} %)"
+        parts.append(f"20-NN accuracy {untrained['probe_knn']:.1f} %{by_chance}")
+    if untrained.get("nmi_truth") is not None:
+        parts.append(f"NMI of its clusters with the classes {untrained['nmi_truth']:.3f}")
+    return f"untrained net: {', '.join(parts)}" if parts else ""
 
 
 def losses(*points: dict[str, float]) -> str:

@@ -84,10 +84,20 @@ def test_the_result_of_a_turn():
     tmp = {"process": "TMP", "reconstruction_loss": 3.4, "triplet_loss": 0.0, "first": first}
     assert wording.result(tmp) == "reconstruction 12 → 3.4"
     glp = {"process": "GLP", "num_clusters": 30, "smallest": 1, "largest": 9, "nmi_truth": 0.25}
-    line = wording.result({**glp, "empty_clusters": 2})
+    line = wording.result({**glp, "empty_clusters": 2, "nmi_chance": 0.125})
     assert line == (
-        "30 clusters of 1 to 9 images, 2 empty ones re-seeded, NMI with the classes 0.250"
+        "30 clusters of 1 to 9 images, 2 empty ones re-seeded, NMI with the classes 0.250 "
+        "(by chance 0.125)"
     )
+
+
+def test_the_untrained_net_and_chance_are_printed_before_the_first_turn():
+    untrained = {"probe_knn": 12.34, "nmi_truth": 0.125, "neighbors": 30.0}
+    assert wording.baselines(untrained, {"probe_knn": 10.0}) == (
+        "untrained net: 20-NN accuracy 12.3 % (by chance 10.0 %), "
+        "NMI of its clusters with the classes 0.125"
+    )
+    assert wording.baselines({"neighbors": 30.0}, {}) == ""
 
 
 NEAR = dict(triplet_active=1.0, embedding_norm=9.0, hardest_positive=0.01, hardest_negative=0.01)

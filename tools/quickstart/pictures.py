@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-from sklearn.metrics import normalized_mutual_info_score
 
-from mgta_tf.clustering import members
+from mgta_tf.clustering import diagnostics, members
 from mgta_tf.clustering.lloyd import kmeans
 from mgta_tf.data.pipeline import denormalize, normalize
 from mgta_tf.evaluation.labelled import Labelled
@@ -32,10 +31,11 @@ def reconstructions(autoencoder: tf.keras.Model, facts: Facts, test: Labelled, p
     print(f"{path}: {2 * COLUMNS} test images, each above its reconstruction by the IAE")
 
 
-def clusters(embeddings: np.ndarray, train: Labelled, path: str) -> None:
+def clusters(embeddings: np.ndarray, untrained: np.ndarray, train: Labelled, path: str) -> None:
     """Writes a PNG with a row for each cluster: the images nearest to its centroid.
 
-    embeddings: float32 [N, D] of the images of `train`.
+    embeddings, untrained: float32 [N, D] of the images of `train`, by the encoder that is shown,
+    and by an untrained one, whose clusters' NMI with the digits is printed beside.
     """
     found = kmeans(embeddings, CLUSTERS, seed=0)
     ranked = members.ranked(found.labels, found.distances)
@@ -47,8 +47,12 @@ def clusters(embeddings: np.ndarray, train: Labelled, path: str) -> None:
         row[: len(nearest)] = nearest
         rows += [pictures.strip(row), blank]
     _write(np.concatenate(rows[:-1]), path)
-    agreement = normalized_mutual_info_score(train.labels, found.labels)
-    print(f"{path}: {CLUSTERS} clusters, a row each; NMI with the digits {agreement:.2f}")
+    shown = diagnostics.describe_clusters(found, train.labels)
+    before = diagnostics.describe_clusters(kmeans(untrained, CLUSTERS, seed=0), train.labels)
+    print(
+        f"{path}: {CLUSTERS} clusters, a row each; NMI with the digits {shown['nmi_truth']:.2f} "
+        f"(untrained encoder {before['nmi_truth']:.2f}, by chance {shown['nmi_chance']:.2f})"
+    )
 
 
 def _write(pixels: np.ndarray, path: str) -> None:

@@ -23,7 +23,7 @@ from mgta_tf.export import ExportConfig, net_of_run
 from mgta_tf.flagfiles import find
 from mgta_tf.report import ReportConfig
 from mgta_tf.runtime.files import write_json
-from mgta_tf.runtime.progress import duration
+from mgta_tf.runtime.progress import counting, duration
 from mgta_tf.runtime.workdir import Workdir, load_config
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 from tools.quickstart import evaluation, pictures
@@ -72,13 +72,13 @@ class Runs:
 
 
 class Measured(NamedTuple):
-    """found: what `quickstart.json` says. parts: the digits to fit and to test. embeddings: of the
-    default's encoder, float32 [N, D] of each.
+    """found: what `quickstart.json` says. parts: the digits to fit and to test. features: by the
+    names of TITLES, float32 [N, D] of each part.
     """
 
     found: dict[str, Any]
     parts: list[Labelled]
-    embeddings: list[np.ndarray]
+    features: dict[str, list[np.ndarray]]
 
 
 def main(config: QuickstartConfig) -> None:
@@ -94,17 +94,14 @@ def measure(runs: Runs) -> Measured:
     train.train(runs.default)
     train.train(runs.iae)
     supervised.train(runs.supervised)
-    print("evaluating the encoders", flush=True)
-    size = runs.default.augment.image_size
-    parts = evaluation.sets(size)
-    values = {
-        "thumbnail": [evaluation.thumbnails(part) for part in parts],
-        "pixels": [evaluation.pixels(part) for part in parts],
-    }
-    for name, (workdir, which) in encoders(runs).items():
-        net, facts = net_of_run(workdir, which)
-        values[name] = [evaluation.embeddings(net, facts, part) for part in parts]
-    found: dict[str, Any] = {name: evaluation.top1(parts, both) for name, both in values.items()}
+    parts = evaluation.sets(runs.default.augment.image_size)
+    found, features = dict[str, Any](), dict[str, list[np.ndarray]]()
+    with counting(len(TITLES)) as progress:
+        for name, title in TITLES.items():
+            progress.say(f"evaluating: {title}")
+            features[name] = features_of(runs, name, parts)
+            found[name] = evaluation.top1(parts, features[name])
+            progress.advance(1)
     found.update(
         metric=evaluation.METRIC,
         confidence=evaluation.CONFIDENCE,
@@ -115,7 +112,16 @@ def measure(runs: Runs) -> Measured:
         separated=evaluation.separated(found),
     )
     write_json(os.path.join(runs.default.run.workdir, "quickstart.json"), found)
-    return Measured(found, parts, values["default"])
+    return Measured(found, parts, features)
+
+
+def features_of(runs: Runs, name: str, parts: list[Labelled]) -> list[np.ndarray]:
+    """What a line of the table is evaluated on: float32 [N, D] of each part."""
+    of_images = {"thumbnail": evaluation.thumbnails, "pixels": evaluation.pixels}
+    if name in of_images:
+        return [of_images[name](part) for part in parts]
+    net, facts = net_of_run(*encoders(runs)[name])
+    return [evaluation.embeddings(net, facts, part) for part in parts]
 
 
 def encoders(runs: Runs) -> dict[str, tuple[Workdir, str]]:
@@ -141,7 +147,9 @@ def show(runs: Runs, measured: Measured) -> None:
     train_part, test_part = measured.parts
     path = os.path.join(folder, "reconstructions.png")
     pictures.reconstructions(net, facts, test_part, path)
-    pictures.clusters(measured.embeddings[0], train_part, os.path.join(folder, "clusters.png"))
+    default, untrained = (measured.features[name][0] for name in ("default", "random"))
+    path = os.path.join(folder, "clusters.png")
+    pictures.clusters(default, untrained, train_part, path)
     report.main(ReportConfig(workdir=folder))
 
 

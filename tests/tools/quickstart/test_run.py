@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import pytest
 from PIL import Image
@@ -53,6 +54,9 @@ def test_quickstart(tmp_path, capsys):
     for name in ("reconstructions.png", "clusters.png"):
         with Image.open(folder / name) as image:
             assert image.width == 16 * 32 * pictures.SCALE
+    assert re.search(
+        r"NMI with the digits [\d.]+ \(untrained encoder [\d.]+, by chance [\d.]+\)\n", printed
+    )
     assert (folder / "report.html").exists()
     assert (folder / "saved_model" / "saved_model.pb").exists()
 
@@ -64,7 +68,7 @@ def test_every_seed_is_a_row_and_is_run_once(tmp_path, monkeypatch):
         made.append(runs.default.run.seed)
         values = {name: {"value": 10.0 * made[-1]} for name in run.TITLES}
         found = {**values, "seed": made[-1], "ordered": True, "separated": made[-1] != 2}
-        return run.Measured(found, [], [])
+        return run.Measured(found, [], {})
 
     monkeypatch.setattr(seeds, "measure", measure)
     output = tmp_path / "rows.json"
