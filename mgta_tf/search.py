@@ -27,6 +27,7 @@ from mgta_tf.embed.embedder import Embedder, open_embedder
 from mgta_tf.errors import UserError, printable, quantity
 from mgta_tf.reporting import hits
 from mgta_tf.runtime import files
+from mgta_tf.runtime.progress import counting
 
 SHOWN_GROUPS = 20  # on the terminal; the page has PAGE_GROUPS
 PAGE_GROUPS, PAGE_MEMBERS = 100, 24
@@ -163,15 +164,20 @@ def duplicates(folder: Folder, config: SearchConfig) -> list[np.ndarray]:
     Embeddings alone do not distinguish a copy from another photograph of the same object, and their
     scale depends on the encoder; comparing all pairs of thumbnails would be too slow.
     """
-    pairs = similarity.close_pairs(folder.directions.units, config.duplicate_distance)
+    units = folder.directions.units
+    with counting(len(units)) as progress:
+        pairs = similarity.close_pairs(units, config.duplicate_distance, progress.over)
     rows = np.unique(pairs)
 
     def thumbnail(row: int) -> np.ndarray:
         pixels = folder.pixels(int(row), ALIKE_SIZE, config.data.max_image_pixels)
         return np.full((ALIKE_SIZE, ALIKE_SIZE, 3), np.nan) if pixels is None else pixels
 
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(thumbnail, rows))
+    found = []
+    with counting(len(rows), "thumbnails") as progress, ThreadPoolExecutor() as pool:
+        for pixels in pool.map(thumbnail, rows):
+            found.append(pixels)
+            progress.advance(1)
     small = np.reshape(found, (len(rows), ALIKE_SIZE**2 * 3)).astype(np.float32)
     one, other = (small[np.searchsorted(rows, side)] for side in pairs.T)
     alike = np.abs(one - other).mean(1) <= ALIKE * 255

@@ -13,6 +13,7 @@ from mgta_tf import search
 from mgta_tf.data.shapes import single_object
 from mgta_tf.embed import __main__ as embed
 from mgta_tf.errors import UserError
+from mgta_tf.runtime.progress import counting
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 ODD = 'a, "b" <i>&.png'
@@ -56,10 +57,14 @@ def test_several_queries_and_a_name_with_a_comma(saved_model, photos, capsys):
     assert found[2][1] == "03.png"
 
 
-def test_duplicates_are_the_copies(saved_model, photos, capsys, tmp_path):
+def test_duplicates_are_the_copies(saved_model, photos, capsys, tmp_path, monkeypatch):
     """An untrained encoder puts most images close together; only copies are duplicates."""
     page, flags = tmp_path / "d.html", {"duplicates": True, "duplicate_distance": 1.5}
-    run(saved_model, photos, output=str(page), **flags)
+    bars = []
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "counting", lambda *of: bars.append(counting(*of)) or bars[-1])
+        run(saved_model, photos, output=str(page), **flags)
+    assert [bar.share() for bar in bars] == [1.0, 1.0]  # neighbors, then their thumbnails
     out = capsys.readouterr().out
     assert "groups of near-duplicates (distance ≤ 1.5): 1; copies: 2" in out
     assert f"  03.png, {ODD}, small.png\n" in out

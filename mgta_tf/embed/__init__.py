@@ -61,4 +61,4 @@ def embed(
         if len(names) < len(source.names) or source.unread:
             warnings.warn(f"{data}: {line}", stacklevel=2)
         return Table(names, vectors)
-    return Table(*inputs.encode(embedder, data, batch_size))
+    return Table(*inputs.encode(embedder, data, batch_size, progress))

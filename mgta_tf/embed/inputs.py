@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from mgta_tf.data.in_memory import as_file, image_of, is_path, path_of
 from mgta_tf.embed.embedder import Embedder
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
+from mgta_tf.runtime.progress import counting
 
 
 def is_folder(value: Any) -> bool:
@@ -61,14 +64,35 @@ def batches(data: Any, size: int, batch_size: int) -> Iterator[tuple[list[str], 
         yield names, np.stack(squares)
 
 
-def encode(embedder: Embedder, data: Any, batch_size: int) -> tuple[list[str], np.ndarray]:
-    """Names and vectors of `data`, as `batches` reads it: [N], float32 [N, D]."""
+def encode(
+    embedder: Embedder, data: Any, batch_size: int, progress: bool = False
+) -> tuple[list[str], np.ndarray]:
+    """Names and vectors of `data`, as `batches` reads it: [N], float32 [N, D].
+
+    progress: whether to show a progress line on stderr.
+    """
     names: list[str] = []
     vectors: list[np.ndarray] = []
-    for some, pixels in batches(data, embedder.size, batch_size):
-        names += some
-        vectors.append(embedder.encode(pixels))
+    shown = counting(count_of(data), builds=1.0) if progress else contextlib.nullcontext()
+    with shown as line:
+        for some, pixels in batches(data, embedder.size, batch_size):
+            names += some
+            vectors.append(embedder.encode(pixels))
+            if line:
+                line.advance(len(some))
     return names, np.concatenate([np.zeros((0, embedder.dimensions), np.float32), *vectors])
+
+
+def count_of(data: Any) -> float:
+    """Number of images in `data`; infinity where only reading them would tell."""
+    if isinstance(data, tf.data.Dataset):
+        images_alone = len(image_of(data.element_spec).shape) == 3
+        count = int(data.cardinality())
+        return count if images_alone and count >= 0 else math.inf
+    items = _items(data)
+    if isinstance(items, (list, tuple)):
+        return sum(len(one) if getattr(one, "ndim", 0) == 4 else 1 for one in items)
+    return len(items) if isinstance(items, Sized) else math.inf
 
 
 def _items(data: Any) -> Iterable[Any]:

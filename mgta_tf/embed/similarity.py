@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
+from mgta_tf.evaluation.features import in_batches
+
 EXACT = 100_000  # images; above it near-duplicates are searched with faiss, if it is installed
 NEIGHBORS = 20  # nearest neighbors of an image that are checked as near-duplicates
+AT_ONCE = 4096  # images whose neighbors are searched together
 FLAT = 1e-5  # |vector − mean| / |mean| below which the direction is only rounding error
 
 
@@ -61,19 +65,25 @@ def nearest(base: np.ndarray, queries: np.ndarray, top: int) -> tuple[np.ndarray
     return lengths**2 / 2, numbers
 
 
-def close_pairs(base: np.ndarray, distance: float) -> np.ndarray:
+def close_pairs(
+    base: np.ndarray, distance: float, over: Callable[[Iterable[np.ndarray]], Iterable] = iter
+) -> np.ndarray:
     """Pairs of images within `distance`, among each image and its NEIGHBORS nearest.
 
     Args:
       base: Directions [N, D].
       distance: Largest 1 − cosine.
+      over: Passes on the batches of images, int [m] numbers, as `Progress.over` does.
 
     Returns:
       Numbers int [n, 2] of each pair, once, the smaller first.
     """
-    lengths, numbers = _neighbors(base, min(NEIGHBORS + 1, len(base)))
-    rows, columns = np.nonzero(lengths <= distance)
-    pairs = np.sort(np.stack([rows, numbers[rows, columns]], axis=1), axis=1)
+    neighbors, found = _index(base, min(NEIGHBORS + 1, len(base))), []
+    for part in over(in_batches(len(base), AT_ONCE)):
+        lengths, numbers = neighbors(base[part])
+        rows, columns = np.nonzero(lengths <= distance)
+        found.append(np.stack([part[rows], numbers[rows, columns]], axis=1))
+    pairs = np.sort(np.concatenate(found), axis=1)
     return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
 
 
@@ -94,18 +104,22 @@ def groups_of(pairs: np.ndarray, count: int) -> list[np.ndarray]:
     return sorted((group for group in groups if len(group) > 1), key=len, reverse=True)
 
 
-def _neighbors(base: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest` among all; approximate, with faiss, for many images if it is installed."""
+def _index(base: np.ndarray, top: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """`nearest` of `base`; approximate, with faiss, for many images if it is installed."""
     if len(base) > EXACT:
         try:
             import faiss
         except ImportError:
-            return nearest(base, base, top)
+            return lambda queries: nearest(base, queries, top)
         cells = int(4 * np.sqrt(len(base)))
         index = faiss.index_factory(base.shape[1], f"IVF{cells},Flat")
         index.train(base)
         index.add(base)
         index.nprobe = 16
-        squares, numbers = index.search(base, top)
-        return squares / 2, numbers
-    return nearest(base, base, top)
+
+        def neighbors(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            squares, numbers = index.search(queries, top)
+            return squares / 2, numbers
+
+        return neighbors
+    return lambda queries: nearest(base, queries, top)

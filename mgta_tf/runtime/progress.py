@@ -165,14 +165,17 @@ class Progress:
     def line(self) -> str:
         """The text of the progress line: ETA and description."""
         left, elapsed = self.left(), time.monotonic() - self._entered
-        time_left = f"{duration(elapsed)} so far" if np.isnan(left) else f"ETA {duration(left)}"
+        known = np.isfinite(left)
+        time_left = f"ETA {duration(left)}" if known else f"{duration(elapsed)} so far"
         return " · ".join(filter(None, (time_left, self._text or self._count())))
 
     def _count(self) -> str:
         """'1,200 of 5,000 images · 830 images/s', where the units have a name."""
         if not self._unit or self._number >= len(self._works):
             return ""
-        count = f"{self._done:,.0f} of {self._works[self._number].units:,.0f} {self._unit}"
+        total = self._works[self._number].units
+        of = f" of {total:,.0f}" if np.isfinite(total) else ""
+        count = f"{self._done:,.0f}{of} {self._unit}"
         speed = self.speed()
         return f"{count} · {speed:,.0f} {self._unit}/s" if speed else count
 
@@ -194,7 +197,8 @@ class Progress:
 def counting(total: float, unit: str = "images", done: int = 0, builds: float = 0.0) -> Progress:
     """The progress of `total` units of one kind, `done` of which are already finished.
 
-    builds: 1 if the first units take longer because they build a graph.
+    total: infinity where it is not known. builds: 1 if the first units take longer because they
+    build a graph.
     """
     return Progress([Work("count", total, builds=builds)], done=done, unit=unit)
 

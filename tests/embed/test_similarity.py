@@ -51,6 +51,24 @@ def test_groups_of_points_match_a_case_by_hand():
     assert duplicates(units, -0.1) == []
 
 
+def test_pairs_are_found_in_batches_that_are_passed_on(monkeypatch):
+    """Against all pairs by brute force; no image is within NEIGHBORS of more than 20 others."""
+    monkeypatch.setattr(similarity, "AT_ONCE", 7)
+    units = similarity.directions(RNG.normal(size=(30, 2)).astype(np.float32)).units
+    passed = []
+
+    def over(batches):
+        for batch in batches:
+            passed.append(batch.tolist())
+            yield batch
+
+    found = similarity.close_pairs(units, 0.02, over)
+    near = 1 - units.astype(np.float64) @ units.T <= 0.02
+    assert found.tolist() == np.argwhere(np.triu(near, 1)).tolist()
+    assert np.concatenate(passed).tolist() == list(range(30))
+    assert max(map(len, passed)) == 7
+
+
 def test_copies_of_one_image_are_one_group():
     """Only rounding errors remain after the mean is subtracted, and they have no direction."""
     copies = np.repeat(RNG.normal(3, 1, (1, 16)).astype(np.float32), 30, axis=0)

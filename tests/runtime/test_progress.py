@@ -47,6 +47,15 @@ def test_eta_is_the_remaining_steps_at_the_speed_of_the_finished_ones(clock):
     assert progress.left() == pytest.approx(70 * 3 - 2)
 
 
+def test_an_unknown_total_has_a_count_and_a_speed(clock):
+    progress = counting(float("inf"), builds=1.0)
+    for _ in range(2):
+        clock[0] += 10
+        progress.advance(20)
+    assert progress.line() == "20 s so far · 40 images · 2 images/s"
+    assert progress.share() == 0
+
+
 def test_the_share_is_of_time_also_in_a_resumed_run(clock):
     """20 s of saving, 30 steps of 2 s and 20 s of saving, of which 40 s are over.
 
