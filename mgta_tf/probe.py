@@ -54,7 +54,11 @@ class ProbeConfig:
         advanced=True,
     )
     image_size: int = flag(
-        64, "Image size in pixels per side for --dataset=folder; VOC uses 224.", minimum=32
+        0,
+        "Image size in pixels per side for --dataset=folder; VOC uses 224. auto: the size of "
+        "training, which the SavedModel records, else 64.",
+        minimum=32,
+        auto="auto",
     )
     endpoint: str = flag(
         "res4", "Endpoint whose features are evaluated.", choices=features.ENDPOINTS
@@ -99,6 +103,8 @@ def main(config: ProbeConfig) -> None:
         raise UserError("--data_dir, --train_dir and --val_dir are for --dataset=folder; add it")
     saved_model = config.saved_model or os.path.join(config.workdir, "saved_model")
     costs = parse_costs(config.svm_costs)
+    if config.dataset == "folder" and not config.image_size:
+        config = dataclasses.replace(config, image_size=size_of_training(saved_model))
     sets = voc_sets(config) if config.dataset == "voc" else folder_sets(config)
     encode = features.load_encode(saved_model, config.endpoint)
     digest = features.model_digest(saved_model)
@@ -119,6 +125,16 @@ def main(config: ProbeConfig) -> None:
         show_result(config.workdir, result)
     print_result(result)
     print(f"{config.output}: mAP {result['map']:.2f} in {duration(result['seconds'])}")
+
+
+def size_of_training(saved_model: str) -> int:
+    """The image size that a SavedModel records; 64, the paper's, for one of another program.
+
+    Raises:
+      UserError: the record is damaged.
+    """
+    recorded = os.path.isfile(os.path.join(saved_model, artifact.FACTS))
+    return artifact.read_facts(saved_model).image_size if recorded else 64
 
 
 def encoded(

@@ -10,9 +10,11 @@ import cases
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags as absl_flags
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mgta_tf import config as config_lib
 from mgta_tf import probe
 from mgta_tf.data import voc
 from mgta_tf.errors import UserError
@@ -134,6 +136,26 @@ def test_images_with_difficult_objects_only_are_ignored_in_testing(root):
         assert targets[0, COW] == -1
 
 
+def test_the_image_size_is_that_of_training_unless_it_is_given(tmp_path, monkeypatch):
+    sizes = []
+
+    def folder_sets(config):
+        sizes.append(config.image_size)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(probe, "folder_sets", folder_sets)
+    recorded = dict(width=0.25, blocks=[1, 1, 1, 1], normalization="unit", image_size=96, net="n2")
+    (tmp_path / artifact.FACTS).write_text(json.dumps(recorded))
+    for model, words in ((tmp_path, []), (tmp_path, ["--image_size=128"]), ("foreign", [])):
+        values = absl_flags.FlagValues()
+        config_lib.define(ProbeConfig, values)
+        own = [f"--saved_model={model}", f"--output={tmp_path}/o.json", "--dataset=folder"]
+        values(["probe", *own, *words])
+        with pytest.raises(KeyboardInterrupt):
+            probe.main(config_lib.from_flags(ProbeConfig, values))
+    assert sizes == [96, 128, 64]
+
+
 def test_features_are_cached_for_the_same_model_and_protocol(
     saved_model, root, results, monkeypatch
 ):
@@ -157,7 +179,7 @@ def test_both_solvers_agree(saved_model, root, results):
     assert ours["cost"] == theirs["cost"]
 
 
-def test_class_folders(saved_model, results, tmp_path):
+def test_class_folders(saved_model, results, tmp_path, capsys):
     rng = np.random.default_rng(0)
     for name, color in COLORS.items():
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -166,8 +188,9 @@ def test_class_folders(saved_model, results, tmp_path):
             pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
     photos = str(tmp_path / "photos")
-    found = run(saved_model, "", results, dataset="folder", data_dir=photos, image_size=32)
+    found = run(saved_model, "", results, dataset="folder", data_dir=photos)
     assert (found["num_train"], found["num_test"]) == (15, 15)  # halves by class
+    assert "30 images of 32 px, half 1" in capsys.readouterr().out
     assert found["pool"] == "adaptive average 2×2"
     assert found["top1"] > 60
     assert set(found["knn"]) == {"1", "5"}
