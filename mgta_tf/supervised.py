@@ -266,6 +266,8 @@ def _train(
         start,
         frozen_steps,
     )
+    for past in history:
+        board.recall("run", ends[past["epoch"]], {name: past[name] for name in past["first"]})
     with progress:
         for epoch in range(len(history), run.epochs):
             first, end = ends[epoch : epoch + 2]
@@ -288,7 +290,7 @@ def _train(
                 position.step, position.log = end, {}
                 checkpoints.save(position)
                 hosts.stop_if_signalled(net.strategy)
-            board.scalars("run", end, {tag_of(name): value for name, value in row.items()})
+            board.metrics("run", end, row)
             board.flush()
             progress.say(
                 f"{where}/{run.epochs} · loss {row['loss']:.4g} · "

@@ -16,6 +16,10 @@ from mgta_tf.errors import encodable
 # Groups of tags as TensorBoard shows them, in alphabetical order: it opens on the losses.
 GROUPS = {
     "1_loss": ("loss", "reconstruction_loss", "reconstruction_mse", "triplet_loss"),
+    "2_clusters": (
+        *("nmi_truth", "nmi_chance", "nmi_previous", "nmi_nets", "purity"),
+        *("largest", "median", "smallest", "empty_clusters", "inertia"),
+    ),
     "3_embedding": (
         "hardest_positive",
         "hardest_negative",
@@ -59,19 +63,28 @@ class TensorBoardWriter:
                 tf.summary.scalar(name, value)
 
     def metrics(self, writer: str, step: int, values: dict[str, float]) -> None:
-        """Writes training metrics under their tags, except metrics that have been constant so far.
+        """Writes metrics under their tags, except metrics that have been constant so far.
 
         When a metric changes for the first time, its constant first and last points are written.
         """
         for name, value in values.items():
-            unwritten = self._constant.setdefault((writer, name), [(step, value)])
-            if unwritten and value == unwritten[0][1]:
-                unwritten[1:] = [(step, value)] if step > unwritten[0][0] else []
-                continue
-            for at, constant in unwritten:
-                self.scalars(writer, at, {tag_of(name): constant})
-            unwritten.clear()
-            self.scalars(writer, step, {tag_of(name): value})
+            for at, point in self._due(writer, name, step, value):
+                self.scalars(writer, at, {tag_of(name): point})
+
+    def recall(self, writer: str, step: int, values: dict[str, float]) -> None:
+        """Notes metrics that `metrics` has had before the run was interrupted, in their order."""
+        for name, value in values.items():
+            self._due(writer, name, step, value)
+
+    def _due(self, writer: str, name: str, step: int, value: float) -> list[tuple[int, float]]:
+        """The points of a metric that are to be written now, of which this is the newest."""
+        unwritten = self._constant.setdefault((writer, name), [(step, value)])
+        if unwritten and value == unwritten[0][1]:
+            unwritten[1:] = [(step, value)] if step > unwritten[0][0] else []
+            return []
+        due = [*unwritten, (step, value)]
+        unwritten.clear()
+        return due
 
     def images(self, writer: str, step: int, name: str, images: np.ndarray) -> None:
         """Writes all images, uint8 [N, H, W, 3]."""
@@ -82,13 +95,9 @@ class TensorBoardWriter:
         with self._at(writer, step):
             tf.summary.histogram(name, values)
 
-    def hparams(self, values: dict[str, Any], metrics: list[str]) -> None:
-        """Writes the HParams tab: values of the flags, and the scalars of `run` to compare."""
+    def hparams(self, values: dict[str, Any]) -> None:
+        """Writes the values of flags for the HParams tab, which compares the scalars of `run`."""
         with self._at("run", 0):
-            hparams_api.hparams_config(
-                hparams=[hparams_api.HParam(name) for name in values],
-                metrics=[hparams_api.Metric(name) for name in metrics],
-            )
             shown = {n: encodable(v) if isinstance(v, str) else v for n, v in values.items()}
             hparams_api.hparams(shown)
 

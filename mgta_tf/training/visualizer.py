@@ -19,7 +19,7 @@ from mgta_tf.clustering.clusters import NOISE, Clusters
 from mgta_tf.config import format_value, to_dict, to_flagfile
 from mgta_tf.data import sampler
 from mgta_tf.runtime import files, pictures
-from mgta_tf.runtime.tensorboard import TensorBoardWriter, tag_of
+from mgta_tf.runtime.tensorboard import GROUPS, TensorBoardWriter, tag_of
 from mgta_tf.runtime.workdir import NEUTRAL
 from mgta_tf.training import galleries, quick_probe, wording
 from mgta_tf.training.config import TrainConfig
@@ -33,11 +33,6 @@ SHOWN_IMAGES = 8  # originals and reconstructions
 SHOWN_BATCHES = 4  # last batches of a turn, for its histograms
 LOSSES = ("reconstruction_loss", "triplet_loss")
 EVALUATED = ("probe_map", "probe_top1", "probe_knn")
-CLUSTERS = (
-    *("nmi_truth", "nmi_chance", "nmi_previous", "nmi_nets", "purity"),
-    *("largest", "median", "smallest", "empty_clusters", "inertia"),
-)
-PROBED = ("map", "top1", "knn20")  # mgta_tf.probe adds these later
 
 
 class Visualizer:
@@ -55,7 +50,11 @@ class Visualizer:
         for net in filter(None, (model.encoder, model.decoder)):
             net.summary(line_length=100, print_fn=lambda line: lines.append(line))
         self._writer.text("networks", "```\n" + "\n".join(lines) + "\n```")
-        self._writer.hparams(_changed_flags(config), _metrics_of(config))
+        self._writer.hparams(_changed_flags(config))
+        for number, row in enumerate(session.history, session.position.turn - len(session.history)):
+            if row["process"] == "GLP":
+                step = session.timeline.global_step(number)
+                self._writer.recall(f"net{row['net']}", step, _statistics(row))
 
     # -------------------------------------------------------------------------------------- A TMP
 
@@ -175,8 +174,7 @@ class Visualizer:
     ) -> None:
         """Statistics of a clustering, its histograms, and CH(k) where K was chosen."""
         net = _net(turn)
-        known = {name: row[name] for name in CLUSTERS if row.get(name) is not None}
-        self._writer.scalars(net, step, {f"2_clusters/{name}": v for name, v in known.items()})
+        self._writer.metrics(net, step, _statistics(row))
         known = found.labels != NOISE
         sizes = np.bincount(found.labels[known])
         sums = np.bincount(found.labels[known], found.distances[known])
@@ -224,11 +222,9 @@ def _changed_flags(config: TrainConfig) -> dict[str, bool | int | float | str]:
     }
 
 
-def _metrics_of(config: TrainConfig) -> list[str]:
-    """The scalars of `run` by which HParams compares runs: those that this one will have."""
-    losses = LOSSES if config.model.decoder != "none" else LOSSES[1:]
-    evaluated = EVALUATED if config.run.probe_every_rounds else ()
-    return [f"result/{name}" for name in (*losses, *evaluated, *PROBED)]
+def _statistics(row: dict[str, Any]) -> dict[str, float]:
+    """The statistics of clusters in a GLP's row of the history that TensorBoard shows."""
+    return {name: row[name] for name in GROUPS["2_clusters"] if row.get(name) is not None}
 
 
 def _net(turn: Turn) -> str:

@@ -31,6 +31,29 @@ def test_a_metric_is_not_written_before_it_changes(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]  # nothing was written about a net
 
 
+def test_a_resumed_run_writes_the_curves_of_an_uninterrupted_one(tmp_path):
+    """Whether a metric has changed before the interruption, after it, or never."""
+    rows = {
+        1: {"nmi_truth": 0.5, "smallest": 1, "empty_clusters": 0},
+        2: {"nmi_truth": 0.6, "smallest": 1, "empty_clusters": 0},
+        3: {"nmi_truth": 0.7, "smallest": 2, "empty_clusters": 0},
+    }
+    points = {}
+    for name, starts in (("whole", (1,)), ("resumed", (1, 2, 3))):
+        for start in starts:
+            board = TensorBoardWriter(str(tmp_path / name / str(start)))
+            for step in range(1, start):
+                board.recall("run", step, rows[step])
+            for step in range(start, 4 if name == "whole" else start + 1):
+                board.metrics("run", step, rows[step])
+            board.flush()
+        parts = [tmp_path / name / str(start) for start in starts]
+        points[name] = sorted(point for part in parts if part.exists() for point in read(part))
+    assert [tag for _, tag, _ in points["whole"]].count("2_clusters/nmi_truth") == 3
+    assert not [tag for _, tag, _ in points["whole"] if tag == "2_clusters/empty_clusters"]
+    assert points["resumed"] == points["whole"]
+
+
 def test_the_third_step_and_those_after_it_are_traced(tmp_path, monkeypatch):
     traced = []
 
