@@ -13,7 +13,6 @@ from PIL import Image
 from small import FLAGS, config_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import mgta_tf
 from mgta_tf import config as config_lib
 from mgta_tf import export, train
 from mgta_tf.errors import UserError
@@ -233,17 +232,6 @@ def test_a_diverged_loss_names_the_step_and_keeps_the_last_checkpoint(tmp_path):
     ):
         train.train(config)
     assert not tf.train.latest_checkpoint(tmp_path / "w" / "checkpoints")
-
-
-def test_the_waiting_time_counts_from_the_start_of_the_command(tmp_path, monkeypatch):
-    """Not from the end of its imports, of which TensorFlow's takes seconds."""
-    seen = []
-    monkeypatch.setattr(train, "train", lambda config, source, began: seen.append(began))
-    train.main(config_lib.to_dict(config_of(tmp_path / "w")))
-    assert seen == [mgta_tf.STARTED]
-    code = "import sys, mgta_tf; print(mgta_tf.STARTED, 'tensorflow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith(" False\n")
 
 
 # -------------------------------------------------------------- Without labels, without a decoder

@@ -19,7 +19,7 @@ from mgta_tf.errors import UserError
 from mgta_tf.runtime import hosts, preemption
 from mgta_tf.training import guidance
 from mgta_tf.training.guidance import Turn
-from mgta_tf.training.session import Session
+from mgta_tf.training.session import Session, title
 from mgta_tf.training.timeline import SAMPLE
 
 
@@ -93,7 +93,7 @@ def _cluster(
     try:
         found, choice = cluster(features, config, seed, _first_k(session), session.journal)
     except UserError as error:
-        raise UserError(f"{session.title(turn)}: {error}") from None
+        raise UserError(f"{title(session, turn)}: {error}") from None
     preemption.defer()  # until `Session.finish` has saved the labels
     truth = session.store.labels
     row = {

@@ -114,14 +114,8 @@ class Session:
         """The turns that are left for this process, with their numbers; prints each description."""
         for number in range(self.first_turn, len(self.timeline.turns)):
             turn = self.timeline.turns[number]
-            self.progress.note(self.title(turn))
+            self.progress.note(title(self, turn))
             yield number, turn
-
-    def title(self, turn: Turn) -> str:
-        """The description of a turn, for the terminal and for messages."""
-        images = guidance.count_images(turn, len(self.store))
-        clusters = wording.clusters_of(turn, self.config.cluster, self.history)
-        return wording.title(turn, self.config, images, clusters)
 
     def resume_point(self, number: int) -> tuple[int, dict[str, Any] | None]:
         """The step at which turn `number` starts, and the `StepLog` state before it, if any."""
@@ -188,6 +182,13 @@ class Session:
         self.position = position
 
 
+def title(session: Session, turn: Turn) -> str:
+    """The description of a turn, for the terminal and for messages."""
+    images = guidance.count_images(turn, len(session.store))
+    clusters = wording.clusters_of(turn, session.config.cluster, session.history)
+    return wording.title(turn, session.config, images, clusters)
+
+
 def _progress(
     config: TrainConfig, timeline: Timeline, position: Position, labelled: bool
 ) -> Progress:
@@ -203,7 +204,7 @@ def _announce(session: Session) -> None:
     if session.history or step:
         timeline, where = session.timeline, "its end"
         if number < len(timeline.turns):
-            where = session.title(timeline.turns[number])
+            where = title(session, timeline.turns[number])
             if step:
                 where = f"step {step} of {timeline.steps[number]}: {where}"
         print(f"resuming in {session.workdir.path} at {where}")

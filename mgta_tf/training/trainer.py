@@ -13,7 +13,7 @@ from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import Cadence
 from mgta_tf.runtime.step_log import StepLog, steps_between_points
 from mgta_tf.runtime.tensorboard import profiled
-from mgta_tf.training.session import Session
+from mgta_tf.training.session import Session, title
 
 # Called with a turn's number, its steps so far, and the mean metrics of the newest window.
 ShowPoint = Callable[[int, int, dict[str, float]], None]
@@ -57,7 +57,7 @@ def train(
     plan, label_of = _plan(session, number, images, labels)
     start, log_state = session.resume_point(number)
     log = StepLog(
-        session.title(turn),
+        title(session, turn),
         len(plan),
         turn.epochs,
         config.run.log_every_steps or steps_between_points(len(plan)),

@@ -9,6 +9,7 @@ newest GLP.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.guidance import Turn
 from mgta_tf.training.labeller import Labelling
 from mgta_tf.training.losses import hardest_distances
-from mgta_tf.training.session import Session
+from mgta_tf.training.session import Session, title
 from mgta_tf.training.trainer import Training
 
 SHOWN_IMAGES = 8  # originals and reconstructions
@@ -51,10 +52,8 @@ class Visualizer:
             net.summary(line_length=100, print_fn=lambda line: lines.append(line))
         self._writer.text("networks", "```\n" + "\n".join(lines) + "\n```")
         self._writer.hparams(_changed_flags(config))
-        for number, row in enumerate(session.history, session.position.turn - len(session.history)):
-            if row["process"] == "GLP":
-                step = session.timeline.global_step(number)
-                self._writer.recall(f"net{row['net']}", step, _statistics(row))
+        for net, step, row in _earlier_labellings(session):
+            self._writer.recall(net, step, row)
 
     # -------------------------------------------------------------------------------------- A TMP
 
@@ -64,7 +63,7 @@ class Visualizer:
         progress, steps = session.progress, session.timeline.steps[number]
         if point["skipped"]:
             progress.note(
-                f"{session.title(turn)}, step {step}: {point['skipped']:.0f} of the last steps "
+                f"{title(session, turn)}, step {step}: {point['skipped']:.0f} of the last steps "
                 "were skipped: their loss or gradient was not finite"
             )
         self._warn(number, step, point)
@@ -82,7 +81,7 @@ class Visualizer:
         late = 2 * step >= session.timeline.steps[number]
         text = wording.trouble(point, session.config.loss, late) if turn.lambda1 else ""
         if text and text.split(":")[0] not in self._warned:
-            session.progress.note(f"warning: {session.title(turn)}, step {step}: {text}")
+            session.progress.note(f"warning: {title(session, turn)}, step {step}: {text}")
             self._warned.add(text.split(":")[0])
 
     def show_training(self, number: int, trained: Training) -> dict[str, Any]:
@@ -193,20 +192,20 @@ def _note_labelling(
     session: Session, turn: Turn, row: dict[str, Any], choice: Choice | None
 ) -> None:
     """Notes for a cluster that is too large, and for the K that was chosen."""
-    note, title = session.progress.note, session.title(turn)
+    note, where = session.progress.note, title(session, turn)
     limit = session.config.cluster.max_cluster_fraction
     if row["largest_fraction"] > limit:
         note(
-            f"collapse? {title}: one cluster holds {row['largest_fraction']:.0%} of the images, "
+            f"collapse? {where}: one cluster holds {row['largest_fraction']:.0%} of the images, "
             f"more than --max_cluster_fraction={limit}"
         )
     if choice is None:
         return
     picture = session.workdir.k_curve(turn.round, turn.net)
     curve.draw(choice, picture)
-    note(f"{title} · K = {choice.best_k} by {choice.criterion}: {picture}")
+    note(f"{where} · K = {choice.best_k} by {choice.criterion}: {picture}")
     if choice.on_edge:
-        note(f"{title} · {choice.warning()}")
+        note(f"{where} · {choice.warning()}")
 
 
 def _changed_flags(config: TrainConfig) -> dict[str, bool | int | float | str]:
@@ -220,6 +219,14 @@ def _changed_flags(config: TrainConfig) -> dict[str, bool | int | float | str]:
     return {
         n: v if isinstance(v, (bool, int, float)) else format_value(v) for n, v in changed.items()
     }
+
+
+def _earlier_labellings(session: Session) -> Iterator[tuple[str, int, dict[str, float]]]:
+    """(writer, step, statistics) of the GLPs before the command, as `Visualizer` has shown them."""
+    skipped = session.position.turn - len(session.history)  # stage 1, with --iae_checkpoint
+    for number, row in enumerate(session.history, skipped):
+        if row["process"] == "GLP":
+            yield f"net{row['net']}", session.timeline.global_step(number), _statistics(row)
 
 
 def _statistics(row: dict[str, Any]) -> dict[str, float]:

@@ -1,11 +1,15 @@
 """Configs with automatic values: choices, measured speed, resumed runs, and refusals."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from absl import flags as absl_flags
 from PIL import Image
 from small import DATA_AND_NET, FLAGS
 
+import mgta_tf
 from mgta_tf import config as config_lib
 from mgta_tf import train
 from mgta_tf.data.layouts import Source
@@ -70,6 +74,17 @@ def test_a_run_keeps_what_it_began_with(finished, capsys):
     assert capsys.readouterr().out == ""
     with pytest.raises(UserError, match="--image_size was 32 and is 64"):
         train.main(leaves(*words, "--image_size=64"))
+
+
+def test_the_waiting_time_counts_from_the_start_of_the_command(tmp_path, monkeypatch):
+    """Not from the end of its imports, of which TensorFlow's takes seconds."""
+    seen = []
+    monkeypatch.setattr(train, "train", lambda config, source, began: seen.append(began))
+    train.main({**config_lib.to_dict(TrainConfig()), **FLAGS, "workdir": str(tmp_path / "w")})
+    assert seen == [mgta_tf.STARTED]
+    code = "import sys, mgta_tf; print(mgta_tf.STARTED, 'tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(" False\n")
 
 
 def test_flags_that_are_wrong_for_any_images_are_refused_first(tmp_path, monkeypatch):
