@@ -175,6 +175,19 @@ def test_all_parts_are_there_at_both_widths(driver, whole, size):
 
 @needs_chromium
 @pytest.mark.parametrize("size", WIDTHS)
+def test_no_legend_covers_a_curve(driver, whole, size):
+    visit(driver, whole[1], size)
+    apart = """const box = e => e.getBoundingClientRect();
+        return [...document.querySelectorAll('.plot .legend')].map(one => {
+            const areas = [...one.closest('.plot').querySelectorAll('.nsewdrag')].map(box);
+            const {top, bottom} = box(one);
+            return areas.length && areas.every(a => bottom <= a.top || a.bottom <= top);
+        })"""
+    assert driver.execute_script(apart) == [True] * 3  # losses, agreement, evaluation
+
+
+@needs_chromium
+@pytest.mark.parametrize("size", WIDTHS)
 def test_a_click_on_a_cluster_shows_its_members(driver, whole, size):
     visit(driver, whole[0], size)
     button = driver.find_elements("css selector", "#cluster-list button")[0]

@@ -20,6 +20,7 @@ from mgta_tf.runtime import files
 
 # Okabe and Ito's colors, distinguishable for color-blind eyes, those that show on light and dark.
 COLORS = ("#0b84c6", "#d96c1e", "#009e73", "#c068a0", "#b8860b", "#7f7f7f")
+LEGEND = dict(orientation="h", yanchor="bottom", y=1.02, x=0)  # grows upward on a phone
 BASELINES = {"untrained": ("untrained net", "dash"), "chance": ("by chance", "dot")}
 # Of the quick evaluations: name, dash among several runs, and color of one run and of baselines.
 EVALUATED = {
@@ -82,7 +83,7 @@ def agreement(record: Record) -> go.Figure | None:
         return None
     figure.update_xaxes(automargin=True)
     figure.update_yaxes(title_text="NMI with", range=[0, 1.05])
-    figure.update_layout(height=320, showlegend=True, legend=dict(orientation="h", y=1.2, x=0))
+    figure.update_layout(height=380, showlegend=True, legend=LEGEND)
     return figure
 
 
@@ -275,7 +276,7 @@ def online_probe(records: Sequence[Record]) -> go.Figure | None:
                 figure.add_hline(value, line=line, name=f"{name}, {of}", showlegend=True)
     figure.update_xaxes(automargin=True)
     figure.update_yaxes(title_text="percent", rangemode="tozero")
-    figure.update_layout(height=320, showlegend=True, legend=dict(orientation="h", y=1.2, x=0))
+    figure.update_layout(height=380, showlegend=True, legend=LEGEND)
     return figure
 
 
