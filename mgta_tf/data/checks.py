@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,12 @@ import numpy as np
 from mgta_tf.data.images import BadImage, NotRead
 from mgta_tf.data.layouts import Source
 from mgta_tf.data.remembered import DIGEST, CheckFile, Remembered, Verdict, digest_of, stamp_of
-from mgta_tf.runtime.progress import counting
+from mgta_tf.runtime.progress import counting, duration
 
 STAMPED_AT_ONCE, CHECKED_AT_ONCE = 4096, 16  # images of a task of the pool
 TASKS = 128  # in the queue of the pool
 SAVE_SECONDS = 60.0  # between two saves of an unfinished check
+LONG_SECONDS = 60.0  # of a check after which the run prints how others skip it
 # Called with the number of an image, its content, and a list to which it appends remarks; raises
 # `BadImage`.
 Decode = Callable[[int, Union[bytes, np.ndarray], list[str]], None]
@@ -30,12 +32,14 @@ class Checked:
 
     digests: uint8 [N, DIGEST], of their contents. codes: int32 [N], indices of verdicts.
     earlier: number of images that an earlier run has checked.
+    seconds: of the check of the others, if their result is remembered; else 0.
     """
 
     digests: np.ndarray
     codes: np.ndarray
     verdicts: tuple[Verdict, ...]
     earlier: int
+    seconds: float
 
     def errors(self) -> dict[int, BadImage]:
         """The errors of unusable images by number, in order."""
@@ -44,12 +48,19 @@ class Checked:
         return {int(n): self.verdicts[self.codes[n]].error() for n in numbers}
 
     def notes(self, path: str) -> list[str]:
-        """The lines to print: remarks on usable images, and how many `path` remembered."""
+        """The lines to print: remarks on usable images, and how many `path` remembered.
+
+        After a long check also how other runs skip it.
+        """
         counts = np.bincount(self.codes, minlength=len(self.verdicts))
         pairs = zip(self.verdicts, counts)
         lines = [f"{n} {v.text}" for v, n in pairs if v.text and not v.kind and n]
-        earlier = f"{self.earlier:,} checked by an earlier run ({path})"
-        return [*lines, earlier] if self.earlier else lines
+        if self.earlier:
+            lines.append(f"{self.earlier:,} checked by an earlier run ({path})")
+        if self.seconds >= LONG_SECONDS:
+            share = shlex.quote(f"--check_file={path}")
+            lines.append(f"checked in {duration(self.seconds)}; other runs skip it with {share}")
+        return lines
 
 
 def check_images(
@@ -85,10 +96,12 @@ def check_images(
     pending = np.flatnonzero(~found & ~classless).astype(np.int32)
     earlier = int(found.sum())
     del rows, found, classless
+    seconds = 0.0
     if len(pending):
         work = _Work(source, decode, file, known, stamps, digests, codes, table)
-        work.check(pending, pool)
-    return Checked(digests, codes, tuple(table), earlier)
+        began = time.monotonic()
+        seconds = time.monotonic() - began if work.check(pending, pool) else 0.0
+    return Checked(digests, codes, tuple(table), earlier, seconds)
 
 
 @dataclasses.dataclass(eq=False)
@@ -104,8 +117,8 @@ class _Work:
     codes: np.ndarray
     table: dict[Verdict, int]
 
-    def check(self, pending: np.ndarray, pool: ThreadPoolExecutor) -> None:
-        """Checks the images with these numbers, int [n]."""
+    def check(self, pending: np.ndarray, pool: ThreadPoolExecutor) -> bool:
+        """Checks the images with these numbers, int [n]. Returns whether the file has them."""
         done, saved = 0, time.monotonic()
 
         def verdicts_from(first: int) -> list[Verdict]:
@@ -123,7 +136,8 @@ class _Work:
                         self._save(pending[:done])
                         saved = time.monotonic()
         finally:
-            self._save(pending[:done])
+            kept = self._save(pending[:done])
+        return kept
 
     def _verdict(self, number: int) -> Verdict:
         try:
@@ -139,13 +153,14 @@ class _Work:
             return _verdict_of(error)
         return Verdict("", "; ".join(remarks))
 
-    def _save(self, numbers: np.ndarray) -> None:
+    def _save(self, numbers: np.ndarray) -> bool:
         numbers = numbers[self.stamps[numbers] > 0]
-        if len(numbers):
-            stamps, first = np.unique(self.stamps[numbers], return_index=True)
-            numbers = numbers[first]
-            new = Remembered(stamps, self.digests[numbers], self.codes[numbers], tuple(self.table))
-            self.file.save(self.known.updated(new))
+        if not len(numbers):
+            return False
+        stamps, first = np.unique(self.stamps[numbers], return_index=True)
+        numbers = numbers[first]
+        new = Remembered(stamps, self.digests[numbers], self.codes[numbers], tuple(self.table))
+        return self.file.save(self.known.updated(new))
 
 
 def _verdict_of(error: BadImage | OSError) -> Verdict:

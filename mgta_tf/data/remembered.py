@@ -7,25 +7,22 @@ compared whenever the image is read, so one that was replaced without a new time
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import threading
 from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
 
-from mgta_tf.data import images
+from mgta_tf.data import cache_files, images
 from mgta_tf.data.images import BadImage, NotRead
 from mgta_tf.data.names import ENCODING
-from mgta_tf.runtime import files, hosts
 
 FORMAT = 1
 DIGEST = 16  # bytes of the digest of an image's content
-MAX_BYTES = 8 * 2**30  # size of the file; a million images have 30 MB
+WORK = "the images are checked"  # without the file
 _forgetting = threading.Lock()
 ERRORS = {"damaged": BadImage, "unsupported": NotRead}
 
@@ -111,48 +108,19 @@ class CheckFile:
 
         A damaged file is reported, and holds nothing.
         """
-        if not os.path.exists(self.path):
-            return NOTHING
-        try:
-            with files.opened(self.path, MAX_BYTES) as file:
-                stored = files.arrays(file, "about", "stamps", "digests", "codes")
-            about = json.loads(stored["about"].tobytes())
-            verdicts = tuple(Verdict(*map(str, each)) for each in about.pop("verdicts"))
-            rows = _valid(stored["stamps"], stored["digests"], stored["codes"], verdicts)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            print(f"{self.path}: damaged ({error}); the images are checked again", flush=True)
-            return NOTHING
-        return rows if about == self._about() else NOTHING
+        arrays = ("about", "stamps", "digests", "codes")
+        return cache_files.load(self.path, arrays, self._rows, WORK) or NOTHING
 
-    def save(self, rows: Remembered) -> None:
-        """Replaces the file, on the chief only.
-
-        A place that cannot be written to is reported. Two runs may share the file: the later one
-        to save wins, and what it lacks is checked again.
-        """
-        if not self.path or not hosts.is_chief():
-            return
+    def save(self, rows: Remembered) -> bool:
+        """Replaces the file as `cache_files.save` does; what it lacks is checked again."""
         about = {**self._about(), "verdicts": rows.verdicts}
-        own = f"{self.path}.{os.getpid()}"
-        try:
-            with files.replacing(own) as file:
-                np.savez(
-                    file,
-                    about=np.frombuffer(json.dumps(about).encode(), np.uint8),
-                    stamps=rows.stamps,
-                    digests=rows.digests,
-                    codes=rows.codes,
-                )
-            os.replace(own, self.path)
-        except OSError as error:
-            for left in (own, f"{own}.partial"):
-                with contextlib.suppress(OSError):
-                    os.remove(left)
-            print(
-                f"{self.path}: cannot be written ({error.strerror}); the next run checks the "
-                "images again",
-                flush=True,
-            )
+        arrays = {
+            "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
+            "stamps": rows.stamps,
+            "digests": rows.digests,
+            "codes": rows.codes,
+        }
+        return cache_files.save(self.path, arrays, WORK)
 
     def forget(self, stamp: int) -> None:
         """Removes the row of an image that is not what it was. Threads may call it at once."""
@@ -160,6 +128,12 @@ class CheckFile:
             rows = self.load()
             if stamp in rows.stamps:
                 self.save(rows.without(np.array([stamp], np.uint64)))
+
+    def _rows(self, stored: dict[str, np.ndarray]) -> Remembered:
+        about = json.loads(stored["about"].tobytes())
+        verdicts = tuple(Verdict(*map(str, each)) for each in about.pop("verdicts"))
+        rows = _valid(stored["stamps"], stored["digests"], stored["codes"], verdicts)
+        return rows if about == self._about() else NOTHING
 
     def _about(self) -> dict[str, Any]:
         """What the verdicts depend on, besides the content of the images."""

@@ -1,6 +1,7 @@
 """The check of images that is remembered: what a second run reads, decodes and notices."""
 
 import os
+import shlex
 import shutil
 import tracemalloc
 
@@ -260,6 +261,21 @@ def test_paths_from_a_program_are_remembered_and_arrays_are_not(photos, tmp_path
     for _ in range(2):
         store = load_store(source_of(pixels), **flags)
         assert describe(store)[1:] == []
+
+
+def test_a_long_check_says_how_other_runs_skip_it(photos, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    file, nowhere = tmp_path / "the run" / "checked.npz", tmp_path / "file" / "checked.npz"
+    monkeypatch.setattr("mgta_tf.data.checks.LONG_SECONDS", 1e-9)
+    (line,) = describe(load(photos, file))[1:]
+    assert line.startswith("  checked in 0 s; other runs skip it with ")
+    (flag,) = shlex.split(line.partition(" with ")[2])
+    other = load(photos, flag.removeprefix("--check_file="))
+    assert describe(other)[1:] == [f"  13 checked by an earlier run ({file})"]
+    for unsaved in ("", nowhere):
+        assert describe(load(photos, unsaved))[1:] == []
+    monkeypatch.setattr("mgta_tf.data.checks.LONG_SECONDS", 60.0)
+    assert describe(load(photos, tmp_path / "another.npz"))[1:] == []
 
 
 def test_missing_files_are_looked_for_again(photos, tmp_path):
