@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class Source:
     unread: other files in the folder. notes: lines to print.
     stamp: number → text that differs between images, and changes with the file of an image; ''
     where nothing is known about it; raises OSError.
+    keep: path of the file of checks → nothing; saves beside it what opening took long to find.
     """
 
     format: str
@@ -42,20 +43,32 @@ class Source:
     unread: tuple[Unread, ...] = ()
     notes: tuple[str, ...] = ()
     stamp: Callable[[int], str] = lambda number: ""
+    keep: Callable[[str], None] = lambda check_file: None
 
 
-def open_folder(folder: str, split: str, links: bool) -> Source:
+class Request(NamedTuple):
+    """What is wanted of a folder. links: whether to follow links out of it.
+
+    check_file: the file of checks, beside which an earlier run may have saved an index; '' is none.
+    """
+
+    split: str
+    links: bool
+    check_file: str = ""
+
+
+def open_folder(folder: str, request: Request) -> Source:
     """The images of a split of a folder.
 
     Raises:
       UserError: the folder has no such split, or a file of its layout is damaged.
     """
-    listing = _listed(folder, links)
-    found = _special(listing, split)
+    listing = _listed(folder, request.links)
+    found = _special(listing, request.split)
     if found:
         place, opener, _ = found
-        return opener(listing, place, split, links)
-    return _image_folders(listing, split, links)
+        return opener(listing, place, request)
+    return _image_folders(listing, request.split, request.links)
 
 
 def splits(folder: str, links: bool) -> tuple[str, ...]:
@@ -173,7 +186,7 @@ def _notes_of_classes(classes: Sequence[str]) -> tuple[str, ...]:
 
 # --------------------------------------------------------------------------- Data sets' own layouts
 
-Opener = Callable[[Listing, str, str, bool], Source]
+Opener = Callable[[Listing, str, Request], Source]
 
 
 def _special(listing: Listing, split: str) -> tuple[str, Opener, tuple[str, ...]] | None:
@@ -206,9 +219,8 @@ def _special(listing: Listing, split: str) -> tuple[str, Opener, tuple[str, ...]
     return named[split], opener, tuple(sorted(named))
 
 
-def _in_split(opener: Opener, listing: Listing, place: str, split: str, links: bool) -> Source:
-    del split  # the folder is one
-    return opener(listing, place, ALL, links)
+def _in_split(opener: Opener, listing: Listing, place: str, request: Request) -> Source:
+    return opener(listing, place, request._replace(split=ALL))  # the folder is the split
 
 
 def _depth(place: str) -> int:
@@ -237,12 +249,12 @@ def _beside(listing: Listing, used: Sequence[str], what: str) -> tuple[Unread, .
     return (*(other for other in listing.others if other.name not in taken), *left)
 
 
-def _tiny_imagenet(listing: Listing, place: str, split: str, links: bool) -> Source:
+def _tiny_imagenet(listing: Listing, place: str, request: Request) -> Source:
     """Stanford CS231n's layout: train/<wnid>/images/*.JPEG, val/images and val_annotations.txt.
 
     Also without the folders images/, and with val/<wnid>/ as in train/.
     """
-    root = os.path.join(listing.root, place)
+    root, split = os.path.join(listing.root, place), request.split
     wnids_file = os.path.join(root, "wnids.txt")
     wnids = files.lines(wnids_file)
     number_of = {wnid: number for number, wnid in enumerate(wnids)}
@@ -255,7 +267,7 @@ def _tiny_imagenet(listing: Listing, place: str, split: str, links: bool) -> Sou
     table = os.path.join(root, "val", "val_annotations.txt")
     notes: tuple[str, ...] = ()
     if split == "val" and os.path.isfile(table):
-        names, labels = _tiny_val(listing, place, table, number_of, links)
+        names, labels = _tiny_val(listing, place, table, number_of, request.links)
     else:
         names, labels = _tiny_classes(listing, os.path.join(place, split), number_of)
         found = set(labels)
@@ -270,9 +282,8 @@ def _tiny_imagenet(listing: Listing, place: str, split: str, links: bool) -> Sou
             unread.append(Unread(name, f"not in the {split} of Tiny ImageNet", lost=mine))
     classes = [words.get(wnid) or wnid for wnid in wnids]
     format_ = f"Tiny ImageNet, {split}"
-    return from_files(
-        format_, listing, names, labels, classes, links, unread=tuple(unread), notes=notes
-    )
+    more = {"unread": tuple(unread), "notes": notes}
+    return from_files(format_, listing, names, labels, classes, request.links, **more)
 
 
 def _tiny_classes(listing: Listing, place: str, number_of: dict[str, int]):
@@ -313,7 +324,7 @@ def _columns(table: str) -> tuple[int, int, int] | None:
     return cells.index("filename"), cells.index("label"), len(cells)
 
 
-def _mini_imagenet_csv(listing: Listing, place: str, split: str, links: bool) -> Source:
+def _mini_imagenet_csv(listing: Listing, place: str, request: Request) -> Source:
     """Ravi & Larochelle's split: train.csv, val.csv, test.csv of filename,label, beside images/.
 
     All files together are one set, the paper's 60,000 images: the splits separate classes for
@@ -321,10 +332,10 @@ def _mini_imagenet_csv(listing: Listing, place: str, split: str, links: bool) ->
     further columns are accepted.
     """
     root = os.path.join(listing.root, place)
-    if split != ALL:
+    if request.split != ALL:
         raise UserError(
             f"{root}: miniImageNet's splits have no classes in common, and are read as one set; "
-            f"there is no split {split!r}"
+            f"there is no split {request.split!r}"
         )
     tables = [os.path.join(root, name) for name in MINI_TABLES]
     tables = [table for table in tables if os.path.isfile(table)]
@@ -335,15 +346,14 @@ def _mini_imagenet_csv(listing: Listing, place: str, split: str, links: bool) ->
             raise UserError(f"{table}: its first line is not 'filename,label'")
         for where, name, kind in _rows(table, *columns):
             path = os.path.join(place, "images", name)
-            names.append(files.inside(listing.root, path, links, where))
+            names.append(files.inside(listing.root, path, request.links, where))
             classes.append(kind)
     kinds, labels = numbered(classes)
     parts = ", ".join(os.path.basename(table) for table in tables)
     used = [*names, *(os.path.relpath(table, listing.root) for table in tables)]
     unread = _beside(listing, used, "not in miniImageNet's tables")
-    return from_files(
-        f"miniImageNet ({parts})", listing, names, labels, kinds, links, unread=unread
-    )
+    format_ = f"miniImageNet ({parts})"
+    return from_files(format_, listing, names, labels, kinds, request.links, unread=unread)
 
 
 def _rows(table: str, filename: int, label: int, width: int):
@@ -360,11 +370,11 @@ def _rows(table: str, filename: int, label: int, width: int):
         raise UserError(f"{table}:{rows.line_num}: {error}") from None
 
 
-def _mini_imagenet_pickles(listing: Listing, place: str, split: str, links: bool) -> Source:
+def _mini_imagenet_pickles(listing: Listing, place: str, request: Request) -> Source:
     """mini-imagenet-cache-{train,val,test}.pkl: uint8 [n, 84, 84, 3] and a dict of classes."""
-    if split != ALL:
-        raise refuse_split(listing.root, split, ())
-    caches = _shards(listing, place, "mini-imagenet-cache-", ".pkl", links)
+    if request.split != ALL:
+        raise refuse_split(listing.root, request.split, ())
+    caches = _shards(listing, place, "mini-imagenet-cache-", ".pkl", request.links)
     parts, names, classes = [], [], []
     for path in caches:
         pixels, class_of = minipickle.read_cache(os.path.join(listing.root, path))
@@ -384,12 +394,14 @@ def _mini_imagenet_pickles(listing: Listing, place: str, split: str, links: bool
     return Source(format_, names, truth, tuple(kinds), read, unread)
 
 
-def _tfrecords(listing: Listing, place: str, split: str, links: bool) -> Source:
-    if split != ALL:
-        raise refuse_split(listing.root, split, ())
-    records = _shards(listing, place, "", ".tfrecord", links)
+def _tfrecords(listing: Listing, place: str, request: Request) -> Source:
+    if request.split != ALL:
+        raise refuse_split(listing.root, request.split, ())
+    records = _shards(listing, place, "", ".tfrecord", request.links)
     paths = [os.path.join(listing.root, path) for path in records]
-    shards = tfrecords.Shards([tfrecords.Part(path) for path in paths])
+    shards = tfrecords.Shards(
+        [tfrecords.Part(path) for path in paths], check_file=request.check_file
+    )
     return Source(
         f"TFRecords, {quantity(len(records), 'file')}",
         shards.names,
@@ -398,6 +410,7 @@ def _tfrecords(listing: Listing, place: str, split: str, links: bool) -> Source:
         shards.read,
         _beside(listing, records, "beside TFRecords"),
         stamp=shards.stamp,
+        keep=shards.keep,
     )
 
 

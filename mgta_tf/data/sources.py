@@ -84,7 +84,8 @@ class DataConfig:
     check_file: str = flag(
         "",
         "File that remembers which images are usable, so that runs that name the same file check "
-        "each image once. '' is a file in --workdir, for this run only.",
+        "each image once; an index of TFRecords is saved beside it. '' is a file in --workdir, "
+        "for this run only.",
         advanced=True,
     )
 
@@ -96,19 +97,28 @@ class DataConfig:
             )
 
 
-def open_source(config: DataConfig, split: str = "") -> Source:
-    """Opens the source given by the flags; `split` replaces `--data_split`.
+def open_source(config: DataConfig, split: str = "", remembered: str = "") -> Source:
+    """Opens the source given by the flags.
+
+    Args:
+      config: The flags.
+      split: Replaces `--data_split`.
+      remembered: File of checks, unless `--check_file` names another; '' is none. An index that an
+        earlier run has saved beside it spares reading records.
 
     Raises:
       UserError: there are no images, the format is unknown, or the split does not exist.
     """
     split, folder = split or config.data_split, config.data_dir
+    check_file = config.check_file or remembered
     if config.data_source in GENERATED:
         return _generated(config.data_source, config.shapes_count, split)
     if config.data_source:
-        return prepared.open_dataset(config.data_source.partition(":")[2], split, folder)
+        name = config.data_source.partition(":")[2]
+        return prepared.open_dataset(name, split, folder, check_file)
     parts = _parts(folder)
-    opened = [_open_part(part, split, config.follow_links) for part in parts]
+    request = layouts.Request(split, config.follow_links, check_file)
+    opened = [_open_part(part, request) for part in parts]
     source = opened[0][1] if len(opened) == 1 else _joined(opened)
     if not len(source.names):
         beside = tree.by_reason(one.reason for one in source.unread)
@@ -149,12 +159,12 @@ def _parts(data_dir: str) -> list[str]:
     return parts
 
 
-def _open_part(part: str, split: str, links: bool) -> tuple[str, Source]:
+def _open_part(part: str, request: layouts.Request) -> tuple[str, Source]:
     """Opens a folder or a list: (the folder that names are relative to, its images)."""
     if os.path.isdir(part):
-        return part, layouts.open_folder(part, split, links)
-    if split != layouts.ALL:
-        raise layouts.refuse_split(part, split, ())
+        return part, layouts.open_folder(part, request)
+    if request.split != layouts.ALL:
+        raise layouts.refuse_split(part, request.split, ())
     return _listed_files(part[1:])
 
 
@@ -226,6 +236,10 @@ def _joined(parts: list[tuple[str, Source]]) -> Source:
         source, own = place(number)
         return source.stamp(own)
 
+    def keep(check_file: str) -> None:
+        for source in sources:
+            source.keep(check_file)
+
     return Source(
         " + ".join(dict.fromkeys(source.format for source in sources)),
         names,
@@ -235,6 +249,7 @@ def _joined(parts: list[tuple[str, Source]]) -> Source:
         tuple(unread),
         tuple(note for source in sources for note in source.notes),
         stamp,
+        keep,
     )
 
 

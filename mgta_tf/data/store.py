@@ -145,7 +145,7 @@ def open_images(
     Raises:
       UserError: there are no images, too many are damaged, or more than half are not supported.
     """
-    source = source or open_source(data)
+    source = source or open_source(data, remembered=remembered)
     if check:
         check(len(source.names), source.labels)
     store = load_store(
@@ -218,6 +218,7 @@ def load_store(
     filled = np.zeros(total if fits else 0, bool)
     pool = ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1)))
     file = CheckFile(check_file, max_pixels)
+    source.keep(check_file)
     decode = _decoder(pixels, filled, size, policy, max_pixels)
     checked = check_images(source, decode, pool, file, labelled)
     bad = checked.errors()

@@ -4,8 +4,9 @@ A record is a tf.train.Example. Those of mgta_tf.make_tfrecord have `image/encod
 `image/filename` and, for images with classes, `image/class/label` and `image/class/text`; those of
 TensorFlow Datasets have `image` and `label`.
 
-Opening reads the lengths of the records and their short values, and skips the images. A record's
-checksum is compared when it is read for the first time.
+Opening reads the lengths of the records and their short values, and skips the images; or it reads
+these from an index that an earlier run has saved. When a record is read for the first time, its
+checksum is compared, and what it says with the index.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ import array
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from mgta_tf.data import images
+from mgta_tf.data import images, record_index
 from mgta_tf.data.images import BadImage
 from mgta_tf.data.names import Names
+from mgta_tf.data.record_index import FOOTER, HEADER, Index, IndexFile
 from mgta_tf.errors import UserError, quantity
 from mgta_tf.runtime import files
 from mgta_tf.runtime.progress import Progress, counting
 
-HEADER, FOOTER = 12, 4  # bytes of a record's length and CRCs
 MAX_CLASSES = 1_000_000
 MAX_BYTES = 2**40  # of a file
 MAX_RECORD = images.MAX_BYTES + 2**20  # bytes
@@ -64,40 +65,66 @@ class Shards:
     names, labels (int32 [N], or None), class_names: as in `mgta_tf.data.layouts.Source`.
     """
 
-    def __init__(self, parts: Sequence[Part], keys: Keys = OWN_KEYS):
-        """Raises `UserError` where a file is truncated or damaged, or holds something else."""
-        self._parts, self._keys = list(parts), keys
-        self._ends: list[int] = []  # number of the last record of each part, plus 1
-        self._offsets, self._lengths = array.array("q"), array.array("q")  # of the records' data
-        names = Names()
-        labels = array.array("q")
-        text_of: dict[int, str] = {}
-        try:
-            self._stamps = [files.stamp(os.path.realpath(part.path)) for part in self._parts]
-            size = sum(os.path.getsize(part.path) for part in self._parts)
-        except OSError as error:
-            raise UserError(f"{error.filename}: {error.strerror}") from None
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        keys: Keys = OWN_KEYS,
+        check_file: str = "",
+        unnamed: str = "",
+    ):
+        """Opens the files.
+
+        Args:
+          parts: The records.
+          keys: Names of their features.
+          check_file: The file of checks beside which `keep` has saved the index; '' is none.
+          unnamed: Name of the data set, for records without names; '' uses that of the file.
+
+        Raises:
+          UserError: a file is truncated or damaged, or holds something else.
+        """
+        self._parts, self._keys, self._unnamed = list(parts), keys, unnamed
+        paths = [part.path for part in self._parts]
+        self._file = IndexFile(check_file, repr((self._parts, keys, unnamed)), paths)
+        sizes = [os.path.getsize(path) for path in paths]
+        saved = self._file.load(record_index.ARRAYS, lambda s: record_index.index_of(s, sizes))
+        self._index = saved or self._scanned(sum(sizes))
+        self.names = self._index.names
+        self.class_names = tuple(self._index.class_names)
+        self.labels = self._index.labels if self.class_names else None
+        self._verified = np.zeros(len(self.names), bool)
+
+    def _scanned(self, size: int) -> Index:
+        """The index, from the files, which have `size` bytes together."""
+        ends, offsets, lengths, labels = (array.array("q") for _ in range(4))
+        names, text_of = Names(), {}
         with counting(size / MB, "MB of records") as progress:
             for part in self._parts:
-                for offset, length, features in _scan(part, keys, progress):
-                    name, label = _text(features, keys.name), _label(features, keys.label)
-                    names.append(name or f"{part.path}[{len(names)}]")
+                for offset, length, features in _scan(part, self._keys, progress):
+                    label = _label(features, self._keys.label)
+                    names.append(self._name(part, len(names), features))
                     labels.append(label)
-                    self._offsets.append(offset)
-                    self._lengths.append(length)
+                    offsets.append(offset)
+                    lengths.append(length)
                     if label not in text_of:
-                        text_of[label] = _text(features, keys.text)
-                self._ends.append(len(names))
-        labelled = max(labels, default=-1) >= 0
-        if labelled and max(labels) >= MAX_CLASSES:
-            raise UserError(
-                f"{self._parts[0].path}: a label is {max(labels)}, over {MAX_CLASSES} classes"
-            )
-        self.names = names
-        self.labels = np.array(labels, np.int32) if labelled else None
-        classes = range(max(labels) + 1) if labelled else ()
-        self.class_names = tuple(text_of.get(c) or f"class {c}" for c in classes)
-        self._verified = np.zeros(len(names), bool)
+                        text_of[label] = _text(features, self._keys.text)
+                ends.append(len(names))
+        most = max(labels, default=-1)
+        if most >= MAX_CLASSES:
+            raise UserError(f"{self._parts[0].path}: a label is {most}, over {MAX_CLASSES} classes")
+        class_names = Names(text_of.get(c) or f"class {c}" for c in range(most + 1))
+        return Index(
+            np.array(ends, np.int64),
+            np.array(offsets, np.int64),
+            np.array(lengths, np.int64),
+            np.array(labels, np.int32),
+            names,
+            class_names,
+        )
+
+    def keep(self, check_file: str) -> None:
+        """Saves the index beside a file of checks, unless it was read from there."""
+        self._file.keep(check_file, self._index.arrays)
 
     def read(self, number: int) -> bytes:
         """The encoded image of a record.
@@ -105,28 +132,47 @@ class Shards:
         Raises:
           OSError, BadImage: the file cannot be read, or the record is damaged.
         """
-        if self._lengths[number] > MAX_RECORD:
+        offset, length = int(self._index.offsets[number]), int(self._index.lengths[number])
+        if length > MAX_RECORD:
             raise BadImage(f"a record of over {MAX_RECORD} bytes")
         with open(self._parts[self._part(number)].path, "rb") as file:
-            file.seek(self._offsets[number])
-            record = file.read(self._lengths[number])
-            checksum = file.read(FOOTER)
-        if not self._verified[number]:
-            if checksum != checksum_of(record):
-                raise BadImage("a damaged record (its checksum)")
-            self._verified[number] = True
+            file.seek(offset - HEADER)
+            header, record, checksum = (file.read(n) for n in (HEADER, length, FOOTER))
+        if header[:8] != length.to_bytes(8, "little"):
+            raise self._moved()
         try:
+            if not self._verified[number]:
+                self._verify(number, record, checksum)
             features = tf.train.Example.FromString(record).features
             return features.feature[self._keys.image].bytes_list.value[0]
         except (DecodeError, IndexError):
-            raise BadImage("not the record that was there") from None
+            raise self._moved() from None
+
+    def _verify(self, number: int, record: bytes, checksum: bytes) -> None:
+        if checksum != checksum_of(record):
+            raise BadImage("a damaged record (its checksum)")
+        window = _Window(lambda length, place: record[place : place + length], len(record))
+        features, _ = _short_features(window, 0, len(record))
+        name = self._name(self._parts[self._part(number)], number, features)
+        label = _label(features, self._keys.label)
+        if (name, label) != (self.names[number], self._index.labels[number]):
+            raise self._moved()
+        self._verified[number] = True
+
+    def _moved(self) -> BadImage:
+        """The error for a record that is not what the index says; the next run makes a new one."""
+        self._file.forget()
+        return BadImage("not the record that was there")
 
     def stamp(self, number: int) -> str:
         """As `mgta_tf.data.layouts.Source.stamp`."""
-        return f"{self._stamps[self._part(number)]} {self._offsets[number]}"
+        return f"{self._file.stamps[self._part(number)]} {self._index.offsets[number]}"
 
     def _part(self, number: int) -> int:
-        return int(np.searchsorted(self._ends, number, side="right"))
+        return int(np.searchsorted(self._index.ends, number, side="right"))
+
+    def _name(self, part: Part, number: int, features: tf.train.Features) -> str:
+        return _text(features, self._keys.name) or f"{self._unnamed or part.path}[{number}]"
 
 
 def _scan(
@@ -193,17 +239,19 @@ def _records(path: str, window: _Window) -> Iterator[tuple[int, int]]:
 
 
 class _Window:
-    """A file of which a piece is kept, so that short values near each other are read at once."""
+    """Bytes of which a piece is kept, so that short values near each other are read at once.
 
-    def __init__(self, file: BinaryIO):
-        self._file, self._begin, self._piece = file.fileno(), 0, b""
-        self.size = os.fstat(self._file).st_size
+    read: (length, place) → the bytes there; fewer at the end. size: number of all bytes.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int):
+        self._read, self._begin, self._piece, self.size = read, 0, b"", size
 
     def at(self, place: int, length: int) -> bytes:
         """`length` bytes from `place` on; fewer at the end of the file."""
         first = place - self._begin
         if first < 0 or first + length > len(self._piece):
-            self._piece = os.pread(self._file, max(length, WINDOW), place)
+            self._piece = self._read(max(length, WINDOW), place)
             self._begin, first = place, 0
         return self._piece[first : first + length]
 
@@ -212,7 +260,9 @@ class _Window:
 def _opened(path: str) -> Iterator[_Window]:
     try:
         with files.opened(path, MAX_BYTES) as file:
-            yield _Window(file)
+            number = file.fileno()
+            size = os.fstat(number).st_size
+            yield _Window(lambda length, place: os.pread(number, length, place), size)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
 

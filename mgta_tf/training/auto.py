@@ -24,7 +24,7 @@ from mgta_tf.models import artifact
 from mgta_tf.runtime import hosts
 from mgta_tf.runtime.progress import duration
 from mgta_tf.runtime.strategy import fast_precision
-from mgta_tf.runtime.workdir import flags_of
+from mgta_tf.runtime.workdir import Workdir, flags_of
 from mgta_tf.training import defaults, preflight, speed
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 from mgta_tf.training.defaults import Choice, Facts
@@ -57,7 +57,7 @@ def config_of_run(
     config_lib.from_dict(TrainConfig, {"images_per_cluster": defaults.k_of_views(given), **given})
     if flags["minutes"] and hosts.count() > 1:
         raise UserError("--minutes supports a single host only; set --final_epochs instead")
-    source = source or open_source(config_lib.from_dict(DataConfig, given))
+    source = source or _opened(given, flags["workdir"])
     facts = _facts(given, source)
     seconds = flags["minutes"] * 60 * (1 - RESERVE)
     choices = defaults.of_run(given, facts, seconds)
@@ -75,7 +75,7 @@ def config_of_supervised(flags: dict[str, Any]) -> tuple[SupervisedConfig, Sourc
     if known is not None:
         return config_lib.from_dict(SupervisedConfig, known), None
     given = config_lib.given(SupervisedConfig, flags)
-    source = open_source(config_lib.from_dict(DataConfig, given))
+    source = _opened(given, flags["workdir"])
     labels = np.array([], np.int32) if source.labels is None else source.labels
     sizes = np.unique(labels[labels >= 0], return_counts=True)[1]
     labelled = int(preflight.images_used(sizes, flags["label_fraction"]).sum())
@@ -96,6 +96,11 @@ def _known(flags: dict[str, Any], config_class: type) -> dict[str, Any] | None:
     if before or len(given) == len(flags):
         return {**before, **given}
     return None
+
+
+def _opened(given: dict[str, Any], workdir: str) -> Source:
+    data = config_lib.from_dict(DataConfig, given)
+    return open_source(data, remembered=Workdir(workdir).checked)
 
 
 def _facts(given: dict[str, Any], source: Source) -> Facts:

@@ -4,6 +4,7 @@ import array
 import random
 import tracemalloc
 
+import numpy as np
 import pytest
 
 from mgta_tf.data.names import Names
@@ -45,6 +46,44 @@ def test_more_text_than_fits_32_bits():
     for name in ODD[4:]:
         names.append(name)
     assert names == ODD
+
+
+@pytest.mark.parametrize("given", [[], [""], ODD, [f"{n}.jpg" for n in range(300)]])
+@pytest.mark.parametrize("at_once", [1, 7, 2**20])  # characters end anywhere
+def test_they_survive_a_file(tmp_path, monkeypatch, given, at_once):
+    monkeypatch.setattr("mgta_tf.data.names.DECODED_AT_ONCE", at_once)
+    np.savez(tmp_path / "names.npz", *Names(given).arrays())
+    with np.load(tmp_path / "names.npz") as stored:
+        names = Names.from_arrays(*stored.values())
+    assert names == given
+    names.append("new")
+    assert names == [*given, "new"]
+
+
+TEXT, ENDS = np.frombuffer("aéb".encode(), np.uint8), np.array([1, 3, 4], np.uint32)
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        (TEXT, ENDS.astype(np.int32)),
+        (TEXT.view(np.int8), ENDS),
+        (TEXT, ENDS[:2]),
+        (TEXT, np.zeros(0, np.uint32)),
+        (TEXT[:3], ENDS),
+        (TEXT.reshape(2, 2), ENDS),
+        (TEXT, ENDS.reshape(3, 1)),
+        (TEXT, np.array([3, 1, 4], np.uint32)),
+        (TEXT, np.array([1, 9, 4], np.uint32)),
+        (TEXT, np.array([2, 3, 4], np.uint32)),  # within a character
+        (np.frombuffer(b"a\xff\xe9b", np.uint8), ENDS),
+        (TEXT[:2], np.array([1, 2], np.uint64)),  # a character that is cut off
+    ],
+)
+def test_damaged_names_are_refused(text, ends):
+    assert Names.from_arrays(TEXT, ENDS) == ["a", "é", "b"]
+    with pytest.raises(ValueError, match=r"its names|codec can't decode"):
+        Names.from_arrays(text, ends)
 
 
 def test_a_name_takes_four_bytes_beside_its_text():

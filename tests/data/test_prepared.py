@@ -1,12 +1,15 @@
 """TensorFlow Datasets that are prepared on disk."""
 
+import shutil
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from mgta_tf.data import images
+from mgta_tf.data.names import Names
 from mgta_tf.data.sources import DataConfig, open_source
+from mgta_tf.data.store import load_store
 from mgta_tf.errors import UserError
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="TensorFlow Datasets is not installed")
@@ -39,11 +42,10 @@ def prepared(request, tmp_path_factory):
     return folder, name
 
 
-def opened(prepared, split):
+def opened(prepared, split, remembered=""):
     folder, name = prepared
-    return open_source(
-        DataConfig(data_source=f"tfds:{name}", data_dir=str(folder), data_split=split)
-    )
+    data = DataConfig(data_source=f"tfds:{name}", data_dir=str(folder), data_split=split)
+    return open_source(data, remembered=remembered)
 
 
 ALL = [*range(COUNT)]
@@ -88,3 +90,81 @@ def test_a_split_that_is_not_there(prepared):
 def test_a_missing_tfds_data_set_is_named(tmp_path):
     with pytest.raises(UserError, match="tfds:mnist: not prepared on disk"):
         open_source(DataConfig(data_source="tfds:mnist", data_dir=str(tmp_path)))
+
+
+def test_names_take_little_memory(prepared):
+    assert isinstance(opened(prepared, "train").names, Names)
+
+
+def test_stamps_belong_to_records_and_not_to_splits(prepared):
+    def stamps(split):
+        source = opened(prepared, split)
+        return [source.stamp(number) for number in range(len(source.names))]
+
+    train, test = stamps("train"), stamps("test")
+    assert len({*train, *test}) == COUNT + 3
+    assert stamps("train[5:9]+test[1:]") == train[5:9] + test[1:]
+
+
+@pytest.mark.parametrize("split", ["train", "train[3:20]+test"])
+def test_a_second_run_reads_and_decodes_nothing(prepared, tmp_path, monkeypatch, split):
+    file = str(tmp_path / "run" / "checked.npz")
+    first = load_store(opened(prepared, split, file), size=8, cache_budget_mb=0, check_file=file)
+    with monkeypatch.context() as reading:
+        for place in ("tfrecords._scan", "tfrecords.Shards.read", "prepared._Numbered._record"):
+            reading.setattr(f"mgta_tf.data.{place}", None)
+        source = opened(prepared, split, file)
+        second = load_store(source, size=8, cache_budget_mb=0, check_file=file)
+    assert second.fingerprint(True) == first.fingerprint(True)
+    assert len(second.class_names) == 3
+    third = load_store(opened(prepared, split, file), size=8, cache_budget_mb=0, check_file=file)
+    every = np.arange(len(first))
+    np.testing.assert_array_equal(third.batch(every), first.batch(every))
+
+
+@pytest.fixture
+def damaged(prepared, tmp_path):
+    """A copy of the data set with another byte in the middle of its training images."""
+    folder, name = shutil.copytree(prepared[0], tmp_path / "copy"), prepared[1]
+    (path,) = folder.rglob(f"{name}-train.*")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    return folder, name
+
+
+def test_a_damaged_record_is_skipped(damaged):
+    source = opened(damaged, "train")
+    store = load_store(source, size=8, max_bad_fraction=0.5)
+    ((name, reason),) = store.skipped
+    assert reason.startswith("a damaged record")
+    assert len(store) == COUNT - 1
+    for number, label in enumerate(source.labels):
+        assert label == number % 3 or source.names[number] == name
+
+
+def test_labels_that_are_wrong_under_the_same_size_and_time_are_used_once(prepared, tmp_path):
+    file = str(tmp_path / "run" / "checked.npz")
+    opened(prepared, "train").keep(file)
+    (kept,) = (tmp_path / "run").iterdir()
+    with np.load(kept) as stored:
+        content = {**stored}
+    content["labels"][5] = 0  # it is 2
+    np.savez(kept, **content)
+    trusting = opened(prepared, "train", file)
+    assert trusting.labels[5] == 0
+    with pytest.raises(images.BadImage, match="not the record that was there"):
+        trusting.read(5)
+    assert opened(prepared, "train", file).labels.tolist() == [n % 3 for n in range(COUNT)]
+
+
+@pytest.mark.parametrize("labels", [np.zeros(3, np.int32), np.zeros(COUNT), np.array([{}])])
+def test_damaged_labels_are_read_again(prepared, tmp_path, capsys, labels):
+    file = str(tmp_path / "run" / "checked.npz")
+    opened(prepared, "train").keep(file)
+    (kept,) = (tmp_path / "run").iterdir()
+    with np.load(kept) as stored:
+        content = {**stored}
+    np.savez(kept, **{**content, "labels": labels})
+    assert opened(prepared, "train", file).labels.tolist() == [n % 3 for n in range(COUNT)]
+    assert f"{kept}: damaged" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """TFRecords: what is read of them, and what is wrong with them in one line."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from mgta_tf.data import images, tfrecords
 from mgta_tf.data.sources import DataConfig, open_source
-from mgta_tf.data.store import load_store
+from mgta_tf.data.store import load_store, open_images
 from mgta_tf.data.tfrecords import Keys, Part, Shards
 from mgta_tf.errors import UserError
 
@@ -124,10 +125,9 @@ def test_records_that_change_under_a_run_are_bad_images(tmp_path):
     source, unread = opened(tmp_path), opened(tmp_path)
     assert source.read(0) == b"x" * 50
     path.write_bytes(b"\xff" * path.stat().st_size)
-    with pytest.raises(images.BadImage, match="not the record that was there"):
-        source.read(0)
-    with pytest.raises(images.BadImage, match="a damaged record"):
-        unread.read(0)
+    for one in (source, unread):
+        with pytest.raises(images.BadImage, match="not the record that was there"):
+            one.read(0)
 
 
 def by_tensorflow(path, keys):
@@ -256,3 +256,234 @@ def test_a_second_run_reads_no_images_of_records(tmp_path, monkeypatch):
     monkeypatch.setattr(Shards, "read", None)
     second = load_store(opened(tmp_path / "out"), **flags)
     assert second.fingerprint() == first.fingerprint()
+
+
+# ---------------------------------------------------------------------------------- Saved indices
+
+
+def facts(shards):
+    """Everything that is known about records, and their images."""
+    numbers = range(len(shards.names))
+    labels = None if shards.labels is None else shards.labels.tolist()
+    read = [(shards.stamp(number), shards.read(number)) for number in numbers]
+    return [*shards.names], labels, shards.class_names, read
+
+
+@pytest.fixture
+def unscanned(monkeypatch):
+    """A function after whose call nothing may read records to index them."""
+
+    return lambda: monkeypatch.setattr(tfrecords, "_scan", None)
+
+
+@pytest.mark.parametrize(
+    ("skips", "keys"),
+    [
+        ([(0, -1)], KEYS),
+        ([(20, 4), (0, 3), (25, -1)], KEYS),
+        ([(0, -1)], Keys("i", "", "l", "")),
+        ([(0, -1)], Keys("i", "n", "", "")),
+        ([], KEYS),
+    ],
+)
+def test_a_second_opening_reads_the_index_only(mixed, tmp_path, unscanned, skips, keys):
+    parts, check_file = [Part(str(mixed), *skip) for skip in skips], str(tmp_path / "checked.npz")
+    first, fresh = Shards(parts, keys, check_file), facts(Shards(parts, keys))
+    first.keep(check_file)
+    unscanned()
+    assert facts(first) == facts(Shards(parts, keys, check_file)) == fresh
+
+
+def test_opening_writes_nothing_and_keeping_writes_once(tmp_path):
+    folder, records = tmp_path / "run", tmp_path / "records"
+    write_examples(records / "0.tfrecord", (b"x", "a", 0, "kind"))
+    data, check_file = DataConfig(data_dir=str(records)), f"{folder}/checked.npz"
+    source = open_source(data, remembered=check_file)
+    source.keep("")
+    assert [path.name for path in tmp_path.rglob("*")] == ["records", "0.tfrecord"]
+    source.keep(check_file)
+    (kept,) = folder.iterdir()
+    about = os.stat(kept)
+    again = open_source(data, remembered=check_file)
+    again.keep(check_file)
+    assert os.stat(kept) == about
+    again.keep(f"{folder}/another.npz")
+    assert len(os.listdir(folder)) == 2
+
+
+@pytest.mark.parametrize("change", ["longer", "newer", "another part"])
+def test_files_that_changed_are_indexed_again(mixed, tmp_path, change):
+    parts, check_file = [Part(str(mixed))], str(tmp_path / "checked.npz")
+    Shards(parts, KEYS, check_file).keep(check_file)
+    content, about = bytearray(mixed.read_bytes()), os.stat(mixed)
+    if change == "longer":
+        mixed.write_bytes(content + content)
+    elif change == "newer":
+        new = content.replace(b"class 3", b"class x")
+        crcs = tmp_path / "crcs.tfrecord"  # with the right checksums
+        with tf.io.TFRecordWriter(str(crcs)) as writer:
+            offset = 0
+            while offset < len(new):
+                length = int.from_bytes(new[offset : offset + 8], "little")
+                writer.write(bytes(new[offset + 12 : offset + 12 + length]))
+                offset += 12 + length + 4
+        os.replace(crcs, mixed)
+        assert os.stat(mixed).st_size == about.st_size
+        os.utime(mixed, ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    else:
+        parts.append(Part(shutil.copy(mixed, tmp_path / "1.tfrecord")))
+    found = facts(Shards(parts, KEYS, check_file))
+    assert found == facts(Shards(parts, KEYS))
+    assert len(found[0]) == (27 if change == "newer" else 54)
+    assert ("class x" in found[2]) == (change == "newer")
+
+
+def write_examples(path, *examples):
+    """Writes a file of (image, name, label, text), and sets its time to a fixed one."""
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for example in examples:
+            writer.write(tfrecords.make_example(*example).SerializeToString())
+    os.utime(path, ns=(10**18, 10**18))
+
+
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        ((b"x" * 50, "a", 1, "kind"), (b"y" * 50, "b", 1, "kind")),  # another label
+        ((b"x" * 50, "a", 0, "kind"), (b"y" * 50, "c", 1, "kind")),  # another name
+        ((b"x" * 49, "a", 0, "kind"), (b"y" * 51, "b", 1, "kind")),  # other lengths
+        ((b"y" * 50, "b", 1, "kind"), (b"x" * 50, "a", 0, "kind")),  # another order
+    ],
+)
+def test_an_index_that_is_wrong_under_the_same_size_and_time_is_used_once(tmp_path, replacement):
+    path, check_file = tmp_path / "0.tfrecord", str(tmp_path / "checked.npz")
+    write_examples(path, (b"x" * 50, "a", 0, "kind"), (b"y" * 50, "b", 1, "kind"))
+    parts = [Part(str(path))]
+    Shards(parts, check_file=check_file).keep(check_file)
+    size = os.path.getsize(path)
+    write_examples(path, *replacement)
+    assert os.path.getsize(path) == size
+    trusting, errors = Shards(parts, check_file=check_file), []
+    for number in range(2):
+        try:
+            trusting.read(number)
+        except images.BadImage as error:
+            errors.append(str(error))
+    assert set(errors) == {"not the record that was there"}
+    again = Shards(parts, check_file=check_file)
+    assert facts(again) == facts(Shards(parts))
+
+
+def test_a_damaged_record_does_not_cost_the_index(tmp_path, unscanned):
+    path, check_file = tmp_path / "0.tfrecord", str(tmp_path / "checked.npz")
+    write_examples(path, (b"x" * 50, "a", 0, "kind"), (b"y" * 50, "b", 1, "kind"))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"x" * 50, b"z" * 50))
+    Shards([Part(str(path))], check_file=check_file).keep(check_file)
+    unscanned()
+    for _ in range(2):
+        shards = Shards([Part(str(path))], check_file=check_file)
+        with pytest.raises(images.BadImage, match="a damaged record"):
+            shards.read(0)
+        assert shards.read(1) == b"y" * 50
+
+
+def test_long_names_and_names_that_occur_twice(tmp_path):
+    path = tmp_path / "0.tfrecord"
+    name, twice = "n" * (tfrecords.SHORT + 1), b""
+    for text in ("short", name, "last"):
+        twice += tfrecords.make_example(b"x", text, 3, "kind").SerializeToString()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(tfrecords.make_example(b"y", name, 3, "kind").SerializeToString())
+        writer.write(twice)
+    shards = Shards([Part(str(path))])
+    assert shards.names == [f"{path}[0]", "last"]
+    assert [shards.read(number) for number in range(2)] == [b"y", b"x"]
+
+
+def rewritten(path, **arrays):
+    with np.load(path) as stored:
+        content = {**stored, **arrays}
+    np.savez(path, **content)
+
+
+def changed(path, name, place, value):
+    with np.load(path) as stored:
+        numbers = stored[name].copy()
+    numbers[place] = value
+    rewritten(path, **{name: numbers})
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "other arrays": lambda path: np.savez(path, about=np.zeros(3, np.uint8)),
+    "not JSON": lambda path: rewritten(path, about=np.zeros(4, np.uint8)),
+    "objects": lambda path: rewritten(path, labels=np.array([{}, []], dtype=object)),
+    "floats": lambda path: rewritten(path, offsets=np.arange(1.0, 28)),
+    "number": lambda path: rewritten(path, offsets=np.int64(7)),
+    "few labels": lambda path: rewritten(path, labels=np.zeros(3, np.int32)),
+    "few names": lambda path: rewritten(
+        path, names=np.zeros(0, np.uint8), names_ends=np.zeros(0, np.uint32)
+    ),
+    "other characters": lambda path: changed(path, "names", 0, 255),
+    "no class": lambda path: changed(path, "labels", 3, 9),
+    "label below -1": lambda path: changed(path, "labels", 3, -2),
+    "before the file": lambda path: changed(path, "offsets", 0, -7),
+    "in no header": lambda path: changed(path, "offsets", 0, 11),
+    "after the file": lambda path: changed(path, "offsets", 26, 2**62),
+    "negative length": lambda path: changed(path, "lengths", 2, -1),
+    "length that overflows": lambda path: changed(path, "lengths", 2, 2**63 - 1),
+    "end of all": lambda path: changed(path, "ends", 1, 26),
+    "no order of ends": lambda path: changed(path, "ends", 0, 28),
+    "one part": lambda path: rewritten(path, ends=np.array([27])),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_index_is_made_again(mixed, tmp_path, unscanned, capsys, damage):
+    check_file = str(tmp_path / "run" / "checked.npz")
+    parts = [Part(str(mixed), 0, 20), Part(str(mixed), 20)]
+    Shards(parts, KEYS, check_file).keep(check_file)
+    (kept,) = (tmp_path / "run").iterdir()
+    DAMAGES[damage](kept)
+    again = Shards(parts, KEYS, check_file)
+    assert f"{kept}: damaged" in capsys.readouterr().out
+    assert facts(again) == facts(Shards(parts, KEYS))
+    again.keep(check_file)
+    if damage == "a folder":
+        assert f"{kept}: cannot be written" in capsys.readouterr().out
+    else:
+        unscanned()
+        assert len(Shards(parts, KEYS, check_file).names) == 27
+
+
+def test_an_index_survives_names_that_are_not_utf_8(tmp_path, unscanned):
+    folder, check_file = tmp_path / "records", str(tmp_path / "checked.npz")
+    write_examples(folder / "0.tfrecord", (b"x", os.fsdecode(b"\xfe.png"), 0, "kind"))
+    write_examples(folder / "1.tfrecord", (b"x", "", 0, "kind"))
+    folder = folder.rename(tmp_path / os.fsdecode(b"\xff"))
+    data = DataConfig(data_dir=str(folder), check_file=check_file)
+    first = open_source(data)
+    first.keep(check_file)
+    unscanned()
+    assert open_source(data).names == first.names == ["\udcfe.png", f"{folder}/1.tfrecord[1]"]
+
+
+def test_a_second_run_on_several_folders_indexes_none(tmp_path, unscanned):
+    save(tmp_path / "one.png", 7)
+    image = (tmp_path / "one.png").read_bytes()
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for number, folder in enumerate(folders):
+        examples = [(image, f"{value}.png", value, f"c{value}") for value in range(3)]
+        write_examples(folder / "0.tfrecord", *examples[number:], *examples[:number])
+    data = DataConfig(data_dir=",".join(map(str, folders)))
+    remembered = str(tmp_path / "run" / "checked_images.npz")
+    first = open_images(data, 8, remembered=remembered)
+    assert len(os.listdir(tmp_path / "run")) == 3
+    unscanned()
+    second = open_images(data, 8, remembered=remembered)
+    assert second.fingerprint(True) == first.fingerprint(True)
+    assert "6 checked by an earlier run" in second.notes[0]

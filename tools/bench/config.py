@@ -37,7 +37,7 @@ class BenchConfig:
     )
     images: int = flag(1024, "JPEG files of 'epoch' and 'encode'.", minimum=128)
     sampled: int = flag(60_000, "Images of 'sampler' and 'memory'.", minimum=2000)
-    start_images: int = flag(200_000, "Largest number of JPEG files of 'start'.", minimum=1000)
+    start_images: int = flag(200_000, "Largest number of images of 'start'.", minimum=1000)
     start_folder: str = flag(
         "", "Folder in which 'start' writes its files, and keeps them; '' is a temporary one."
     )

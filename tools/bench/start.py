@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import io
+import itertools
 import os
 import signal
 import statistics
@@ -15,9 +17,10 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
-from mgta_tf.data import shapes
+from mgta_tf.data import shapes, tfrecords
 from mgta_tf.errors import UserError
 from tools.bench import rows
 from tools.bench.config import BenchConfig
@@ -32,15 +35,16 @@ MGTA = ("--num_clusters=20", "--labels=clusters", "--decoder=mirror", "--iae_epo
 VIEWS = ("--final_epochs=20", "--cache_budget_mb=0")
 IMAGENET = 1_281_167  # images
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of --start_images
-IN_FOLDER = 1280  # files of a class
+IN_FOLDER = 1280  # images of a class, and records of a file
 DISTINCT = 64  # pictures; files with the same one differ in their last bytes
 POLL = 0.05  # seconds between two looks for a checkpoint
 SECONDS, BYTES = 60.0, 200.0  # targets: a second run at IMAGENET, an image
 
 
 def start(config: BenchConfig) -> list[dict]:
-    """The start of the small model on 1,024 files, and its laws up to --start_images files."""
-    return [on_few_files(config), *on_many_files(config)]
+    """The start of the small model on 1,024 files, and its laws up to --start_images of a kind."""
+    laws_of = (on_many(config, kind) for kind in WRITERS)
+    return [on_few_files(config), *itertools.chain.from_iterable(laws_of)]
 
 
 def on_few_files(config: BenchConfig) -> dict:
@@ -58,14 +62,17 @@ def on_few_files(config: BenchConfig) -> dict:
     return measured(row, {"ours": seconds})
 
 
-def on_many_files(config: BenchConfig) -> list[dict]:
-    """First and second runs on growing folders, with lines fitted to seconds and peak memory."""
+def on_many(config: BenchConfig, kind: str) -> list[dict]:
+    """First and second runs on growing folders of a kind of WRITERS.
+
+    Lines are fitted to their seconds and peak memory.
+    """
     counts = [round(config.start_images * share) for share in SHARES]
     found: dict[str, list[tuple[float, float]]] = {"first": [], "second": []}
     with _folder(config.start_folder) as folder:
-        images, made = os.path.join(folder, "images"), 0
+        images, made = os.path.join(folder, kind), 0
         for count in counts:
-            write_many(images, made, count)
+            WRITERS[kind](images, made, count)
             made = count
             with tempfile.TemporaryDirectory(dir=folder) as runs:
                 flags = (*VIEWS, f"--check_file={runs}/checked.npz")
@@ -73,30 +80,31 @@ def on_many_files(config: BenchConfig) -> list[dict]:
                     points.append(start_once(images, os.path.join(runs, name), *flags))
                     seconds, memory = points[-1]
                     print(
-                        f"{count:,} files, {name} run: {seconds:.1f} s to the first step, "
+                        f"{count:,} {kind}, {name} run: {seconds:.1f} s to the first step, "
                         f"peak memory {memory / 2**20:.0f} MiB",
                         flush=True,
                     )
-    return laws(counts, found)
+    return laws(kind, counts, found)
 
 
-def laws(counts: list[int], found: dict[str, list[tuple[float, float]]]) -> list[dict]:
-    """The rows of lines through (seconds, bytes) of the first and the second runs by files."""
+def laws(kind: str, counts: list[int], found: dict[str, list[tuple[float, float]]]) -> list[dict]:
+    """The rows of lines through (seconds, bytes) of the first and the second runs by images."""
     lines = {
         f"{name}_{what}": fit_line(np.array(counts), [point[place] for point in points])
         for name, points in found.items()
         for place, what in enumerate(("seconds", "bytes"))
     }
     for name, (fixed, slope, error) in lines.items():
-        print(f"{name}: {fixed:.4g} + {slope:.4g} an image; largest error {error:.0%}", flush=True)
+        law = f"{fixed:.4g} + {slope:.4g} an image; largest error {error:.0%}"
+        print(f"{kind}, {name}: {law}", flush=True)
     fixed, slope, _ = lines["second_seconds"]
     seconds = fixed + slope * IMAGENET
-    name = f"start, second run on {IMAGENET:,} files, by the law"
+    name = f"start, second run on {IMAGENET:,} {kind}, by the law"
     of_time = rows.row(name, seconds, None, "s", seconds / SECONDS, 1.0, below=True)
     each = max(lines[f"{name}_bytes"][1] for name in found)
-    name = "memory an image until the first step"
+    name = f"memory an image until the first step, {kind}"
     of_memory = rows.row(name, each, None, "bytes", each / BYTES, 1.0, below=True)
-    facts = {"files": counts, "laws": lines, "points": found}
+    facts = {"images": counts, "laws": lines, "points": found}
     return [{**measured(of_time, {}), **facts}, measured(of_memory, {})]
 
 
@@ -111,22 +119,48 @@ def _folder(given: str) -> Iterator[str]:
         yield folder
 
 
-def write_many(folder: str, first: int, last: int) -> None:
-    """Small JPEG files `first` … `last` - 1 in class folders, no two with the same content."""
+def write_files(folder: str, first: int, last: int) -> None:
+    """Small JPEG files `first` … `last` - 1 in class folders."""
+    for number, content in _contents(first, last):
+        name = f"n{number // IN_FOLDER:08d}"
+        place = os.path.join(folder, name)
+        if number == first or number % IN_FOLDER == 0:
+            os.makedirs(place, exist_ok=True)
+        with open(os.path.join(place, f"{name}_{number}.JPEG"), "wb") as file:
+            file.write(content)
+
+
+def write_records(folder: str, first: int, last: int) -> None:
+    """The images of `write_files`, with their classes and names, in TFRecords of IN_FOLDER each."""
+    os.makedirs(folder, exist_ok=True)
+    for begin in range(first, last, IN_FOLDER):
+        with tf.io.TFRecordWriter(os.path.join(folder, f"{begin:08d}.tfrecord")) as writer:
+            for number, content in _contents(begin, min(begin + IN_FOLDER, last)):
+                label = number // IN_FOLDER
+                name = f"n{label:08d}"
+                path = f"{name}/{name}_{number}.JPEG"
+                example = tfrecords.make_example(content, path, label, name)
+                writer.write(example.SerializeToString())
+
+
+WRITERS = {"files": write_files, "TFRecords": write_records}
+
+
+def _contents(first: int, last: int) -> Iterator[tuple[int, bytes]]:
+    """(number, JPEG) of the images `first` … `last` - 1, no two with the same content."""
+    for number in range(first, last):
+        # Decoders ignore what follows the end of a JPEG.
+        yield number, _pictures()[number % DISTINCT] + number.to_bytes(8, "big")
+
+
+@functools.cache
+def _pictures() -> list[bytes]:
     pictures = []
     for number in range(DISTINCT):
         buffer = io.BytesIO()
         Image.fromarray(shapes.single_object(number, 0)).save(buffer, "JPEG", quality=90)
         pictures.append(buffer.getvalue())
-    for number in range(first, last):
-        name = f"n{number // IN_FOLDER:08d}"
-        place = os.path.join(folder, name)
-        if number == first or number % IN_FOLDER == 0:
-            os.makedirs(place, exist_ok=True)
-        # Decoders ignore what follows the end of a JPEG.
-        content = pictures[number % DISTINCT] + number.to_bytes(8, "big")
-        with open(os.path.join(place, f"{name}_{number}.JPEG"), "wb") as file:
-            file.write(content)
+    return pictures
 
 
 def start_once(images: str, workdir: str, *flags: str) -> tuple[float, float]:
