@@ -124,11 +124,11 @@ def test_a_second_run_reads_and_decodes_nothing(prepared, tmp_path, monkeypatch,
 
 @pytest.fixture
 def damaged(prepared, tmp_path):
-    """A copy of the data set with another byte in the middle of its training images."""
+    """A copy of the data set with another byte in one of its training images."""
     folder, name = shutil.copytree(prepared[0], tmp_path / "copy"), prepared[1]
     (path,) = folder.rglob(f"{name}-train.*")
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 255
+    content[content.index(b"IDAT", len(content) // 2) + 1000] ^= 255
     path.write_bytes(content)
     return folder, name
 
