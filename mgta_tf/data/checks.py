@@ -72,7 +72,8 @@ def check_images(
 ) -> Checked:
     """Decodes every image that `file` does not remember, and adds it to the file.
 
-    The file is also saved every minute and when the check is interrupted.
+    The file is also saved every minute and when the check is interrupted. What opening the source
+    has found is saved beside it first.
 
     Args:
       source: The images.
@@ -81,6 +82,7 @@ def check_images(
       file: What earlier runs have found.
       labelled: Whether images without a class are unusable.
     """
+    source.keep(file.path)
     total, known = len(source.names), file.load()
     stamps = _stamps(source, pool) if file.path else np.zeros(total, np.uint64)
     classless = np.zeros(total, bool)

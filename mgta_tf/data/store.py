@@ -218,7 +218,6 @@ def load_store(
     filled = np.zeros(total if fits else 0, bool)
     pool = ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1)))
     file = CheckFile(check_file, max_pixels)
-    source.keep(check_file)
     decode = _decoder(pixels, filled, size, policy, max_pixels)
     checked = check_images(source, decode, pool, file, labelled)
     bad = checked.errors()

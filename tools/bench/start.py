@@ -38,7 +38,7 @@ SHARES = (0.1, 0.25, 0.5, 1.0)  # of --start_images
 IN_FOLDER = 1280  # images of a class, and records of a file
 DISTINCT = 64  # pictures; files with the same one differ in their last bytes
 POLL = 0.05  # seconds between two looks for a checkpoint
-SECONDS, BYTES = 60.0, 200.0  # targets: a second run at IMAGENET, an image
+SECONDS, BYTES = 60.0, 200.0  # targets: a second run at IMAGENET, per image
 
 
 def start(config: BenchConfig) -> list[dict]:
@@ -95,14 +95,14 @@ def laws(kind: str, counts: list[int], found: dict[str, list[tuple[float, float]
         for place, what in enumerate(("seconds", "bytes"))
     }
     for name, (fixed, slope, error) in lines.items():
-        law = f"{fixed:.4g} + {slope:.4g} an image; largest error {error:.0%}"
+        law = f"{fixed:.4g} + {slope:.4g} per image; largest error {error:.0%}"
         print(f"{kind}, {name}: {law}", flush=True)
     fixed, slope, _ = lines["second_seconds"]
     seconds = fixed + slope * IMAGENET
     name = f"start, second run on {IMAGENET:,} {kind}, by the law"
     of_time = rows.row(name, seconds, None, "s", seconds / SECONDS, 1.0, below=True)
     each = max(lines[f"{name}_bytes"][1] for name in found)
-    name = f"memory an image until the first step, {kind}"
+    name = f"memory per image until the first step, {kind}"
     of_memory = rows.row(name, each, None, "bytes", each / BYTES, 1.0, below=True)
     facts = {"images": counts, "laws": lines, "points": found}
     return [{**measured(of_time, {}), **facts}, measured(of_memory, {})]
