@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def load(
         return None
 
 
-def save(path: str, arrays: dict[str, np.ndarray], work: str) -> bool:
+def save(path: str, arrays: dict[str, Any], work: str) -> bool:
     """Replaces a file, on the chief only. Returns whether it did.
 
     A place that cannot be written to is reported; `work` is as for `load`. Two runs may share the
