@@ -1,6 +1,6 @@
 """Interrupted runs, which one stack of BUILD.md begins and the other resumes.
 
-    python tests/stacks.py tests/runtime/runs/tensorflow-2.20.tar.xz
+    python tests/stacks.py tests/runtime/interrupted/tensorflow-2.20.tar.xz
 
 writes those of the installed TensorFlow for `tests/runtime/test_stacks.py`. Each has the folder
 `checkpoints`, and `expected.json`: the state in the checkpoint, and the loss of the next step.

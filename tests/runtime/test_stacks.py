@@ -1,6 +1,6 @@
 """A run of one stack resumes in the other (BUILD.md, "The stacks").
 
-`runs/` has interrupted runs of each stack, written by `tests/stacks.py`.
+`interrupted/` has runs of each stack, written by `tests/stacks.py`.
 """
 
 import json
@@ -11,7 +11,7 @@ import pytest
 import stacks
 import tensorflow as tf
 
-RUNS = pathlib.Path(__file__).parent / "runs"
+RUNS = pathlib.Path(__file__).parent / "interrupted"
 OTHER = "2.20" if tf.__version__.startswith("2.15.") else "2.15"
 
 
