@@ -6,7 +6,8 @@ Both checkouts train the small model in turns on the same generated images: stag
 with clusters. The seconds of a step are differences between the times at which a turn's figures
 were written to TensorBoard's files, so starting, building graphs and making labels do not count.
 Nothing of either checkout is imported. For the two stacks of BUILD.md, compare a checkout with
-itself: --other=. --other_python=.venv-3.12/bin/python
+itself: --other=. --other_python=.venv-3.12/bin/python --other_flags="--labels=clusters
+--decoder=mirror"
 """
 
 from __future__ import annotations
