@@ -86,7 +86,7 @@ def test_tensorboard_shows_both_nets(finished):
         )
         assert {tag_of(metric) for metric in metrics} <= scalars
         assert "6_pictures/reconstruction" in scalars
-        assert {"2_clusters/nmi_truth", "2_clusters/empty_clusters", "2_clusters/size"} <= scalars
+        assert "2_clusters/size" in scalars  # figures that stay constant are not written
         assert len(events.Tensors("1_loss/loss")) >= 2
 
 
