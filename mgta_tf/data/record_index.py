@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from mgta_tf.data import cache_files
-from mgta_tf.data.names import Names
+from mgta_tf.data.names import ENCODING, Names
 from mgta_tf.errors import UserError
 from mgta_tf.runtime import files
 
@@ -53,11 +52,10 @@ class IndexFile:
     def load(self, names: Sequence[str], make: Callable[[dict[str, np.ndarray]], T]) -> T | None:
         """As `cache_files.load`; None also if a file of the data set has changed."""
 
-        def current(stored: dict[str, np.ndarray]) -> T | None:
-            about = json.loads(stored["about"].tobytes())
+        def current(about: Any, stored: dict[str, np.ndarray]) -> T | None:
             return make(stored) if about == [FORMAT, *self.stamps] else None
 
-        found = cache_files.load(self._path, ["about", *names], current, WORK)
+        found = cache_files.load(self._path, names, current, WORK)
         self._is_current = found is not None
         return found
 
@@ -67,8 +65,8 @@ class IndexFile:
         self._set_path(check_file)
         if self._is_current and self._path == before:
             return
-        about = np.frombuffer(json.dumps([FORMAT, *self.stamps]).encode(), np.uint8)
-        self._is_current = cache_files.save(self._path, {"about": about, **arrays()}, WORK)
+        about = [FORMAT, *self.stamps]
+        self._is_current = cache_files.save(self._path, about, arrays(), WORK)
 
     def forget(self) -> None:
         """Removes the file, because a record is not what it says. Every host may do this."""
@@ -76,7 +74,7 @@ class IndexFile:
             os.remove(self._path)
 
     def _set_path(self, check_file: str) -> None:
-        of_set = self._data_set.encode("utf-8", "surrogatepass")
+        of_set = self._data_set.encode(*ENCODING)
         name = f".records-{hashlib.blake2b(of_set, digest_size=8).hexdigest()}.npz"
         self._path = os.path.splitext(check_file)[0] + name if check_file else ""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import threading
 from typing import Any, NamedTuple
 
@@ -108,19 +107,14 @@ class CheckFile:
 
         A damaged file is reported, and holds nothing.
         """
-        arrays = ("about", "stamps", "digests", "codes")
+        arrays = ("stamps", "digests", "codes")
         return cache_files.load(self.path, arrays, self._rows, WORK) or NOTHING
 
     def save(self, rows: Remembered) -> bool:
         """Replaces the file as `cache_files.save` does; what it lacks is checked again."""
         about = {**self._about(), "verdicts": rows.verdicts}
-        arrays = {
-            "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
-            "stamps": rows.stamps,
-            "digests": rows.digests,
-            "codes": rows.codes,
-        }
-        return cache_files.save(self.path, arrays, WORK)
+        arrays = {"stamps": rows.stamps, "digests": rows.digests, "codes": rows.codes}
+        return cache_files.save(self.path, about, arrays, WORK)
 
     def forget(self, stamp: int) -> None:
         """Removes the row of an image that is not what it was. Threads may call it at once."""
@@ -129,8 +123,7 @@ class CheckFile:
             if stamp in rows.stamps:
                 self.save(rows.without(np.array([stamp], np.uint64)))
 
-    def _rows(self, stored: dict[str, np.ndarray]) -> Remembered:
-        about = json.loads(stored["about"].tobytes())
+    def _rows(self, about: dict[str, Any], stored: dict[str, np.ndarray]) -> Remembered:
         verdicts = tuple(Verdict(*map(str, each)) for each in about.pop("verdicts"))
         rows = _valid(stored["stamps"], stored["digests"], stored["codes"], verdicts)
         return rows if about == self._about() else NOTHING
