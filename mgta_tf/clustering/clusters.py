@@ -74,12 +74,13 @@ def read(points: np.ndarray, first: int, count: int) -> np.ndarray:
     A memory-mapped file is read instead of mapped, because mapped pages count as memory of the
     process until the system reclaims them.
     """
-    if isinstance(points, np.memmap) and points.filename and points.flags.c_contiguous:
-        dimensions = points.shape[1]
-        offset = points.offset + first * dimensions * points.itemsize
-        values = np.fromfile(points.filename, points.dtype, count * dimensions, offset=offset)
-        return values.reshape(count, dimensions)
-    return points[first : first + count]
+    file = _mapped_file(points)
+    if file is None:
+        return points[first : first + count]
+    dimensions = file.shape[1]
+    offset = file.offset + first * dimensions * file.itemsize
+    values = np.fromfile(str(file.filename), file.dtype, count * dimensions, offset=offset)
+    return values.reshape(count, dimensions)
 
 
 def take(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -87,7 +88,16 @@ def take(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
     Mapping a single row maps up to a MiB around it.
     """
+    if _mapped_file(points) is None:
+        return points[rows]
     return np.concatenate([read(points, int(row), 1) for row in rows])
+
+
+def _mapped_file(points: np.ndarray) -> np.memmap | None:
+    """The points, if they are a memory-mapped file whose rows follow each other, else None."""
+    if isinstance(points, np.memmap) and points.filename and points.flags.c_contiguous:
+        return points
+    return None
 
 
 def _aligned(rows: int, dimensions: int) -> np.ndarray:
