@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from typing import Any
 
@@ -15,7 +14,7 @@ from tools.bench import rows
 from tools.bench.config import BenchConfig
 from tools.bench.model_table import gigaflops
 from tools.bench.nets import chosen, make_learner
-from tools.bench.thread_jobs import DEFAULT, ONE_THREAD, thread_worker
+from tools.bench.thread_jobs import CORES, DEFAULT, ONE_THREAD, thread_worker
 from tools.bench.timing import by_turns, measured, seconds_each
 from tools.bench.torch_peer import torch_worker, without_torch
 from tools.bench.worker import Worker
@@ -42,7 +41,7 @@ def step_of(
 
     inner: steps of one measurement.
     """
-    threads = threads_per_operation(shape["width"], os.cpu_count() or 1, 0)
+    threads = threads_per_operation(shape["width"], CORES, 0)
     way = ONE_THREAD if threads else DEFAULT
     ours = {
         kind: thread_worker(way, key, precision=flag, decoder=config.decoder)

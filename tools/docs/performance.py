@@ -1,7 +1,7 @@
 """Writes the tables of docs/performance.md from the results of tools/bench.py.
 
   python tools/bench.py all --torch_python=TORCH_VENV/bin/python \
-      --json=docs/results/performance/all.json --plot=docs/performance.png
+      --json=docs/results/performance.json --plot=docs/performance.png
   python -m tools.docs.performance
 
 The tables are between two marks in the page; the rest of the page is written by hand.
@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import glob
-import itertools
 import json
-import os
 from typing import Any
 
 from mgta_tf import cli
@@ -28,22 +25,15 @@ class PerformanceConfig:
     """The page."""
 
     json: str = flag(
-        "docs/results/performance",
-        "JSON files written by `tools/bench.py … --json=…`, or folders of them, separated by "
-        "commas.",
+        "docs/results/performance.json",
+        "JSON files written by `tools/bench.py … --json=…`, separated by commas.",
     )
     page: str = flag("docs/performance.md", "Page whose tables are replaced.")
 
 
 def main(config: PerformanceConfig) -> None:
-    names = itertools.chain.from_iterable(map(files_of, config.json.split(",")))
-    rows = [row for name in names for row in read(name)]
+    rows = [row for path in config.json.split(",") for row in read(path)]
     marked.replace(config.page, "tools/docs/performance.py", tables(rows))
-
-
-def files_of(path: str) -> list[str]:
-    """The file, or the JSON files of a folder in the order of their names."""
-    return sorted(glob.glob(os.path.join(path, "*.json"))) if os.path.isdir(path) else [path]
 
 
 def read(path: str) -> list[dict[str, Any]]:
