@@ -6,6 +6,8 @@
 
 Every run becomes a row of docs/results/METHOD.json as soon as it is evaluated, and is not run
 again; rerun the same command to resume. All runs of a table and seed start from the same IAE.
+With --more_dir=DIR, methods that the plan marks `more` are run, too: they pre-train on the
+photographs of that folder, and are evaluated on --data_dir as all others are.
 """
 
 from __future__ import annotations
@@ -57,6 +59,11 @@ class StudyConfig:
     data_dir: str = flag(
         "", "Images in Tiny ImageNet's layout; empty only writes the page from committed rows."
     )
+    more_dir: str = flag(
+        "",
+        "More photographs in the same layout, for methods that pre-train on them; empty skips "
+        "those methods.",
+    )
     voc_root: str = flag("", "Path of a VOCdevkit to evaluate on as well; empty skips it.")
     workdir: str = flag("", "Folder for the runs.")
     results: str = flag("docs/results", "Folder of the rows; results.md is written to its parent.")
@@ -72,7 +79,7 @@ class StudyConfig:
 def main(config: StudyConfig) -> None:
     plan = load_plan(config.plan)
     methods = methods_of(plan)
-    chosen = config.only.split(",") if config.only else list(methods)
+    chosen = config.only.split(",") if config.only else runnable(config, methods)
     unknown = set(chosen) - set(methods)
     if unknown:
         raise UserError(f"--only={config.only}: {config.plan} has no {', '.join(sorted(unknown))}")
@@ -84,11 +91,23 @@ def main(config: StudyConfig) -> None:
     if config.data_dir:
         if not config.workdir:
             raise UserError("--workdir is required: a folder for the runs")
+        for name in set(chosen) - set(runnable(config, methods)):
+            raise UserError(f"{name} pre-trains on more photographs: name their folder, --more_dir")
         for seed in seeds:
             for name in chosen:
                 if run_one(config, plan, name, methods[name], seed):
                     write_page(config, plan)
     write_page(config, plan)
+
+
+def runnable(config: StudyConfig, methods: dict[str, Any]) -> list[str]:
+    """The methods for which the photographs are there."""
+    return [name for name in methods if config.more_dir or not methods[name].get("more")]
+
+
+def photographs(config: StudyConfig, method: dict[str, Any]) -> str:
+    """The folder on which a method pre-trains."""
+    return config.more_dir if method.get("more") else config.data_dir
 
 
 def load_plan(path: str) -> dict[str, Any]:
@@ -176,7 +195,7 @@ def train_and_evaluate(
     """
     folder, kind = os.path.join(config.workdir, f"seed_{seed}", name), method["kind"]
     frame = {"supervised": {}, "train": experiment.PRECISION}.get(kind, experiment.FRAME)
-    train = {**frame, **flags, "seed": seed, "data_dir": config.data_dir}
+    train = {**frame, **flags, "seed": seed, "data_dir": photographs(config, method)}
     if kind in GUIDED:
         train["iae_checkpoint"] = iae_checkpoint(config, plan, method.get("iae", "iae"), seed)
     exports: dict[str, dict[str, Any]] = {"random": {"untrained": True}, "iae": {"net": "iae"}}
@@ -256,10 +275,11 @@ def iae_checkpoint(config: StudyConfig, plan: dict[str, Any], which: str, seed: 
     seeds, folders = plan["seeds"], []
     after = dict(zip(seeds, [*seeds[1:], seeds[0]]))
     name, used = ("iae", (seed, after.get(seed, seeds[0]))) if which == "two" else (which, (seed,))
-    flags = flags_of(plan, methods_of(plan)[name])
+    method = methods_of(plan)[name]
+    flags, images = flags_of(plan, method), photographs(config, method)
     for number in used:
         folder = os.path.join(config.workdir, f"seed_{number}", name)
-        train = {**experiment.FRAME, **flags, "seed": number, "data_dir": config.data_dir}
+        train = {**experiment.FRAME, **flags, "seed": number, "data_dir": images}
         folders.append(experiment.train_iae(folder, train))
     return ",".join(folders)
 

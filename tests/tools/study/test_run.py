@@ -117,6 +117,20 @@ def test_a_method_like_another_has_its_flags_with_changes():
     }  # fmt: skip
 
 
+def test_methods_with_more_photographs_need_their_folder():
+    methods = {"one": {}, "two": {"more": True}}
+    without, with_more = (
+        study.StudyConfig(data_dir="a"),
+        study.StudyConfig(data_dir="a", more_dir="b"),
+    )
+    assert study.runnable(without, methods) == ["one"]
+    assert study.runnable(with_more, methods) == ["one", "two"]
+    assert [study.photographs(with_more, m) for m in methods.values()] == ["a", "b"]
+    asked = study.StudyConfig(plan="docs/study.json", data_dir="a", workdir="w", only="more_iae")
+    with pytest.raises(UserError, match=r"more_iae.*--more_dir"):
+        study.main(asked)
+
+
 def test_an_interval_across_0_is_not_significant():
     rows = rows_of(iae=[row(1, 5.0), row(2, 6.0)], random=[row(1, 5.5), row(2, 5.0)])
     assert "Not significant: +0.25" in comparisons.answer(rows, "?", "iae", "random")
