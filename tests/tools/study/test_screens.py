@@ -86,6 +86,23 @@ def test_supcon_of_label_mates(batch):
     assert float(found) == pytest.approx(np.mean(views) + 0.5 * np.mean(mates), rel=1e-4)
 
 
+@pytest.mark.parametrize("use", ["exclude", "meet"])
+def test_images_of_a_label_as_no_negatives_and_as_negatives(batch, use):
+    z, images, labels = batch
+    recipe = Recipe(labels="clusters", use=use)
+    found = recipe_lib.loss_of(recipe, {"z": z}, None, images, labels, tf.constant(0.5))
+    z, images, labels = z.numpy(), images.numpy(), labels.numpy()
+    distance = np.linalg.norm(z[:, None] - z[None], axis=2)
+    losses = []
+    for i in range(12):
+        kept = images != images[i]
+        if use == "exclude" and labels[i] >= 0:
+            kept &= labels != labels[i]
+        own = next(j for j in range(12) if j != i and images[j] == images[i])
+        losses.append(max(0.0, distance[i, own] - distance[i, kept].min() + 0.3))
+    assert float(found) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
 def test_mutual_neighbors_and_pair_purity_match_loops():
     rng = np.random.default_rng(3)
     features = rng.normal(size=(60, 4)).astype(np.float32)
@@ -105,14 +122,16 @@ def test_mutual_neighbors_and_pair_purity_match_loops():
     assert labels_lib.pair_purity(labels, classes) == pytest.approx(same / (labels >= 0).sum())
 
 
-def test_batches_hold_two_images_of_each_label():
+def test_batches_hold_images_of_the_same_label():
     labels = np.array([0, 0, 0, 1, 1, 2, -1, -1, 3, 3, 3, 3])
-    draw = labels_lib.batches_with_mates(labels, 6, seed=1)
+    draw = labels_lib.batches_with_mates(labels, 6, 2, seed=1)
     for step in range(20):
         images = draw(step)
         assert len(set(images)) == 6
         assert sorted(np.bincount(labels[images], minlength=4)) == [0, 2, 2, 2]
     assert draw(3).tolist() == draw(3).tolist()
+    draw = labels_lib.batches_with_mates(labels, 6, 3, seed=1)
+    assert sorted(np.bincount(labels[draw(0)], minlength=4)) == [0, 0, 3, 3]
 
 
 @pytest.mark.parametrize(

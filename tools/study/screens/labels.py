@@ -57,20 +57,24 @@ def pair_purity(labels: np.ndarray, classes: np.ndarray) -> float:
     return float((table * (table - 1)).sum() / pairs) if pairs else float("nan")
 
 
-def batches_with_mates(labels: np.ndarray, size: int, seed: int) -> Callable[[int], np.ndarray]:
-    """A function of the step that draws `size` images, two of each label drawn.
+def batches_with_mates(
+    labels: np.ndarray, size: int, mates: int, seed: int
+) -> Callable[[int], np.ndarray]:
+    """A function of the step that draws `size` images, `mates` of each label drawn.
 
-    Labels are drawn in proportion to their number of images, without singletons and noise.
+    Labels are drawn in proportion to their number of images, without those that have too few, and
+    without noise.
     """
     members = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
-    members = [images for images in members if len(images) > 1]
+    members = [images for images in members if len(images) >= mates]
     share = np.array([len(images) for images in members], float)
 
     def draw(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, 1, step])
+        number = size // mates
         chosen = rng.choice(
-            len(members), size // 2, replace=len(members) < size // 2, p=share / share.sum()
+            len(members), number, replace=len(members) < number, p=share / share.sum()
         )
-        return np.concatenate([rng.choice(members[c], 2, replace=False) for c in chosen])
+        return np.concatenate([rng.choice(members[c], mates, replace=False) for c in chosen])
 
     return draw

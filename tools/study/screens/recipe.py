@@ -45,7 +45,10 @@ class Recipe:
     num_clusters: int = 100
     label_views: int = 1  # views whose features are averaged before clustering
     whiten: bool = False  # PCA-whitened features for the labels
-    use: str = "triplet"  # of labels: a second positive; "supcon"; or "classes": a softmax
+    # Of labels: a second positive; "supcon"; "classes": a softmax; "exclude": images of a label are
+    # no negatives of each other; or "meet": they are, and share a batch, so they are hard ones.
+    use: str = "triplet"
+    mates: int = 2  # images of a label in a batch, if labels choose the batch
     weight: float = 0.5  # of the labels' loss
 
     def step_cost(self) -> float:
@@ -151,7 +154,7 @@ def loss_of(recipe: Recipe, outputs, target, images, labels, weight):
     same, mates = pairs(images, labels)
     mates &= weight > 0
     itself = tf.eye(tf.shape(z)[0], dtype=tf.bool)
-    negatives = ~(itself | same | mates)
+    negatives = ~(itself | same) if recipe.use == "meet" else ~(itself | same | mates)
     if recipe.teacher == "none":
         loss = contrast(recipe, z, z, same, negatives)
     else:
@@ -162,7 +165,7 @@ def loss_of(recipe: Recipe, outputs, target, images, labels, weight):
     if recipe.also:
         pooled = tf.math.l2_normalize(tf.cast(outputs["also"], tf.float32), axis=1)
         loss += contrast(recipe, pooled, pooled, same, negatives)
-    if recipe.labels == "none":
+    if recipe.labels == "none" or recipe.use in ("exclude", "meet"):
         return loss
     if recipe.use == "classes":
         errors = tf.nn.sparse_softmax_cross_entropy_with_logits(

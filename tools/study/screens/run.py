@@ -140,8 +140,8 @@ def train(
             features = label_features(trainer.nets[-1], pixels, recipe)
             labels = labels_lib.make(recipe, features, classes, seed)
             purities.append(round(labels_lib.pair_purity(labels, classes), 4))
-            if recipe.use != "classes":
-                draw = labels_lib.batches_with_mates(labels, recipe.images, seed)
+            if recipe.use not in ("classes", "exclude"):
+                draw = labels_lib.batches_with_mates(labels, recipe.images, recipe.mates, seed)
         chosen = np.repeat(draw(step) if draw else plan[step], recipe.views).astype(np.int32)
         uniforms = np.random.default_rng([seed, step]).random((len(chosen), UNIFORMS), np.float32)
         trainer.set_learning_rate(learning_rate(rate, step, steps))
