@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 
@@ -30,6 +31,20 @@ def make(recipe: Recipe, features: np.ndarray, classes: np.ndarray, seed: int) -
         return mutual_neighbors(reduced)
     k_means = MiniBatchKMeans(recipe.num_clusters, batch_size=2048, n_init=3, random_state=seed)
     return k_means.fit_predict(reduced).astype(np.int32)
+
+
+def renamed(labels: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Labels [N] under the names of earlier ones, so that most images keep theirs.
+
+    k-means numbers its clusters at random, and a softmax over them would have to begin anew. The
+    assignment is the best one (Hungarian method); -1 stays -1.
+    """
+    number = int(max(labels.max(), before.max())) + 1
+    known = (labels >= 0) & (before >= 0)
+    table = np.zeros((number, number))
+    np.add.at(table, (labels[known], before[known]), 1)
+    _, names = linear_sum_assignment(-table)
+    return np.where(labels >= 0, names[labels], -1).astype(np.int32)
 
 
 def mutual_neighbors(features: np.ndarray) -> np.ndarray:
@@ -62,8 +77,8 @@ def batches_with_mates(
 ) -> Callable[[int], np.ndarray]:
     """A function of the step that draws `size` images, `mates` of each label drawn.
 
-    Labels are drawn in proportion to their number of images, without those that have too few, and
-    without noise.
+    Labels are drawn in proportion to their number of images, without those that have too few.
+    Images without a label are never drawn.
     """
     members = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
     members = [images for images in members if len(images) >= mates]

@@ -38,17 +38,19 @@ class Recipe:
     also: str = ""  # another endpoint whose pooled features get the views' loss
     head: str = "none"  # or "projector": two dense layers that the evaluation ignores
     teacher: str = "none"  # or "average": the net's moving average; "peer": a second net
-    labels: str = "none"  # or "oracle", "clusters", "pairs" (mutual nearest neighbors)
+    # or "oracle"; "clusters"; "pairs": mutual nearest neighbors; "free": clusters of another net,
+    # which has matched two views for 72 passes that are not counted
+    labels: str = "none"
     purity: float = 1.0  # probability that two images of one oracle label are of one class
     label_from: float = 0.33  # share of the run after which labels are used
-    relabel: int = 4  # epochs of the photographs between two labellings
+    labellings: int = 2  # of "clusters" and "pairs"; others are made once
     num_clusters: int = 100
     label_views: int = 1  # views whose features are averaged before clustering
     whiten: bool = False  # PCA-whitened features for the labels
     # Of labels: a second positive; "supcon"; "classes": a softmax; "exclude": images of a label are
     # no negatives of each other; or "meet": they are, and share a batch, so they are hard ones.
     use: str = "triplet"
-    mates: int = 2  # images of a label in a batch, if labels choose the batch
+    mates: int = 2  # images of a label in a batch, unless `use` is "classes" or "exclude"
     weight: float = 0.5  # of the labels' loss
 
     def step_cost(self) -> float:
@@ -57,8 +59,13 @@ class Recipe:
         return of_image * self.images * self.views
 
     def labelling_cost(self, num_images: int) -> float:
-        """Image passes of one labelling; oracle labels cost nothing."""
-        return 0.0 if self.labels == "oracle" else self.label_views * num_images / 3
+        """Image passes of one labelling; oracle labels and free ones cost nothing."""
+        return self.label_views * num_images / 3 if self.makes_labels else 0.0
+
+    @property
+    def makes_labels(self) -> bool:
+        """Whether labels come from the net in training."""
+        return self.labels in ("clusters", "pairs")
 
 
 class Net:
@@ -172,8 +179,9 @@ def loss_of(recipe: Recipe, outputs, target, images, labels, weight):
             tf.maximum(labels, 0), outputs["logits"]
         )
         return loss + weight * tf.reduce_mean(tf.where(labels >= 0, errors, 0.0))
-    if recipe.use == "supcon":
-        return loss + weight * mean_log_likelihood(z, mates, ~itself)
+    if recipe.use == "supcon":  # an anchor's own view is a positive, too; anchors have a mate
+        positives = (same | mates) & tf.reduce_any(mates, axis=1, keepdims=True)
+        return loss + weight * mean_log_likelihood(z, positives, ~itself)
     return loss + weight * contrast(recipe, z, z, mates, negatives)
 
 
