@@ -98,8 +98,8 @@ def small(saved_model, records_dir):
     """A config with which everything takes seconds.
 
     400 steps do not memorize four images with every seed: AP50 of seeds 1 to 10 was 84.8 to 100
-    on TensorFlow 2.15 (mean 97.5) and 75.8 to 100 on 2.20 (mean 92.3), a difference that ten seeds
-    do not tell from chance (Welch's t 1.7). The same seed varies, too: seed 3 gave 66.7 and 94.9.
+    on TensorFlow 2.15 (mean 97.5) and 75.8 to 100 on 2.20 (mean 92.3), which is no significant
+    difference (Welch's t 1.7). The same seed varies from run to run, too.
     many_seeds.py makes the rows of docs/results/detector_seeds.json.
     """
     return DetectConfig(

@@ -66,7 +66,7 @@ def row_of_law(
     name: str, x: list[int], y: list[float], law: tuple[float, float, float]
 ) -> dict[str, Any]:
     fixed, slope, error = law
-    row = rows.row(f"law of a {name}, error", error, None, "share", error, 0.15, below=True)
+    row = rows.row(f"linear fit of a {name}, error", error, None, "share", error, 0.15, below=True)
     return {**measured(row, {}), "fixed_seconds": fixed, "seconds_each": slope, "x": x, "y": y}
 
 

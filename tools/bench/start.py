@@ -99,7 +99,7 @@ def laws(kind: str, counts: list[int], found: dict[str, list[tuple[float, float]
         print(f"{kind}, {name}: {law}", flush=True)
     fixed, slope, _ = lines["second_seconds"]
     seconds = fixed + slope * IMAGENET
-    name = f"start, second run on {IMAGENET:,} {kind}, by the law"
+    name = f"start, second run on {IMAGENET:,} {kind}, extrapolated"
     of_time = rows.row(name, seconds, None, "s", seconds / SECONDS, 1.0, below=True)
     each = max(lines[f"{name}_bytes"][1] for name in found)
     name = f"memory per image until the first step, {kind}"

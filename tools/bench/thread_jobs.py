@@ -26,6 +26,7 @@ keras = tf.keras
 CORES = os.cpu_count() or 1
 
 DEFAULT, ONE_THREAD = "TensorFlow's default", "one thread per operation"
+SIDE_BY_SIDE = "two nets side by side"
 CALLER = "TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD"
 
 # name: (threads of an operation, operations at once, CALLER); 0 is TensorFlow's default
@@ -37,8 +38,11 @@ WAYS = {
     "one device per core": (1, CORES, 0),
     "one device per core with its own batch norm": (1, CORES, 0),
     "batch split in the graph": (1, CORES, 0),
-    "two nets side by side": (1, CORES, 0),
+    SIDE_BY_SIDE: (1, CORES, 0),
 }
+# At full size TensorFlow's memory optimizer gives the temporary variables of both graphs the same
+# names, and two threads that run them at once end in an AlreadyExistsError.
+NOT_AT_FULL_SIZE = (SIDE_BY_SIDE,)
 
 
 def thread_worker(way: str, net: str, **options: Any) -> Worker:
@@ -62,7 +66,7 @@ def main() -> None:
 def job(way: str, net: str, **options: Any) -> Callable[[], Any]:
     """`steps_of(net)` training steps of a net of NETS. options: other values of its shape."""
     shape, steps = {**NETS[net][1], **options}, steps_of(net)
-    if way == "two nets side by side":
+    if way == SIDE_BY_SIDE:
         return side_by_side([a_step(**shape) for _ in range(2)], steps // 2)
     if way.startswith("one device per core"):
         once = on_devices(**shape, sync_batch_norm=way == "one device per core")

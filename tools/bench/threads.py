@@ -14,7 +14,7 @@ from tools.bench.config import BenchConfig
 from tools.bench.model_table import gigaflops
 from tools.bench.nets import chosen, make_learner
 from tools.bench.step import PRECISIONS, PRODUCT
-from tools.bench.thread_jobs import DEFAULT, WAYS, thread_worker
+from tools.bench.thread_jobs import DEFAULT, NOT_AT_FULL_SIZE, WAYS, thread_worker
 from tools.bench.timing import by_turns, measured, seconds_each
 
 
@@ -27,7 +27,7 @@ def threads(config: BenchConfig) -> list[dict]:
         work = 3 * gigaflops(make_learner(**shape)[1].model, shape["size"]) * shape["batch"]
         for precision in [config.precision] if config.precision else PRECISIONS:
             options = {"precision": PRECISIONS[precision]}
-            workers = {way: thread_worker(way, key, **options) for way in ways}
+            workers = {way: thread_worker(way, key, **options) for way in possible(ways, key)}
             jobs = {way: worker.seconds for way, worker in workers.items()}
             seconds = by_turns(config.repeats, **jobs, product=product)
             for worker in workers.values():
@@ -48,6 +48,11 @@ def chosen_ways(names: str) -> list[str]:
     if unknown:
         raise UserError(f"--ways: {unknown.pop()!r} is not one of {', '.join(WAYS)}")
     return [DEFAULT, *names.split(",")]
+
+
+def possible(ways: list[str], net: str) -> list[str]:
+    """The ways in which a net of NETS can be run."""
+    return [way for way in ways if net != "full" or way not in NOT_AT_FULL_SIZE]
 
 
 def rows_of(

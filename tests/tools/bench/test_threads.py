@@ -28,5 +28,7 @@ def test_chosen_ways_follow_the_default():
     assert threads.chosen_ways("") == list(threads.WAYS)
     chosen = threads.chosen_ways("two nets side by side,one device per core")
     assert chosen == ["TensorFlow's default", "two nets side by side", "one device per core"]
+    assert threads.possible(chosen, "small") == chosen
+    assert threads.possible(chosen, "full") == [chosen[0], chosen[2]]
     with pytest.raises(UserError, match="--ways: 'two cores' is not one of"):
         threads.chosen_ways("one device per core,two cores")

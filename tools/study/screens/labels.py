@@ -36,7 +36,7 @@ def make(recipe: Recipe, features: np.ndarray, classes: np.ndarray, seed: int) -
 def renamed(labels: np.ndarray, before: np.ndarray) -> np.ndarray:
     """Labels [N] under the names of earlier ones, so that most images keep theirs.
 
-    k-means numbers its clusters at random, and a softmax over them would have to begin anew. The
+    k-means numbers its clusters at random, and a softmax over them would have to start again. The
     assignment is the best one (Hungarian method); -1 stays -1.
     """
     number = int(max(labels.max(), before.max())) + 1
