@@ -44,7 +44,7 @@ def measures(found: list[dict[str, Any]]) -> list[str]:
 
 
 def answer(rows: Rows, claim: str, one: str, other: str) -> str:
-    """A claim, and the difference of mAP between its two methods over the seeds of both."""
+    """A comparison, and the difference of mAP between its two methods over the seeds of both."""
     differences = paired(rows, one, other)
     if not differences:
         return f"**{claim}** Not run yet."
@@ -56,9 +56,9 @@ def answer(rows: Rows, claim: str, one: str, other: str) -> str:
     if len(differences) == 1:
         return f"**{claim}** {found}; one seed, no interval."
     low, high = interval(differences)
-    verdict = decided(low, high, "Yes", "No, the reverse", "Not significant")
+    verdict = decided(low, high, "better", "worse", "not significant")
     return (
-        f"**{claim}** {verdict}: {found}, 95 % interval {low:+.2f} to {high:+.2f} "
+        f"**{claim}** {verdict}, {found}, 95 % interval {low:+.2f} to {high:+.2f} "
         f"({100 * low / base:+.0f} to {100 * high / base:+.0f} %), {len(differences)} seeds."
     )
 

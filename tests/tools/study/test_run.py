@@ -40,9 +40,9 @@ def test_answers_pair_runs_of_the_same_seed():
     text = comparisons.answer(rows, "Better?", "mgta_100", "iae")
     # mean 7/6, s = 0.28868, s/√3 = 1/6, t(0.975, 2) = 4.3027: ± 0.7171; base 16/3
     assert text == (
-        "**Better?** Yes: +1.17 mAP (+22 %), 95 % interval +0.45 to +1.88 (+8 to +35 %), 3 seeds."
+        "**Better?** better, +1.17 mAP (+22 %), 95 % interval +0.45 to +1.88 (+8 to +35 %), 3 seeds."
     )
-    assert "reverse: -1.17" in comparisons.answer(rows, "?", "iae", "mgta_100")
+    assert "worse, -1.17" in comparisons.answer(rows, "?", "iae", "mgta_100")
 
 
 def test_one_seed_is_never_significant():
@@ -133,7 +133,7 @@ def test_methods_with_more_photographs_need_their_folder():
 
 def test_an_interval_across_0_is_not_significant():
     rows = rows_of(iae=[row(1, 5.0), row(2, 6.0)], random=[row(1, 5.5), row(2, 5.0)])
-    assert "Not significant: +0.25" in comparisons.answer(rows, "?", "iae", "random")
+    assert "not significant, +0.25" in comparisons.answer(rows, "?", "iae", "random")
 
 
 def test_the_page_and_picture_of_few_runs(tmp_path):
