@@ -40,7 +40,8 @@ def test_answers_pair_runs_of_the_same_seed():
     text = comparisons.answer(rows, "Better?", "mgta_100", "iae")
     # mean 7/6, s = 0.28868, s/√3 = 1/6, t(0.975, 2) = 4.3027: ± 0.7171; base 16/3
     assert text == (
-        "**Better?** better, +1.17 mAP (+22 %), 95 % interval +0.45 to +1.88 (+8 to +35 %), 3 seeds."
+        "**Better?** better, +1.17 mAP (+22 %), 95 % interval +0.45 to +1.88 (+8 to +35 %), "
+        "3 seeds."
     )
     assert "worse, -1.17" in comparisons.answer(rows, "?", "iae", "mgta_100")
 
