@@ -35,8 +35,8 @@ def test_views_alone_have_the_packages_loss(batch):
 def test_the_loss_of_another_endpoint_is_added(batch):
     z, images, labels = batch
     other = tf.reverse(z, axis=[1]) + 0.1
-    outputs = {"z": z, "also": other}
-    found = recipe_lib.loss_of(Recipe(also="res4"), outputs, None, images, labels, 0.0)
+    outputs = {"z": z, "res4": other}
+    found = recipe_lib.loss_of(Recipe(also=("res4",)), outputs, None, images, labels, 0.0)
     parts = [
         batch_hard_triplet_loss(e, images, normalize=True, positive="nearest")[0]
         for e in (z, other)

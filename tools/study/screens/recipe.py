@@ -35,7 +35,7 @@ class Recipe:
     loss: str = "triplet"  # or "softmax": NT-Xent
     negative: str = "hardest"  # or "ranks": the mean distance of the negatives of RANKS
     margin: float = 0.3  # of the hinge; 0: a softplus, which never saturates
-    also: str = ""  # another endpoint whose pooled features get the views' loss
+    also: tuple[str, ...] = ()  # other endpoints whose pooled features get the views' loss, too
     head: str = "none"  # or "projector": two dense layers that the evaluation ignores
     teacher: str = "none"  # or "average": the net's moving average; "peer": a second net
     # or "oracle"; "clusters"; "pairs": mutual nearest neighbors; "free": clusters of another net,
@@ -79,9 +79,9 @@ class Net:
         outputs["target"] = outputs["z"]
         if recipe.teacher == "average":  # BYOL's predictor; without it the two nets collapse
             outputs["z"] = projector(outputs["z"], outputs["z"].shape[-1])
-        if recipe.also:
-            pooled = keras.layers.GlobalAveragePooling2D()(self.encoder.output[recipe.also])
-            outputs["also"] = pooled
+        for endpoint in recipe.also:
+            pooled = keras.layers.GlobalAveragePooling2D()(self.encoder.output[endpoint])
+            outputs[endpoint] = pooled
         if recipe.labels != "none" and recipe.use == "classes":
             outputs["logits"] = keras.layers.Dense(num_labels)(embedding)
         self.model = keras.Model(self.encoder.input, outputs)
@@ -169,8 +169,8 @@ def loss_of(recipe: Recipe, outputs, target, images, labels, weight):
         loss = contrast(recipe, z, target, same, negatives)
         if recipe.teacher == "peer":
             loss += contrast(recipe, z, z, same, negatives)
-    if recipe.also:
-        pooled = tf.math.l2_normalize(tf.cast(outputs["also"], tf.float32), axis=1)
+    for endpoint in recipe.also:
+        pooled = tf.math.l2_normalize(tf.cast(outputs[endpoint], tf.float32), axis=1)
         loss += contrast(recipe, pooled, pooled, same, negatives)
     if recipe.labels == "none" or recipe.use in ("exclude", "meet"):
         return loss
