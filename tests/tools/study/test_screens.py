@@ -187,6 +187,8 @@ def test_the_page_has_differences_of_one_seed():
         "base": {"idea": "The base", "about": "two views", "recipe": {}},
         "other": {"idea": "An idea", "about": "a change", "recipe": {"images": 16}},
         "third": {"idea": "A thought", "about": "nothing yet", "recipe": {"images": 8}},
+        "long": {"idea": "A plan", "about": "long", "recipe": {"passes": 72.0}, "base": "long"},
+        "last": {"idea": "A plan", "about": "longer", "recipe": {"images": 8}, "base": "long"},
     }
     row = {"recipe": {}, "pair_purity": []}
     rows = {
@@ -194,11 +196,15 @@ def test_the_page_has_differences_of_one_seed():
             {**row, "screen": "base", "seed": 1, "map": 10.0},
             {**row, "screen": "base", "seed": 2, "map": 12.0},
             {**row, "screen": "other", "seed": 2, "map": 12.5, "pair_purity": [0.1, 0.2]},
+            {**row, "screen": "long", "seed": 1, "map": 13.0},
+            {**row, "screen": "last", "seed": 1, "map": 12.0},
         ]
     }
     page = run.page(plan, rows)
     assert "| two views | 11.00 |  | 2 | - |" in page
     assert "| a change | 12.50 | +0.50 | 1 | 0.10 → 0.20 |" in page
+    assert "| long | 13.00 |  | 1 | - |" in page
+    assert "| longer | 12.00 | -1.00 | 1 | - |" in page
     assert "A thought" not in page
     assert "not run yet: `third`." in page
 

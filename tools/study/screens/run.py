@@ -37,7 +37,7 @@ from tools.study.evaluation import SCREEN_PROBE, Evaluation, encode, open_evalua
 from tools.study.screens import labels as labels_lib
 from tools.study.screens.recipe import Net, Recipe, Trainer
 
-BASE = "base"  # the recipe without changes
+BASE = "base"  # the recipe without changes, unless an entry of the plan names another `base`
 FREE_PASSES = 72.0  # of the net whose clusters are free labels, as in the study
 
 
@@ -66,7 +66,7 @@ def main(config: ScreensConfig) -> None:
 
 
 def load_plan(path: str) -> dict[str, dict[str, Any]]:
-    """Screens by name: `idea`, `about`, and `recipe`, which has its changes to `Recipe`.
+    """Screens by name: `idea`, `about`, `recipe` (its changes to `Recipe`), `base` if not BASE.
 
     Raises:
       UserError: the file does not exist, or is not a plan.
@@ -75,7 +75,7 @@ def load_plan(path: str) -> dict[str, dict[str, Any]]:
         with open(path, encoding="utf-8") as file:
             plan = json.load(file)
         for entry in plan.values():
-            Recipe(**entry["recipe"]), entry["about"], entry["idea"]
+            Recipe(**entry["recipe"]), entry["about"], entry["idea"], plan[entry.get("base", BASE)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a plan of screens ({error})") from None
     return plan
@@ -252,7 +252,8 @@ def page(plan: dict[str, dict[str, Any]], rows: dict[str, list[dict[str, Any]]])
         lines += ["|---" * (1 + 4 * len(rows)) + "|"]
         for name, entry in plan.items():
             if entry["idea"] == idea and name in ran:
-                cells = [cell for found in rows.values() for cell in _cells(found, name)]
+                base = entry.get("base", BASE)
+                cells = [cell for found in rows.values() for cell in _cells(found, name, base)]
                 lines.append(f"| {entry['about']} | {' | '.join(cells)} |")
         lines.append("")
     waiting = [f"`{name}`" for name in plan if name not in ran]
@@ -268,14 +269,14 @@ def page(plan: dict[str, dict[str, Any]], rows: dict[str, list[dict[str, Any]]])
     return "\n".join(lines)
 
 
-def _cells(rows: list[dict[str, Any]], name: str) -> list[str]:
+def _cells(rows: list[dict[str, Any]], name: str, base_name: str) -> list[str]:
     """SVM mAP, its difference to the base, the number of seeds, and the share of right pairs."""
-    base = {row["seed"]: row["map"] for row in rows if row["screen"] == BASE}
+    base = {row["seed"]: row["map"] for row in rows if row["screen"] == base_name}
     found = {row["seed"]: row["map"] for row in rows if row["screen"] == name}
     if not found:
         return ["-", "-", "0", "-"]
     differences = [value - base[seed] for seed, value in found.items() if seed in base]
-    difference = comparisons.difference(differences) if name != BASE else ""
+    difference = comparisons.difference(differences) if name != base_name else ""
     mean = f"{statistics.mean(found.values()):.2f}"
     return [mean, difference, str(len(found)), _purity(rows, name)]
 
