@@ -20,6 +20,11 @@ keras = tf.keras
 FAR = 1e9  # a distance that no pair has
 RANKS = (2, 10)  # of the negatives whose distances are averaged by `negative="ranks"`
 TEMPERATURE = 0.1  # of the softmax losses, and of the softplus
+CROPS = {
+    "mild": MILD,
+    "medium": {"crop_min_area": 0.3, "color_jitter": 0.3, "grayscale": 0.1},
+    "strong": {"crop_min_area": 0.2, "color_jitter": 0.4, "grayscale": 0.2},
+}
 MOMENTUM = 0.99  # of the teacher that is a moving average
 HIDDEN, PROJECTED = 512, 128  # units of the projector
 
@@ -32,6 +37,7 @@ class Recipe:
     images: int = 32  # of a batch
     views: int = 2  # of an image
     learning_rate: float = 3e-3
+    crops: str = "mild"  # a name of CROPS
     loss: str = "triplet"  # or "softmax": NT-Xent
     negative: str = "hardest"  # or "ranks": the mean distance of the negatives of RANKS
     margin: float = 0.3  # of the hinge; 0: a softplus, which never saturates
@@ -104,7 +110,7 @@ class Trainer:
         self.nets = [Net(recipe, num_labels, seed)]
         if recipe.teacher == "peer":
             self.nets.append(Net(recipe, num_labels, seed + 1000))
-        self._augment = AugmentConfig(SMALL["image_size"], **MILD)
+        self._augment = AugmentConfig(SMALL["image_size"], **CROPS[recipe.crops])
         if recipe.teacher == "average":
             self._average = Net(recipe, num_labels, seed).model
         self.step = tf.function(self._step)
