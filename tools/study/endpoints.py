@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,12 @@ from mgta_tf.data import pipeline
 from mgta_tf.evaluation import features
 from mgta_tf.models.artifact import load_encoder
 from mgta_tf.runtime.files import write_json, write_text
-from mgta_tf.training.summary import versions
 from tools.study import experiment
-from tools.study.evaluation import SCREEN_PROBE, Evaluation, open_evaluation
+from tools.study.evaluation import SCREEN_PROBE, Evaluation, figures, open_evaluation
 from tools.study.tables import parse_rows
 
-STATISTICS = {"moving": "of training", "batch": "of 500 images"}
 BATCH = 500
+STATISTICS = {"moving": "of training", "batch": f"of {BATCH} images"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,16 +77,7 @@ def run(
     for endpoint in features.ENDPOINTS:
         asked = dataclasses.replace(evaluation.asked, endpoint=endpoint)
         found = dataclasses.replace(evaluation, asked=asked).evaluate([p[endpoint] for p in parts])
-        rows.append(
-            {
-                "endpoint": endpoint,
-                "map": found["map"],
-                "top1": found["top1"],
-                "knn20": found["knn"][20],
-                "date": time.strftime("%Y-%m-%d"),
-                "versions": versions(),
-            }
-        )
+        rows.append({"endpoint": endpoint, **figures(found)})
         print(f"{saved_model}, {statistics}, {endpoint}: mAP {found['map']:.2f}", flush=True)
     return rows
 

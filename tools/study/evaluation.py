@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from mgta_tf import probe
 from mgta_tf.evaluation import features, labelled
+from mgta_tf.training.summary import versions
 
 SMALL: dict[str, Any] = dict(image_size=32, width=0.25, blocks=[2, 2, 2, 2])
 MILD: dict[str, Any] = dict(crop_min_area=0.4, color_jitter=0.2, grayscale=0.0)
@@ -34,6 +36,17 @@ class Evaluation:
         return probe.evaluate(
             self.asked, probe.parse_costs(self.asked.svm_costs), self.sets, values
         )
+
+
+def figures(found: dict[str, Any]) -> dict[str, Any]:
+    """What a row keeps of the probe's figures, with the date and the versions."""
+    return {
+        "map": found["map"],
+        "top1": found["top1"],
+        "knn20": found["knn"][20],
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": versions(),
+    }
 
 
 def open_evaluation(data_dir: str, flags: dict[str, Any]) -> Evaluation:

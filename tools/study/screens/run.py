@@ -31,9 +31,8 @@ from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features as features_lib
 from mgta_tf.runtime.files import write_json, write_text
 from mgta_tf.training.optimization import OptimizerConfig, learning_rate
-from mgta_tf.training.summary import versions
 from tools.study import comparisons, experiment
-from tools.study.evaluation import SCREEN_PROBE, Evaluation, encode, open_evaluation
+from tools.study.evaluation import SCREEN_PROBE, Evaluation, encode, figures, open_evaluation
 from tools.study.screens import labels as labels_lib
 from tools.study.screens.recipe import Net, Recipe, Trainer
 
@@ -108,13 +107,9 @@ def run_one(
     row = {
         "screen": name,
         "seed": seed,
-        "map": found["map"],
-        "top1": found["top1"],
-        "knn20": found["knn"][20],
+        **figures(found),
         **facts,
         "recipe": entry["recipe"],
-        "date": time.strftime("%Y-%m-%d"),
-        "versions": versions(),
     }
     write_json(path, [*rows, row])
     print(f"{config.name}: {name}, seed {seed}: mAP {row['map']:.2f}", flush=True)
