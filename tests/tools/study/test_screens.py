@@ -124,6 +124,16 @@ def test_mutual_neighbors_and_pair_purity_match_loops():
     assert labels_lib.pair_purity(labels, classes) == pytest.approx(same / (labels >= 0).sum())
 
 
+def test_labels_on_which_two_nets_agree():
+    first = np.array([0, 0, 0, 1, 1, 2, 1], np.int32)
+    second = np.array([5, 5, 4, 4, 4, 4, 9], np.int32)
+    found = labels_lib.common(first, second)
+    mates = [sorted(np.flatnonzero(found == found[i]).tolist()) for i in range(5)]
+    assert mates[0] == mates[1] == [0, 1]
+    assert mates[3] == mates[4] == [3, 4]
+    assert found[[2, 5, 6]].tolist() == [-1, -1, -1]
+
+
 def test_batches_hold_images_of_the_same_label():
     labels = np.array([0, 0, 0, 1, 1, 2, -1, -1, 3, 3, 3, 3])
     draw = labels_lib.batches_with_mates(labels, 6, 2, seed=1)

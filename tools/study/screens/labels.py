@@ -16,21 +16,51 @@ from tools.study.screens.recipe import Recipe
 DIMENSIONS = 64  # of the features that are clustered, by PCA
 
 
-def make(recipe: Recipe, features: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarray:
+def make(
+    recipe: Recipe,
+    features: np.ndarray,
+    classes: np.ndarray,
+    seed: int,
+    free: np.ndarray | None = None,
+) -> np.ndarray:
     """Labels by a recipe: int32 [N], -1 where an image has none.
 
     Args:
-      features: float32 [N, D], one row per photograph.
+      features: float32 [N, D], one row per photograph; not read for "oracle" and "free".
       classes: int32 [N], which only an oracle reads.
+      free: [N, D], another net's features, which only "free" and "agree" read.
     """
     if recipe.labels == "oracle":
         return oracle_labels(classes, float(np.sqrt(recipe.purity)), seed)
+    if recipe.labels in ("free", "agree"):
+        assert free is not None
+        others = of_features(recipe, free, seed)
+        if recipe.labels == "free":
+            return others
+        return common(of_features(recipe, features, seed), others)
+    return of_features(recipe, features, seed)
+
+
+def of_features(recipe: Recipe, features: np.ndarray, seed: int) -> np.ndarray:
+    """Clusters of features [N, D], or pairs of them: int32 [N]."""
     pca = PCA(DIMENSIONS, whiten=recipe.whiten, random_state=seed)
     reduced = features_lib.normalize(pca.fit_transform(features).astype(np.float32))
     if recipe.labels == "pairs":
         return mutual_neighbors(reduced)
     k_means = MiniBatchKMeans(recipe.num_clusters, batch_size=2048, n_init=3, random_state=seed)
     return k_means.fit_predict(reduced).astype(np.int32)
+
+
+def common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Labels [N] of what two labellings agree on: images are mates if they are in both.
+
+    -1 where an image has no such mate.
+    """
+    _, labels, sizes = np.unique(
+        np.stack([first, second], axis=1), axis=0, return_inverse=True, return_counts=True
+    )
+    labels = labels.reshape(-1)  # NumPy 2.0 returns a column
+    return np.where(sizes[labels] > 1, labels, -1).astype(np.int32)
 
 
 def renamed(labels: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -45,11 +45,12 @@ class Recipe:
     head: str = "none"  # or "projector": two dense layers that the evaluation ignores
     teacher: str = "none"  # or "average": the net's moving average; "peer": a second net
     # or "oracle"; "clusters"; "pairs": mutual nearest neighbors; "free": clusters of another net,
-    # which has matched two views for 72 passes that are not counted
+    # which has matched two views for 72 passes that are not counted; "agree": images that are in
+    # one cluster of that net and in one of this net
     labels: str = "none"
     purity: float = 1.0  # probability that two images of one oracle label are of one class
     label_from: float = 0.33  # share of the run after which labels are used
-    labellings: int = 2  # of "clusters" and "pairs"; others are made once
+    labellings: int = 2  # of "clusters", "pairs" and "agree"; others are made once
     num_clusters: int = 100
     label_views: int = 1  # views whose features are averaged before clustering
     whiten: bool = False  # PCA-whitened features for the labels
@@ -71,7 +72,7 @@ class Recipe:
     @property
     def makes_labels(self) -> bool:
         """Whether labels come from the net in training."""
-        return self.labels in ("clusters", "pairs")
+        return self.labels in ("clusters", "pairs", "agree")
 
 
 class Net:

@@ -29,7 +29,7 @@ from mgta_tf.data import sampler
 from mgta_tf.data.pipeline import UNIFORMS
 from mgta_tf.errors import UserError
 from mgta_tf.evaluation import features as features_lib
-from mgta_tf.runtime.files import write_json, write_text
+from mgta_tf.runtime.files import replacing, write_json, write_text
 from mgta_tf.training.optimization import OptimizerConfig, learning_rate
 from tools.study import comparisons, experiment
 from tools.study.evaluation import SCREEN_PROBE, Evaluation, encode, figures, open_evaluation
@@ -101,7 +101,10 @@ def run_one(
     recipe, began = Recipe(**entry["recipe"]), time.process_time()
     images, classes = evaluation.images(), evaluation.sets[0].labels
     assert classes is not None
-    net, facts = train(recipe, images[0], classes, seed)
+    free = None
+    if recipe.labels in ("free", "agree"):
+        free = free_features(os.path.join(config.workdir, config.name), images[0], classes, seed)
+    net, facts = train(recipe, images[0], classes, seed, free)
     facts["train_cpu_seconds"] = time.process_time() - began
     found = evaluation.evaluate([encode(net.encoder, part) for part in images])
     row = {
@@ -115,18 +118,36 @@ def run_one(
     print(f"{config.name}: {name}, seed {seed}: mAP {row['map']:.2f}", flush=True)
 
 
+def free_features(folder: str, pixels: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarray:
+    """Features [N, D] of another net, which matched two views for 72 passes that are not counted.
+
+    It is trained from another seed, once: its features stay in the screens' folder.
+    """
+    path = os.path.join(folder, f"free_features_{seed}.npy")
+    if not os.path.exists(path):
+        net, _ = train(Recipe(passes=FREE_PASSES), pixels, classes, seed + 1000)
+        features = features_of(net, pixels)
+        with replacing(path) as file:
+            np.save(file, features)
+    return np.load(path, allow_pickle=False)
+
+
 def train(
-    recipe: Recipe, pixels: np.ndarray, classes: np.ndarray, seed: int
+    recipe: Recipe,
+    pixels: np.ndarray,
+    classes: np.ndarray,
+    seed: int,
+    free: np.ndarray | None = None,
 ) -> tuple[Net, dict[str, Any]]:
     """Trains by a recipe until its image passes are spent: (the net, facts for the row).
 
-    pixels: uint8 [N, S, S, 3]. classes: int [N], which only oracle labels and purities read.
+    Args:
+      pixels: uint8 [N, S, S, 3].
+      classes: int [N], which only oracle labels and purities read.
+      free: [N, D], `free_features`, for the recipes that use them.
     """
     number, cost = len(pixels), recipe.step_cost()
     budget = recipe.passes * number
-    other = None
-    if recipe.labels == "free":
-        other, _ = train(Recipe(passes=FREE_PASSES), pixels, classes, seed + 1000)
     num_labels = max(int(classes.max()) + 1, recipe.num_clusters)
     trainer, on_device = Trainer(recipe, num_labels, seed), tf.constant(pixels)
     first, steps, labelled_at = schedule(recipe, number)
@@ -137,8 +158,8 @@ def train(
     rate = OptimizerConfig(learning_rate=recipe.learning_rate)
     for step in range(steps):
         if step in labelled_at:
-            features = label_features(other or trainer.nets[-1], pixels, recipe)
-            found = labels_lib.make(recipe, features, classes, seed)
+            features = label_features(trainer.nets[-1], pixels, recipe)
+            found = labels_lib.make(recipe, features, classes, seed, free)
             labels = labels_lib.renamed(found, labels) if purities else found
             purities.append(round(labels_lib.pair_purity(labels, classes), 4))
             images_of = batches(recipe, plan, labels, seed)
@@ -169,13 +190,14 @@ def batches(
 ) -> Callable[[int], np.ndarray]:
     """A function of the step that returns the images of its batch.
 
-    plan: [steps, images], without regard to labels. Many images have no mutual nearest neighbor;
-    half of a batch is of the plan then, so that all of them are still seen.
+    plan: [steps, images], without regard to labels. Many images have no mutual nearest neighbor,
+    or no mate on which two nets agree; half of a batch is of the plan then, so that all of them
+    are still seen.
     """
     if recipe.use in ("classes", "exclude"):
         return plan.__getitem__
     draw = labels_lib.batches_with_mates(labels, recipe.images, recipe.mates, seed)
-    if recipe.labels != "pairs":
+    if recipe.labels not in ("pairs", "agree"):
         return draw
     half = recipe.images // 2
     return lambda step: np.concatenate([draw(step)[:half], plan[step][:half]])
@@ -198,7 +220,7 @@ def schedule(recipe: Recipe, number: int) -> tuple[int, int, set[int]]:
 
 def label_features(net: Net, pixels: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Unit features [N, D] for the labels: of the photographs, or the mean over center crops."""
-    if recipe.labels == "oracle":
+    if recipe.labels in ("oracle", "free"):
         return np.empty(0)
     total, size = features_of(net, pixels), pixels.shape[1]
     for view in range(1, recipe.label_views):
