@@ -253,7 +253,8 @@ def page(plan: dict[str, dict[str, Any]], rows: dict[str, list[dict[str, Any]]])
         "# Screens: what might add to two views alone",
         "",
         "Trained on two thirds of the training photographs with 24 image passes each, a third of "
-        "the study's, including those of labels and teachers; evaluated on the held-out third with "
+        "the study's (the last section: 72, like the study), including those of labels and "
+        "teachers; evaluated on the held-out third with "
         "frozen res4 and linear SVMs (C = 0.1). The base is the default of `mgta_tf.train`: "
         "batch-hard triplets of two views, one net, no labels. A difference is of runs with the "
         "same seed; the deviation between two runs of equal recipes is about 0.35 mAP (two views "
