@@ -21,12 +21,13 @@ from mgta_tf.models import artifact
 from mgta_tf.models.autoencoder import build_autoencoder
 from mgta_tf.models.encoder import ENDPOINTS, ModelConfig, build_encoder
 from mgta_tf.runtime.files import write_json
-from tools.study.evaluation import MILD, SMALL
+from tools.study.evaluation import MEDIUM, MILD, SMALL
 
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "torch_methods.py")
 SAME = 1e-4  # largest difference of two endpoints, as a share of the largest value
 
 STRONG: dict[str, Any] = dict(crop_min_area=0.3, color_jitter=0.4, grayscale=0.2)
+CROPS = {"mild": MILD, "medium": MEDIUM, "strong": STRONG}
 
 PARAMETERS = {
     "kernel": "weight",

@@ -15,6 +15,7 @@ from mgta_tf.training.summary import versions
 
 SMALL: dict[str, Any] = dict(image_size=32, width=0.25, blocks=[2, 2, 2, 2])
 MILD: dict[str, Any] = dict(crop_min_area=0.4, color_jitter=0.2, grayscale=0.0)
+MEDIUM: dict[str, Any] = dict(crop_min_area=0.3, color_jitter=0.3, grayscale=0.1)
 PROBE: dict[str, Any] = dict(dataset="folder", image_size=32, svm_costs="0.01,0.1,1")
 SCREEN_PROBE: dict[str, Any] = {**PROBE, "svm_costs": "0.1"}
 

@@ -7,7 +7,7 @@ import pytest
 
 from mgta_tf.errors import UserError
 from tools.peers import run as peers
-from tools.peers.bridge import MILD, STRONG
+from tools.peers.bridge import MEDIUM, MILD, STRONG
 
 
 def trial(method, tried, value):
@@ -20,14 +20,16 @@ def run_search(method, value_of, known):
     tried = []
     while (flags := peers.next_trial(known, method)) is not None:
         tried.append(flags)
-        known.append(trial(method, flags, value_of(flags)))
+        value = value_of(flags)
+        known.append({"method": f"peer_{method}", "seed": 1, "map": value, "flags": flags})
     return tried
 
 
 def test_simclr_is_tuned_axis_by_axis_and_keeps_the_best():
-    def value(flags):  # best: batch 32, rate 1e-3, mild, temperature 0.1
-        worse = ("batch", "learning_rate", "grayscale", "temperature")
-        return 200 - sum(flags[name] for name in worse)
+    def value(flags):  # best: batch 32, rate 1e-3, temperature 0.1; mild, with all passes medium
+        worse = ("batch", "learning_rate", "temperature")
+        gray = abs(flags["grayscale"] - (0.1 if flags["passes"] == 72 else 0))
+        return 200 - sum(flags[name] for name in worse) - gray
 
     known = []
     tried = run_search("simclr", value, known)
@@ -35,20 +37,25 @@ def test_simclr_is_tuned_axis_by_axis_and_keeps_the_best():
         {name: value for name, value in flags.items() if value != before[name]}
         for before, flags in zip(tried, tried[1:])
     ]
-    assert tried[0] == {**peers.START, "temperature": 0.2}
+    assert tried[0] == peers.flags_of("simclr", {**peers.START, "temperature": 0.2}, 12)
     assert changed == [
         {"batch": 128},  # worse than 32
         {"batch": 32, "learning_rate": 1e-3},  # better
         STRONG,  # worse
         {**MILD, "temperature": 0.1},  # better
         {"temperature": 0.5},
+        {"passes": 72, "temperature": 0.1},
+        MEDIUM,  # better
+        {"color_jitter": 0.4, "grayscale": 0.2},
     ]
     best = peers.best_flags(known, "simclr")
-    assert (best["batch"], best["learning_rate"], best["temperature"]) == (32, 1e-3, 0.1)
+    expected = {"batch": 32, "learning_rate": 1e-3, **MEDIUM, "temperature": 0.1}
+    assert best == peers.flags_of("simclr", expected, 72)
     # Another method starts from these, without SimCLR's temperature.
     start = {"batch": 32, "learning_rate": 1e-3, **MILD}
-    strong, large = {**start, **STRONG}, {**start, "batch": 128}
-    assert run_search("byol", lambda flags: 1.0, known) == [start, strong, large]
+    changes = [(12, {}), (12, STRONG), (12, {"batch": 128}), (72, {}), (72, MEDIUM), (72, STRONG)]
+    asked = [peers.flags_of("byol", {**start, **change}, passes) for passes, change in changes]
+    assert run_search("byol", lambda flags: 1.0, known) == asked
 
 
 def test_other_methods_need_simclr_first():

@@ -13,7 +13,7 @@ import tensorflow as tf
 from mgta_tf.data.pipeline import AugmentConfig, augment, normalize
 from mgta_tf.models.encoder import ModelConfig, build_encoder
 from mgta_tf.training.optimization import OptimizerConfig, build_optimizer
-from tools.study.evaluation import MILD, SMALL
+from tools.study.evaluation import MEDIUM, MILD, SMALL
 
 keras = tf.keras
 
@@ -22,7 +22,7 @@ RANKS = (2, 10)  # of the negatives whose distances are averaged by `negative="r
 TEMPERATURE = 0.1  # of the softmax losses, and of the softplus
 CROPS = {
     "mild": MILD,
-    "medium": {"crop_min_area": 0.3, "color_jitter": 0.3, "grayscale": 0.1},
+    "medium": MEDIUM,
     "strong": {"crop_min_area": 0.2, "color_jitter": 0.4, "grayscale": 0.2},
 }
 MOMENTUM = 0.99  # of the teacher that is a moving average
