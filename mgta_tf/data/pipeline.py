@@ -48,14 +48,14 @@ class AugmentConfig:
     )
     flip: bool = flag(True, "Random horizontal flip of training images.", advanced=True)
     crop_min_area: float = flag(
-        0.4,
+        0.3,
         "Smallest area of the random resized crop, as a fraction of the image; 1 turns it off.",
         minimum=0.05,
         maximum=1.0,
         advanced=True,
     )
     color_jitter: float = flag(
-        0.2,
+        0.3,
         "Color jitter: largest relative change of brightness, contrast and saturation; 0 turns it "
         "off.",
         minimum=0.0,
@@ -63,7 +63,7 @@ class AugmentConfig:
         advanced=True,
     )
     grayscale: float = flag(
-        0.0,
+        0.1,
         "Probability of converting a training image to grayscale.",
         minimum=0.0,
         maximum=1.0,
