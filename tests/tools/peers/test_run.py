@@ -48,14 +48,23 @@ def test_simclr_is_tuned_axis_by_axis_and_keeps_the_best():
         MEDIUM,  # better
         {"color_jitter": 0.4, "grayscale": 0.2},
     ]
-    best = peers.best_flags(known, "simclr")
+    best = peers.best_trial(known, "simclr", 72)["flags"]
     expected = {"batch": 32, "learning_rate": 1e-3, **MEDIUM, "temperature": 0.1}
     assert best == peers.flags_of("simclr", expected, 72)
+    # A row of half the cost has the crops of the short trials.
+    assert peers.best_trial(known, "simclr", 36)["flags"] == peers.flags_of(
+        "simclr", {**expected, **MILD}, 12
+    )
     # Another method starts from these, without SimCLR's temperature.
     start = {"batch": 32, "learning_rate": 1e-3, **MILD}
     changes = [(12, {}), (12, STRONG), (12, {"batch": 128}), (72, {}), (72, MEDIUM), (72, STRONG)]
     asked = [peers.flags_of("byol", {**start, **change}, passes) for passes, change in changes]
-    assert run_search("byol", lambda flags: 1.0, known) == asked
+    simclr = peers.best_trial(known, "simclr", 12)["map"]
+    assert run_search("byol", lambda flags: 0.91 * simclr, known) == asked
+    # One that is far behind after the short trials gets no others.
+    assert run_search("vicreg", lambda flags: 0.89 * simclr, known) == [
+        peers.flags_of("vicreg", {**start, **change}, 12) for _, change in changes[:3]
+    ]
 
 
 def test_other_methods_need_simclr_first():
