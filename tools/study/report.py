@@ -74,6 +74,7 @@ def page(
         "```",
         "python tools/study.py --plan=docs/study.json --data_dir=tiny-imagenet-100 \\",
         "    --voc_root=VOCdevkit --workdir=runs/study",
+        *[line for name in plan["other_data"] for line in plan["other_data"][name]["repeat"]],
         "```",
         "",
         "Only methods and seeds without a committed row are run. Every method, with its flags in "

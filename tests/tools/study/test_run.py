@@ -140,7 +140,7 @@ def test_an_interval_across_0_is_not_significant():
 def test_the_page_and_picture_of_few_runs(tmp_path):
     rows = rows_of(
         iae=[row(1, 5.0), row(2, 6.0)],
-        two_views_alone=[row(1, 7.0, passes=71.6), row(2, 9.0, passes=72.4)],
+        two_views_medium=[row(1, 7.0, passes=71.6), row(2, 9.0, passes=72.4)],
     )
     text = study_report.page(PLAN, rows, {"cifar10": rows_of()}, {"tiny": [], "cifar10": []})
     # −2 and −3: mean −2.5, s = 0.7071, t = 12.706, reach = 12.706 · 0.7071 / √2 = 6.353
@@ -219,7 +219,7 @@ def test_other_data_and_few_labels_have_a_section_once_they_have_rows():
     assert "With few labels" not in text
     others = {
         "cifar10": rows_of(
-            iae=[row(1, 40.0), row(2, 42.0)], two_views_alone=[row(1, 45.0), row(2, 47.0)]
+            iae=[row(1, 40.0), row(2, 42.0)], two_views_medium=[row(1, 45.0), row(2, 47.0)]
         )
     }
     few = {"part": "rows", "start": "iae", "seed": 1}
