@@ -110,7 +110,8 @@ def read(path: str) -> Record:
     flags, defaults = config_lib.to_dict(config), config_lib.to_dict(config_class())
     summary = _json(workdir.summary) if os.path.exists(workdir.summary) else {}
     turns = summary.get("turns")
-    finished = bool(summary) if supervised else bool(turns) and turns == summary["turns_done"]
+    done = turns is not None and turns == summary["turns_done"]  # no turns: an untrained net
+    finished = bool(summary) if supervised else done
     written = [p for p in (workdir.summary, workdir.flagfile) if os.path.exists(p)]
     updated = time.localtime(max(os.path.getmtime(p) for p in written))
     return Record(

@@ -62,13 +62,14 @@ def build(
 def closing_lines(history: History, workdir: Workdir) -> str:
     """The last lines on the terminal: the result, and where the files are."""
     turns = quantity(len(history), "turn")
+    ending = f"{turns} in {time_spent(history)}" if history else "no epochs: the net is untrained"
     if not hosts.is_chief():
         return f"done: {turns}; the chief has written {workdir.path}"
     path, last = workdir.path, {row["process"]: row for row in history}
     pictures, labels = os.path.dirname(workdir.originals), os.path.join(path, "labels")
     return "\n".join(
         [
-            f"done: {turns} in {time_spent(history)}",
+            f"done: {ending}",
             *([f"  last training:     {wording.result(last['TMP'])}"] if "TMP" in last else []),
             *([f"  last labels:       {wording.result(last['GLP'])}"] if "GLP" in last else []),
             f"  metrics:           {workdir.summary}",
@@ -77,7 +78,8 @@ def closing_lines(history: History, workdir: Workdir) -> str:
             f"  curves:            tensorboard --logdir={shlex.quote(workdir.tensorboard)}",
             f"  report:            python -m mgta_tf.report --workdir={shlex.quote(path)}",
             f"  encoder:           python -m mgta_tf.export --workdir={shlex.quote(path)} "
-            f"--output={shlex.quote(os.path.join(path, 'saved_model'))}",
+            f"--output={shlex.quote(os.path.join(path, 'saved_model'))}"
+            f"{'' if history else ' --untrained'}",
         ]
     )
 

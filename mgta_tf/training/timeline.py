@@ -106,6 +106,8 @@ def work_of(
       first: The turn at which the process starts; graphs are built once per process.
       labelled: Whether the images have classes, which the probe needs.
     """
+    if not timeline.turns:  # a run that only makes the untrained net
+        return ()
     step, clustering = step_weight(config), cluster_weight(config)
     found: list[list[Work]] = []
     seen: set[tuple[str, int]] = set()

@@ -29,6 +29,11 @@ def test_the_work_of_each_turn_is_in_the_order_of_the_run():
             assert pieces[0].units == steps
 
 
+def test_a_run_without_epochs_has_no_work():
+    timeline, turns = work(iae_epochs=0, rounds=0, final_epochs=0)
+    assert timeline.turns == turns == ()
+
+
 def test_a_step_costs_three_passes_through_encoder_and_decoder():
     images = 4 * 4  # P·K
     assert work()[1][0][0].weight == 3 * 2 * images
