@@ -31,14 +31,17 @@ from mgta_tf.training.config import TrainConfig
 from mgta_tf.training.session import Session
 
 NET = {"width": 1 / 512, "blocks": (1, 1, 1, 1), "image_size": 32, "data_source": ""}
+CROPS = {"crop_min_area": 0.4, "color_jitter": 0.2, "grayscale": 0.0}  # when they were written
 RUNS = {
     # Two nets, pseudo labels, and a loss scale that falls at the first steps of stage 2.
     "clusters": {
-        **FLAGS, **NET, "num_clusters": 5, "mixed_precision": "float16",
+        **FLAGS, **NET, **CROPS, "num_clusters": 5, "mixed_precision": "float16",
         "reconstruction_weight": 16.0, "probe_every_rounds": 0,
     },
     # The default recipe: one net, no labels.
-    "views": {**NET, "final_epochs": 1, "clusters_per_batch": 8, "images_per_cluster": 2},
+    "views": {
+        **NET, **CROPS, "final_epochs": 1, "clusters_per_batch": 8, "images_per_cluster": 2,
+    },
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from mgta_tf.training.learner import Learner
 from mgta_tf.training.losses import LossConfig
 from mgta_tf.training.optimization import OptimizerConfig
 
-AUGMENT = AugmentConfig(image_size=32)
+AUGMENT = AugmentConfig(image_size=32, crop_min_area=0.4, color_jitter=0.2, grayscale=0.0)
 # How far float16's loss scale must fall depends on the crops.
 STRONGER = AugmentConfig(image_size=32, crop_min_area=0.2, color_jitter=0.4, grayscale=0.2)
 TINY = ModelConfig(width=0.0625, blocks=(1, 1, 1, 1), decoder="mirror")
