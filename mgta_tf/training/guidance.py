@@ -98,7 +98,7 @@ class GuidanceConfig:
         "Pseudo labels: clusters of a net's features (the paper); or none: each image is its own "
         "cluster (K = N), and a single net learns in stage 3 to match the views of an image. none "
         "is the default because it gives the better encoder for the same compute "
-        "(two_views_alone in docs/results.md).",
+        "(docs/results.md).",
         choices=("none", "clusters"),
     )
 
