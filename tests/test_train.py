@@ -322,23 +322,6 @@ def test_two_views_alone_can_be_exported_and_reported(views_alone, tmp_path, cap
     assert "reconstruction loss" not in page
 
 
-@pytest.mark.parametrize("flags", [{}, {**VIEWS, "checkpoint_every_steps": 0}])
-def test_a_run_without_epochs_is_an_untrained_net(flags, tmp_path, capsys):
-    from mgta_tf import report
-
-    workdir, output = tmp_path / "w", tmp_path / "w" / "saved_model"
-    train.train(config_of(workdir, **{**flags, "iae_epochs": 0, "rounds": 0, "final_epochs": 0}))
-    printed = capsys.readouterr().out
-    assert "done: no epochs: the net is untrained\n" in printed
-    asked = f"--workdir={workdir} --output={output} --untrained"  # what its last line says
-    assert printed.endswith(f"python -m mgta_tf.export {asked}\n")
-    report.main(report.ReportConfig(workdir=str(workdir)))
-    assert "not finished" not in (workdir / "report.html").read_text()
-    export.main(export.ExportConfig(workdir=str(workdir), output=str(output), untrained=True))
-    signatures = tf.saved_model.load(str(output)).signatures
-    assert signatures["encode"](images=tf.zeros([1, 32, 32, 3], tf.uint8))["res4"].shape[0] == 1
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -71,6 +71,19 @@ class BatchConfig:
         return self.clusters_per_batch * self.images_per_cluster
 
     @property
+    def of_views(self) -> BatchConfig:
+        """A batch of the same size in which each image, with all its views, is its own cluster."""
+        if self.images_per_cluster == self.views_per_image:
+            return self
+        images = self.size // self.views_per_image
+        return dataclasses.replace(
+            self,
+            clusters_per_batch=images,
+            images_per_cluster=self.views_per_image,
+            global_batch=0,
+        )
+
+    @property
     def smallest_cluster(self) -> int:
         """Number of images that a cluster needs for each of them to have a positive."""
         return 2 if self.views_per_image == 1 else 1

@@ -104,6 +104,11 @@ class TrainConfig:
                 f"cluster are views of one; set it to --images_per_cluster="
                 f"{batch.images_per_cluster}"
             )
+        if stages.labels == "hard_negatives" and batch.views_per_image < 2:
+            raise UserError(
+                "--labels=hard_negatives with --views_per_image=1: the positive of an image is "
+                "another view of it; set --views_per_image=2"
+            )
         if self.model.decoder == "none" and stages.iae_epochs and not self.run.iae_checkpoint:
             raise UserError(
                 f"--iae_epochs={stages.iae_epochs} with --decoder=none: stage 1 trains by "

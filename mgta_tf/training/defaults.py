@@ -36,6 +36,10 @@ K = 2
 IMAGES_OF_CLUSTER, MOST_CLUSTERS = 10, 300
 MOST_ROUNDS, EPOCHS_OF_ROUND = 10, 3  # the paper's rounds; with fewer epochs each, fewer rounds
 SHARES = {"iae": 10, "mutual": 10, "final": 1}  # of the epochs, as in §4.2: 100, 10 of 10, 10
+# With --labels=hard_negatives: six parts, of which the first has no clusters.
+SHARES_OF_SIMILAR = {"iae": 0, "mutual": 5, "final": 1}
+P_SIMILAR = 2  # clusters per batch and device
+IMAGES_OF_SIMILAR = 64  # of a cluster, twice those in a batch
 
 FULL = ModelConfig()
 SMALL = ModelConfig(width=0.25, blocks=(2, 2, 2, 2))
@@ -213,6 +217,8 @@ def _batch(given: dict[str, Any], facts: Facts) -> list[Choice]:
     if given["labels"] == "none":
         views = Choice(views.values, "K: views of each image")
         return [_clusters_per_batch(given, facts, facts.images // 2, "half of the images"), views]
+    if given["labels"] == "hard_negatives":
+        return _batch_of_similar(given, facts)
     half = facts.images // 2
     clusters = max(2, min(MOST_CLUSTERS, half // IMAGES_OF_CLUSTER))
     clusters = max(clusters, given.get("clusters_per_batch", 0))
@@ -228,6 +234,19 @@ def _batch(given: dict[str, Any], facts: Facts) -> list[Choice]:
             most, why = most // 2, f"half of {most} clusters"
     most = min(most, half // images_per_cluster)
     return [of_clusters, _clusters_per_batch(given, facts, most, why), views]
+
+
+def _batch_of_similar(given: dict[str, Any], facts: Facts) -> list[Choice]:
+    """Number of clusters, P and K with --labels=hard_negatives: a batch is of few clusters."""
+    clusters = max(P_SIMILAR, min(MOST_CLUSTERS, facts.images // IMAGES_OF_SIMILAR))
+    why = f"one for {IMAGES_OF_SIMILAR} of {facts.images:,} images, up to {MOST_CLUSTERS}"
+    each = max(1, min(P // P_SIMILAR, facts.images // (2 * P_SIMILAR)))
+    K = given.get("images_per_cluster") or each * given["views_per_image"]
+    return [
+        Choice({"num_clusters": clusters}, why),
+        Choice({"clusters_per_batch": P_SIMILAR * facts.devices}, "P: few, so images look alike"),
+        Choice({"images_per_cluster": K}, f"K: {each} images of each cluster, with all views"),
+    ]
 
 
 def k_of_views(given: dict[str, Any]) -> int:
@@ -262,15 +281,17 @@ def of_schedule(given: dict[str, Any], epochs: int, reason: str) -> list[Choice]
     A disabled stage gets none: stage 2 without labels; stage 1 without labels, without a decoder,
     or with --iae_checkpoint. Given flags keep their values.
     """
-    clusters = given["labels"] == "clusters"
+    clusters, guided = given["labels"] == "clusters", given["labels"] != "none"
     on = {
         "iae": clusters and given["decoder"] != "none" and not given["iae_checkpoint"],
-        "mutual": clusters and given.get("rounds") != 0,
+        "mutual": guided and given.get("rounds") != 0,
         "final": True,
     }
-    total = sum(share for stage, share in SHARES.items() if on[stage])
-    part = {stage: epochs * share / total * on[stage] for stage, share in SHARES.items()}
-    rounds = min(MOST_ROUNDS, max(1, round(part["mutual"] / EPOCHS_OF_ROUND)))
+    shares = SHARES if clusters or not guided else SHARES_OF_SIMILAR
+    total = sum(share for stage, share in shares.items() if on[stage])
+    part = {stage: epochs * share / total * on[stage] for stage, share in shares.items()}
+    most = MOST_ROUNDS if clusters else SHARES_OF_SIMILAR["mutual"]
+    rounds = min(most, max(1, round(part["mutual"] / EPOCHS_OF_ROUND)))
     rounds = given.get("rounds", rounds if on["mutual"] else 0)
     values = {
         "iae_epochs": max(1, round(part["iae"])) if on["iae"] else 0,
@@ -279,7 +300,8 @@ def of_schedule(given: dict[str, Any], epochs: int, reason: str) -> list[Choice]
         "final_epochs": max(1, round(part["final"])),
     }
     chosen = _unless(given, values)
-    silent = {name: v for name, v in chosen.items() if not clusters and name != "final_epochs"}
+    silent = {name: v for name, v in chosen.items() if not guided and name != "final_epochs"}
+    silent.update({name: v for name, v in chosen.items() if not clusters and name == "iae_epochs"})
     printed = {name: v for name, v in chosen.items() if name not in silent}
     return [Choice(silent), *([Choice(printed, reason)] if printed else [])]
 
@@ -289,7 +311,8 @@ def reason_by_size(given: dict[str, Any], facts: Facts) -> str:
 
     Epochs count every view, so an epoch of two views alone takes half of the images.
     """
-    epochs, views = epochs_by_size(facts), given.get("images_per_cluster") or k_of_views(given)
+    epochs = epochs_by_size(facts)
+    views = given.get("images_per_cluster") or k_of_views(given)
     if given["labels"] == "none":
         shown = f"each image {epochs / views:g} times, in {views} views"
     else:

@@ -7,7 +7,11 @@ The paper describes the method twice, and the texts differ:
 * §3.4: every iteration makes a new split into A and B, and both halves are labelled before either
   net trains. `--schedule=parallel --split_policy=every_round`.
 
-`turns` lists either schedule as one flat sequence. `mgta_tf.train` executes it in order; a resumed
+A third schedule is ours, `--labels=hard_negatives`: one net trains on all images. It first matches
+views alone; then it labels the images in every round, and a batch holds images of few clusters,
+which are negatives of each other.
+
+`turns` lists any schedule as one flat sequence. `mgta_tf.train` executes it in order; a resumed
 run continues with the turn that was interrupted.
 """
 
@@ -42,13 +46,14 @@ class GuidanceConfig:
     rounds: int = flag(
         0,
         "Stage 2: rounds; in each round both nets label and train once. The paper uses 10 (§4.2). "
-        "Needs --labels=clusters. auto: as many as leave about 3 epochs for each, at most 10.",
+        "Needs --labels. auto: as many as leave about 3 epochs for each, at most 10.",
         minimum=0,
         auto="auto",
     )
     epochs_per_round: int = flag(
         10,
-        "Stage 2: epochs that a net trains on its half of the images per round. auto: "
+        "Stage 2: epochs that a net trains on its half of the images (with "
+        "--labels=hard_negatives: on all images) per round. auto: "
         "stage 2's share of all epochs, divided by --rounds.",
         minimum=1,
         auto="auto",
@@ -95,11 +100,12 @@ class GuidanceConfig:
     )
     labels: str = flag(
         "none",
-        "Pseudo labels: clusters of a net's features (the paper); or none: each image is its own "
-        "cluster (K = N), and a single net learns in stage 3 to match the views of an image. none "
-        "is the default because it gives the better encoder for the same compute "
-        "(docs/results.md).",
-        choices=("none", "clusters"),
+        "Pseudo labels: clusters of a net's features (the paper); none: each image is its own "
+        "cluster (K = N), and a single net learns in stage 3 to match the views of an image; or "
+        "hard_negatives: the same, but from the second round on, a batch holds images of few "
+        "clusters of the net's own features, which are harder to tell apart. none is the default "
+        "because it gives a better encoder than clusters for the same compute (docs/results.md).",
+        choices=("none", "clusters", "hard_negatives"),
     )
 
     def __post_init__(self):
@@ -157,12 +163,13 @@ def turns(config: GuidanceConfig) -> Iterator[Turn]:
     """All turns of a run, in order: stage 1, the rounds of stage 2, stage 3."""
     if config.iae_epochs:
         yield Turn("TMP", "iae", 0, net=0, half=ALL, epochs=config.iae_epochs)
+    one_net = config.labels == "hard_negatives"
     for round_number in range(1, config.rounds + 1):
-        yield from _round(config, round_number)
+        yield from (_round_of_one_net if one_net else _round)(config, round_number)
     if config.final_epochs:
         last, lambda1 = config.rounds + 1, config.lambda_end
-        if config.labels == "clusters":
-            labeller = 0 if config.guidance == "mutual" else 1
+        if config.labels != "none":
+            labeller = 0 if config.guidance == "mutual" and not one_net else 1
             yield Turn("GLP", "final", last, net=labeller, half=ALL)
         yield Turn("TMP", "final", last, 1, ALL, epochs=config.final_epochs, lambda1=lambda1)
 
@@ -186,9 +193,23 @@ def _round(config: GuidanceConfig, number: int) -> Iterator[Turn]:
             yield tmp
 
 
+def _round_of_one_net(config: GuidanceConfig, number: int) -> Iterator[Turn]:
+    """A round of N2 alone, on all images: a GLP, except in the first round, and a TMP."""
+    if number > 1:
+        yield Turn("GLP", "mutual", number, net=1, half=ALL)
+    epochs, lambda1 = config.epochs_per_round, lambda_of_round(config, number)
+    yield Turn("TMP", "mutual", number, net=1, half=ALL, epochs=epochs, lambda1=lambda1)
+
+
 def count_nets(schedule: Sequence[Turn]) -> int:
-    """Number of nets to build: 2, or 1 in a run without GLPs, where N1 and N2 are the same net."""
-    return 2 if any(turn.process == "GLP" for turn in schedule) else 1
+    """Number of nets to build: 2, or 1 where N2 takes all turns after stage 1, and is N1, too."""
+    return 2 if any(turn.net == 0 for turn in schedule if turn.stage != "iae") else 1
+
+
+def is_of_views(turn: Turn, config: GuidanceConfig) -> bool:
+    """Whether a TMP matches views alone: each image is its own cluster, and batches are random."""
+    first = config.labels == "hard_negatives" and turn.round == 1
+    return turn.stage != "iae" and (config.labels == "none" or first)
 
 
 def is_probed(turn: Turn, every: int) -> bool:
@@ -202,14 +223,14 @@ def labels_of(
     clusters: dict[int | None, np.ndarray],
     config: GuidanceConfig,
 ) -> np.ndarray | None:
-    """The labels that a TMP trains with: int32 [n], or None in stage 1, which uses no labels.
+    """The labels by which a TMP draws its batches: int32 [n], or None in stage 1, which has none.
 
-    With --labels=none every image is its own label. images: int32 [n], the turn's images. clusters:
+    With views alone every image is its own label. images: int32 [n], the turn's images. clusters:
     the newest pseudo labels of each half, [n].
     """
     if turn.stage == "iae":
         return None
-    return clusters[turn.half] if config.labels == "clusters" else images
+    return images if is_of_views(turn, config) else clusters[turn.half]
 
 
 def halves(

@@ -65,10 +65,11 @@ def label(session: Session, turn: Turn, images: np.ndarray) -> Labelling:
         config.feature_budget_mb,
         session.workdir.features,
     )
-    progress.begin("compare", "encoding a sample with the other net")
-    sample = sampler.evenly(len(images), SAMPLE)
-    encoded = other.encode(session.feed, images[sample], config.cluster_features)
-    features_of_other = np.concatenate(list(encoded))
+    sample, features_of_other = sampler.evenly(len(images), SAMPLE), None
+    if other is not net:
+        progress.begin("compare", "encoding a sample with the other net")
+        encoded = other.encode(session.feed, images[sample], config.cluster_features)
+        features_of_other = np.concatenate(list(encoded))
     progress.begin("cluster", f"clustering {len(images):,} features of {features.shape[1]} numbers")
     found: Labelling | None = None
 
@@ -88,6 +89,7 @@ def _cluster(
     """Clusters the features [n, D] and describes the result.
 
     sample: the images, [m] of n, on which the labels of the two nets are compared.
+    features_of_other: [m, D], or None where there is one net.
     """
     config, seed = session.config.cluster, _seed(session, turn)
     try:
@@ -126,12 +128,14 @@ def _first_k(session: Session) -> int | None:
 
 
 def _agreement_of_nets(
-    labels: np.ndarray, features_of_other: np.ndarray, config: ClusterConfig, seed: int
+    labels: np.ndarray, features_of_other: np.ndarray | None, config: ClusterConfig, seed: int
 ) -> dict[str, float | None]:
     """NMI and ARI of a sample's labels with the clusters of the other net's features.
 
-    labels: [m], of the sample. features_of_other: [m, D], of the same images.
+    labels: [m], of the sample. features_of_other: [m, D], of the same images; None without one.
     """
+    if features_of_other is None:
+        return {"nmi_nets": None, "ari_nets": None}
     k = min(len(np.unique(labels)), len(labels) - 1)
     config = dataclasses.replace(config, num_clusters=k, clusterer="kmeans", kmeans_impl="tf")
     try:

@@ -30,6 +30,11 @@ def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> No
       UserError: a flag does not fit; the message suggests a value.
     """
     _check_iaes(config)
+    if config.guidance.labels == "hard_negatives" and not config.guidance.rounds:
+        raise UserError(
+            "--rounds=0 with --labels=hard_negatives: the first round has no clusters yet; set "
+            "--rounds=1 or more, or --labels=none"
+        )
     labelled = []
     for turn in guidance.turns(config.guidance):
         images = guidance.count_images(turn, num_images)
@@ -38,8 +43,9 @@ def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> No
         if turn.process == "GLP":
             labelled.append(images)
         else:
-            views_only = turn.stage != "iae" and config.guidance.labels == "none"
-            _check_batch(config.batch, images, num_images, views_only)
+            of_views = guidance.is_of_views(turn, config.guidance)
+            batch = config.batch.of_views if of_views else config.batch
+            _check_batch(batch, images, num_images, of_views)
     if labelled:
         _check_clusters(config.cluster, config.batch, min(labelled))
     if config.run.probe_every_rounds:
@@ -100,12 +106,12 @@ def images_used(sizes: np.ndarray, fraction: float) -> np.ndarray:
     return np.maximum(1, np.ceil(np.round(fraction * sizes, 9))).astype(np.int64)
 
 
-def _check_batch(config: BatchConfig, images: int, num_images: int, views_only: bool) -> None:
+def _check_batch(config: BatchConfig, images: int, num_images: int, of_views: bool) -> None:
     """A batch must not hold more images than a turn trains on.
 
-    views_only: whether the K images of a cluster are views of one image.
+    of_views: whether the K images of a cluster are views of one image.
     """
-    P, K = config.clusters_per_batch, 1 if views_only else config.images_per_cluster
+    P, K = config.clusters_per_batch, 1 if of_views else config.images_per_cluster
     if images >= P * K:
         return
     flag, value = f"--clusters_per_batch={P}", f"--clusters_per_batch={images // K}"

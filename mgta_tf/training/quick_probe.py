@@ -64,7 +64,7 @@ def _agreement_of_untrained(session: Session, labels: np.ndarray) -> dict[str, f
       `neighbors` as in the report, in percent. In a run with clusters also `nmi_truth` and
       `ari_truth` of `clustered` images. NMI grows as their number falls; ARI does not.
     """
-    config, clusters = session.config, session.config.guidance.labels == "clusters"
+    config, clusters = session.config, session.config.guidance.labels != "none"
     images = sampler.evenly(len(labels), CLUSTERED if clusters else members.KEPT).astype(np.int32)
     endpoint = config.cluster.cluster_features if clusters else "embedding"
     features = np.concatenate(list(session.nets[0].encode(session.feed, images, endpoint)))

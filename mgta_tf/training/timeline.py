@@ -109,10 +109,11 @@ def work_of(
     if not timeline.turns:  # a run that only makes the untrained net
         return ()
     step, clustering = step_weight(config), cluster_weight(config)
+    two = guidance.count_nets(timeline.turns) == 2
     found: list[list[Work]] = []
     seen: set[tuple[str, int]] = set()
     if labelled and first == 0:  # the untrained net has been evaluated before the first turn
-        untrained = 0 if guidance.count_nets(timeline.turns) == 2 else timeline.turns[0].net
+        untrained = 0 if two else timeline.turns[0].net
         seen.add(("encode", 0))
         if config.run.probe_every_rounds:
             seen.add(("probe", untrained))
@@ -130,15 +131,12 @@ def work_of(
     ):
         if turn.process == "GLP":
             again = any(before.process == "GLP" for before in timeline.turns[:number])
+            compared = Work("compare", min(SAMPLE, images), 1.0, graphs(number, "compare"))
+            units = _clusters_to_compute(config.cluster, again) * images
             pieces = [
                 Work("encode", images, weight=1.0, builds=graphs(number, "encode")),
-                Work("compare", min(SAMPLE, images), weight=1.0, builds=graphs(number, "compare")),
-                Work(
-                    "cluster",
-                    _clusters_to_compute(config.cluster, again) * images,
-                    clustering,
-                    graphs(number, "cluster"),
-                ),
+                *([compared] if two else []),
+                Work("cluster", units, clustering, graphs(number, "cluster")),
                 Work("gallery", 1),
             ]
         else:

@@ -13,6 +13,7 @@ from mgta_tf.runtime import hosts, preemption
 from mgta_tf.runtime.checkpoints import Cadence
 from mgta_tf.runtime.step_log import StepLog, steps_between_points
 from mgta_tf.runtime.tensorboard import profiled
+from mgta_tf.training import guidance
 from mgta_tf.training.session import Session, title
 
 # Called with a turn's number, its steps so far, and the mean metrics of the newest window.
@@ -46,7 +47,7 @@ def train(
       session: The run.
       number: Number of the turn.
       images: int32 [n] indices.
-      labels: int32 [n] pseudo labels, or None in stage 1, which uses no labels.
+      labels: int32 [n], by which batches are drawn, or None in stage 1, which uses no labels.
       show: Called with every point of the curves.
 
     Raises:
@@ -93,14 +94,18 @@ def train(
 
 
 def _plan(session: Session, number: int, images: np.ndarray, labels: np.ndarray | None):
-    """The turn's batches: image indices [steps, P*K], and the label of every image, [N]."""
+    """The turn's batches, image indices [steps, P*K], and every image's label for triplets, [N]."""
     turn, batch = session.timeline.turns[number], session.config.batch
+    stages = session.config.guidance
     label_of = np.full(len(session.store), sampler.NO_CLUSTER, np.int32)
     seed = session.seed_of(turn)
     if labels is None:
         return sampler.shuffled_plan(images, batch.size, turn.epochs, seed), label_of
-    if session.config.guidance.labels == "none":
-        label_of[images] = labels
-        return sampler.views_plan(images, batch, turn.epochs, seed), label_of
-    label_of[images] = sampler.labels_for_triplets(labels, batch.smallest_cluster)
+    if guidance.is_of_views(turn, stages):
+        label_of[images] = images
+        return sampler.views_plan(images, batch.of_views, turn.epochs, seed), label_of
+    if stages.labels == "hard_negatives":  # only views of an image are positives
+        label_of[images] = images
+    else:
+        label_of[images] = sampler.labels_for_triplets(labels, batch.smallest_cluster)
     return sampler.pk_plan(images, labels, batch, turn.epochs, seed), label_of

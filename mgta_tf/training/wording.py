@@ -28,9 +28,11 @@ def title(turn: Turn, config: TrainConfig, images: int, clusters: int | None) ->
         does = f"groups {images:,} images into {count} (GLP)"
     elif turn.stage == "iae":
         does = f"learns to reconstruct {images:,} images (IAE)"
-    elif config.guidance.labels == "none":
+    elif config.guidance.labels != "clusters":
         views = config.batch.views_per_image
         does = f"learns to match {views} views of each of {images:,} images"
+        if not guidance.is_of_views(turn, config.guidance):
+            does += f", in batches of few of its {count} (TMP)"
     else:
         mutual = config.guidance.guidance == "mutual"
         whose = f"net {2 - turn.net}'s" if mutual else "its own"

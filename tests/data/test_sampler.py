@@ -175,6 +175,15 @@ def test_views_plan_repeats_p_images_k_times_and_visits_all():
         sampler.views_plan(images[:4], CONFIG, epochs=8, seed=[3])
 
 
+def test_a_batch_of_views_has_the_same_size():
+    batch = BatchConfig(clusters_per_batch=2, images_per_cluster=12, views_per_image=3)
+    views = batch.of_views
+    assert (views.clusters_per_batch, views.images_per_cluster, views.size) == (8, 3, 24)
+    assert views.of_views == views
+    whole = BatchConfig(global_batch=24, images_per_cluster=12, views_per_image=3)
+    assert whole.of_views == views
+
+
 @pytest.mark.parametrize(
     ("total", "count", "expected"),
     [(10, 4, [0, 3, 6, 9]), (5, 9, [0, 1, 2, 3, 4]), (1, 3, [0]), (7, 1, [0]), (8, 3, [0, 3, 7])],

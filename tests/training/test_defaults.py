@@ -279,3 +279,18 @@ def test_every_automatic_flag_has_a_rule():
 def test_facts_describe_the_machine():
     assert Facts(1, 1, 1).machine == "1 core"
     assert dataclasses.replace(Facts(1, 1, 1), gpus=2).machine == "2 GPUs"
+
+
+@pytest.mark.parametrize(
+    ("images", "clusters", "K", "epochs"),
+    [(10_000, 156, 32, 17), (500_000, 300, 32, 3), (150, 2, 32, 67), (30, 2, 14, 67)],
+)
+def test_hard_negatives_have_few_clusters_in_a_batch(images, clusters, K, epochs):
+    """64 images a cluster, 16 of them with two views in a batch; six equal parts of the epochs."""
+    found = chosen(Facts(images, 64, 2), "--labels=hard_negatives")
+    assert {name: found[name] for name in ("num_clusters", "images_per_cluster")} == {
+        "num_clusters": clusters, "images_per_cluster": K,
+    }  # fmt: skip
+    assert found["clusters_per_batch"] == 2
+    assert (found["iae_epochs"], found["rounds"]) == (0, 5)
+    assert found["epochs_per_round"] == found["final_epochs"] == epochs

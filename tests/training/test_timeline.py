@@ -82,3 +82,12 @@ def test_the_groups_of_a_run_without_clusters_cost_passes_of_their_images():
     views = dict(labels="none", decoder="none", iae_epochs=0, rounds=0, views_per_image=4)
     (pieces,) = work(**views)[1]
     assert [p.weight for p in pieces if p.kind == "show"] == [96]
+
+
+def test_a_single_net_is_not_compared_with_itself():
+    flags = dict(labels="hard_negatives", iae_epochs=0, rounds=2, decoder="none", views_per_image=2)
+    timeline, turns = work(**flags)
+    glps = [pieces for turn, pieces in zip(timeline.turns, turns) if turn.process == "GLP"]
+    assert [kinds(pieces) for pieces in glps] == [["encode", "cluster", "gallery", "save"]] * 2
+    # 96 images, a batch of 16 views, one epoch a turn
+    assert [turn[0].units for turn in turns if turn[0].kind == "train"] == [6, 6, 6]

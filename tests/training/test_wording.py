@@ -50,6 +50,18 @@ def test_a_single_stage_and_a_single_net_have_no_numbers():
     assert titles(**VIEWS) == ["the net learns to match 4 views of each of 1,000 images"]
 
 
+def test_hard_negatives_are_named_once_there_are_clusters():
+    flags = {**VIEWS, "labels": "hard_negatives", "rounds": 2, "num_clusters": 300}
+    views = "the net learns to match 4 views of each of 1,000 images"
+    assert titles(**flags) == [
+        f"stage 2 of 3, round 1 of 2: {views}",
+        "stage 2 of 3, round 2 of 2: the net groups 1,000 images into 300 clusters (GLP)",
+        f"stage 2 of 3, round 2 of 2: {views}, in batches of few of its 300 clusters (TMP)",
+        "stage 3 of 3: the net groups 1,000 images into 300 clusters (GLP)",
+        f"stage 3 of 3: {views}, in batches of few of its 300 clusters (TMP)",
+    ]
+
+
 @pytest.mark.parametrize(
     ("point", "lambda1", "weight", "words"),
     [
