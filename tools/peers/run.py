@@ -273,7 +273,7 @@ On a third of the training photographs, held out, one seed, SVMs with C = 0.1. S
 first, with {screen} passes per photograph: batch, learning rate, crops and temperature, one axis at
 a time; the best of an axis is kept. The other methods start from SimCLR's best and have the crops
 and the batch. The crops of the rows with 72 passes are then chosen with all of them, as ours are;
-methods whose short trials stay below {close:.0%} of SimCLR's end there. Mild crops:
+methods whose short trials stay below {close:.0f} % of SimCLR's end there. Mild crops:
 area ≥ 0.4, jitter 0.2, no gray. Medium: 0.3, 0.3, a tenth gray. Strong: 0.3, 0.4, a fifth gray.
 
 {trials}
@@ -299,7 +299,7 @@ def page(found: list[dict[str, Any]], trials: list[dict[str, Any]]) -> str:
     header += ["SVM mAP", "top-1", "20-NN"]
     return PAGE.format(
         screen=SCREEN,
-        close=CLOSE,
+        close=100 * CLOSE,
         same=bridge.SAME,
         rows=table(header, found),
         trials=table(header, trials),
