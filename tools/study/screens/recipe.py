@@ -54,10 +54,10 @@ class Recipe:
     num_clusters: int = 100
     label_views: int = 1  # views whose features are averaged before clustering
     whiten: bool = False  # PCA-whitened features for the labels
-    # Of labels: a second positive; "supcon"; "classes": a softmax; "exclude": images of a label are
-    # no negatives of each other; or "meet": they are, and share a batch, so they are hard ones.
+    # Of labels: a second positive; "supcon"; "classes": a softmax; or "meet": images of a label
+    # share a batch, as negatives of each other, which makes them hard ones.
     use: str = "triplet"
-    mates: int = 2  # images of a label in a batch, unless `use` is "classes" or "exclude"
+    mates: int = 2  # images of a label in a batch, unless `use` is "classes"
     weight: float = 0.5  # of the labels' loss
 
     def step_cost(self) -> float:
@@ -179,7 +179,7 @@ def loss_of(recipe: Recipe, outputs, target, images, labels, weight):
     for endpoint in recipe.also:
         pooled = tf.math.l2_normalize(tf.cast(outputs[endpoint], tf.float32), axis=1)
         loss += contrast(recipe, pooled, pooled, same, negatives)
-    if recipe.labels == "none" or recipe.use in ("exclude", "meet"):
+    if recipe.labels == "none" or recipe.use == "meet":
         return loss
     if recipe.use == "classes":
         errors = tf.nn.sparse_softmax_cross_entropy_with_logits(

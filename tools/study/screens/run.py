@@ -194,7 +194,7 @@ def batches(
     or no mate on which two nets agree; half of a batch is of the plan then, so that all of them
     are still seen.
     """
-    if recipe.use in ("classes", "exclude"):
+    if recipe.use == "classes":
         return plan.__getitem__
     draw = labels_lib.batches_with_mates(labels, recipe.images, recipe.mates, seed)
     if recipe.labels not in ("pairs", "agree"):
@@ -253,7 +253,7 @@ def page(plan: dict[str, dict[str, Any]], rows: dict[str, list[dict[str, Any]]])
         "# Screens: what might add to two views alone",
         "",
         "Trained on two thirds of the training photographs with 24 image passes each, a third of "
-        "the study's (the last section: 72, like the study), including those of labels and "
+        "the study's (sections 9 and 10: 72, like the study), including those of labels and "
         "teachers; evaluated on the held-out third with "
         "frozen res4 and linear SVMs (C = 0.1). The base is the default of `mgta_tf.train`: "
         "batch-hard triplets of two views, one net, no labels. A difference is of runs with the "
