@@ -131,7 +131,12 @@ def _drawn(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 
 def pk_plan(
-    images: np.ndarray, labels: np.ndarray, config: BatchConfig, epochs: int, seed: list[int]
+    images: np.ndarray,
+    labels: np.ndarray,
+    config: BatchConfig,
+    epochs: int,
+    seed: list[int],
+    by_size: bool = False,
 ) -> np.ndarray:
     """Batches of P clusters × K images, cluster by cluster, [steps, P*K] int32.
 
@@ -145,6 +150,8 @@ def pk_plan(
       config: P, K and the number of views.
       epochs: passes; `epochs` × n images are drawn, rounded down to whole batches.
       seed: seed of the random generator.
+      by_size: draw clusters in proportion to their number of images, so that all images are used
+        about equally often; a large cluster may then take two places of a batch.
 
     Raises:
       UserError: fewer than P clusters are large enough, or the batch exceeds the data.
@@ -165,7 +172,9 @@ def pk_plan(
     steps = steps_of(len(images), epochs, P * K)
     singleton_steps = min(steps - 1, round(epochs * len(singletons) / (P * K)))
 
-    clusters = balanced_draws(len(members), P, steps - singleton_steps, rng)  # [steps, P]
+    places = [max(1, round(len(own) * views / K)) if by_size else 1 for own in members]
+    owners = np.repeat(np.arange(len(members)), places)  # cluster by place
+    clusters = owners[balanced_draws(len(owners), P, steps - singleton_steps, rng)]  # [steps, P]
 
     batches = np.empty((steps - singleton_steps, P, K), np.int32)
     order = np.argsort(clusters, axis=None, kind="stable")

@@ -18,7 +18,7 @@ run continues with the turn that was interrupted.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -201,9 +201,10 @@ def _round_of_one_net(config: GuidanceConfig, number: int) -> Iterator[Turn]:
     yield Turn("TMP", "mutual", number, net=1, half=ALL, epochs=epochs, lambda1=lambda1)
 
 
-def count_nets(schedule: Sequence[Turn]) -> int:
-    """Number of nets to build: 2, or 1 where N2 takes all turns after stage 1, and is N1, too."""
-    return 2 if any(turn.net == 0 for turn in schedule if turn.stage != "iae") else 1
+def count_nets(config: GuidanceConfig) -> int:
+    """Number of nets to build: 2 if one labels for another; else 1, which is N1 and N2."""
+    labelled = any(turn.process == "GLP" for turn in turns(config))
+    return 2 if labelled and config.labels == "clusters" else 1
 
 
 def is_of_views(turn: Turn, config: GuidanceConfig) -> bool:

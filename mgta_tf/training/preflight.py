@@ -58,7 +58,7 @@ def _check_iaes(config: TrainConfig) -> None:
     if not value or checkpoints.exist(Workdir(config.run.workdir).checkpoints):
         return
     folders = value.split(",")
-    nets = guidance.count_nets(list(guidance.turns(config.guidance)))
+    nets = guidance.count_nets(config.guidance)
     if len(folders) > nets:
         raise UserError(
             f"--iae_checkpoint={value}: {len(folders)} folders, but {quantity(nets, 'net')}; name "

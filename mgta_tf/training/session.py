@@ -33,7 +33,7 @@ from mgta_tf.training.timeline import Timeline, work_of
 class Session:
     """Everything that the turns of a run share.
 
-    nets: N1 and N2; the same net twice in a run without GLPs.
+    nets: N1 and N2; the same net twice where one net takes all turns.
     labels: the pseudo labels in use, int32 [n], by half (0, 1, or ALL).
     history: one row per finished turn; `summary.json` is made of them.
     position: state of the newest checkpoint without weights and optimizers; in a new run, the
@@ -74,7 +74,7 @@ class Session:
         if config.robustness.deterministic:
             tf.config.experimental.enable_op_determinism()
         strategy = make_devices(config)
-        nets = _nets(config, strategy, guidance.count_nets(timeline.turns))
+        nets = _nets(config, strategy, guidance.count_nets(config.guidance))
         # 2. Weights, optimizers, labels and history from the newest valid checkpoint.
         checkpoints = Checkpoints(
             workdir.checkpoints, nets, config.robustness.keep, workdir.own_checkpoints

@@ -109,7 +109,7 @@ def work_of(
     if not timeline.turns:  # a run that only makes the untrained net
         return ()
     step, clustering = step_weight(config), cluster_weight(config)
-    two = guidance.count_nets(timeline.turns) == 2
+    two = guidance.count_nets(config.guidance) == 2
     found: list[list[Work]] = []
     seen: set[tuple[str, int]] = set()
     if labelled and first == 0:  # the untrained net has been evaluated before the first turn

@@ -101,11 +101,10 @@ def _plan(session: Session, number: int, images: np.ndarray, labels: np.ndarray 
     seed = session.seed_of(turn)
     if labels is None:
         return sampler.shuffled_plan(images, batch.size, turn.epochs, seed), label_of
-    if guidance.is_of_views(turn, stages):
-        label_of[images] = images
-        return sampler.views_plan(images, batch.of_views, turn.epochs, seed), label_of
-    if stages.labels == "hard_negatives":  # only views of an image are positives
-        label_of[images] = images
-    else:
+    if stages.labels == "clusters":
         label_of[images] = sampler.labels_for_triplets(labels, batch.smallest_cluster)
-    return sampler.pk_plan(images, labels, batch, turn.epochs, seed), label_of
+        return sampler.pk_plan(images, labels, batch, turn.epochs, seed), label_of
+    label_of[images] = images  # the positives of an image are its other views
+    if guidance.is_of_views(turn, stages):
+        return sampler.views_plan(images, batch.of_views, turn.epochs, seed), label_of
+    return sampler.pk_plan(images, labels, batch, turn.epochs, seed, by_size=True), label_of

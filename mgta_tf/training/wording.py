@@ -19,7 +19,7 @@ def title(turn: Turn, config: TrainConfig, images: int, clusters: int | None) ->
     clusters: their number, if known in advance.
     """
     turns = list(guidance.turns(config.guidance))
-    net = f"net {turn.net + 1}" if guidance.count_nets(turns) == 2 else "the net"
+    net = f"net {turn.net + 1}" if guidance.count_nets(config.guidance) == 2 else "the net"
     where = f"stage {STAGES[turn.stage]} of 3" if len({one.stage for one in turns}) > 1 else ""
     if turn.stage == "mutual":
         where += f"{', ' if where else ''}round {turn.round} of {config.guidance.rounds}"
@@ -32,7 +32,7 @@ def title(turn: Turn, config: TrainConfig, images: int, clusters: int | None) ->
         views = config.batch.views_per_image
         does = f"learns to match {views} views of each of {images:,} images"
         if not guidance.is_of_views(turn, config.guidance):
-            does += f", in batches of few of its {count} (TMP)"
+            does += f", in batches from {config.batch.clusters_per_batch} of its {count} (TMP)"
     else:
         mutual = config.guidance.guidance == "mutual"
         whose = f"net {2 - turn.net}'s" if mutual else "its own"

@@ -175,6 +175,18 @@ def test_views_plan_repeats_p_images_k_times_and_visits_all():
         sampler.views_plan(images[:4], CONFIG, epochs=8, seed=[3])
 
 
+def test_clusters_drawn_by_size_use_all_images_about_equally_often():
+    batch = BatchConfig(clusters_per_batch=2, images_per_cluster=8, views_per_image=2)
+    labels = np.repeat([0, 1, 2, 3], [4, 8, 20, 48])  # 4 images of a cluster in a batch
+    images = np.arange(80, dtype=np.int32)
+    plan = sampler.pk_plan(images, labels, batch, 200, [1], by_size=True)
+    assert plan.shape == (80 * 200 // 16, 16)
+    assert (labels[plan].reshape(-1, 2, 8).std(axis=2) == 0).all()
+    assert np.ptp(np.bincount(plan.ravel())) <= 4  # of 200; a place more or less is 2 views
+    equal = sampler.pk_plan(images, labels, batch, 200, [1])
+    assert np.bincount(equal.ravel())[0] == 1000  # of a cluster a fifth of the mean's size
+
+
 def test_a_batch_of_views_has_the_same_size():
     batch = BatchConfig(clusters_per_batch=2, images_per_cluster=12, views_per_image=3)
     views = batch.of_views

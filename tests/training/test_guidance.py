@@ -106,9 +106,9 @@ def test_without_labels_a_single_net_trains():
     turns = list(guidance.turns(config))
     assert [as_in_the_paper(t) for t in turns] == [("TMP", 2, "all")]
     assert turns[0].epochs == 7
-    assert guidance.count_nets(turns) == 1
+    assert guidance.count_nets(config) == 1
     guided = GuidanceConfig(labels="clusters", rounds=1)
-    assert guidance.count_nets(list(guidance.turns(guided))) == 2
+    assert guidance.count_nets(guided) == 2
     images = np.arange(5, dtype=np.int32)
     own = guidance.labels_of(turns[0], images, {}, config)
     assert len(set(own)) == len(own) == 5
@@ -122,7 +122,7 @@ def test_with_hard_negatives_one_net_labels_all_images_from_the_second_round_on(
     once = [("GLP", 2, "all"), ("TMP", 2, "all")]
     assert [as_in_the_paper(turn) for turn in turns] == [("TMP", 2, "all"), *once * 3]
     assert [turn.epochs for turn in turns if turn.process == "TMP"] == [4, 4, 4, 5]
-    assert guidance.count_nets(turns) == 1
+    assert guidance.count_nets(config) == 1
     images, clusters = np.arange(5, dtype=np.int32), np.array([0, 1, 1, 0, 0], np.int32)
     drawn = [guidance.labels_of(t, images, {None: clusters}, config) for t in turns]
     np.testing.assert_array_equal(drawn[0], images)  # views alone, although there are clusters

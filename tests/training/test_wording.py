@@ -56,9 +56,9 @@ def test_hard_negatives_are_named_once_there_are_clusters():
     assert titles(**flags) == [
         f"stage 2 of 3, round 1 of 2: {views}",
         "stage 2 of 3, round 2 of 2: the net groups 1,000 images into 300 clusters (GLP)",
-        f"stage 2 of 3, round 2 of 2: {views}, in batches of few of its 300 clusters (TMP)",
+        f"stage 2 of 3, round 2 of 2: {views}, in batches from 4 of its 300 clusters (TMP)",
         "stage 3 of 3: the net groups 1,000 images into 300 clusters (GLP)",
-        f"stage 3 of 3: {views}, in batches of few of its 300 clusters (TMP)",
+        f"stage 3 of 3: {views}, in batches from 4 of its 300 clusters (TMP)",
     ]
 
 

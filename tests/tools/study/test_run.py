@@ -66,6 +66,9 @@ def test_label_agreement_is_of_the_first_half_in_the_first_round_and_the_last():
     ]
     assert comparisons.label_agreement(rows) == "0.020 → 0.030"
     assert comparisons.label_agreement(rows[2:]) == "-"
+    # The first round of hard negatives has no labels.
+    alone = [row(1, 5.0, turns=[turn(None, None), turn(None, 0.04), turn(None, 0.05)])]
+    assert comparisons.label_agreement(alone) == "0.040 → 0.050"
 
 
 def test_the_table_counts_stuck_runs_and_skips_unknown_costs():
