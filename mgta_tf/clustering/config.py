@@ -17,8 +17,9 @@ class ClusterConfig:
     num_clusters: int | str = flag(
         300,
         "Number of clusters, the K of k-means; the paper uses 100 and 300. by_size: one for 10 "
-        "images of a half, up to 300. auto: chosen among --k_candidates in the first round, then "
-        "kept. adaptive: chosen again in every round (future work, §5).",
+        "images of a half (--labels=hard_negatives: for 64 images), up to 300. auto: chosen among "
+        "--k_candidates in the first round, then kept. adaptive: chosen again in every round "
+        "(future work, §5).",
         minimum=2,
         words=("auto", "adaptive"),
         auto="by_size",

@@ -27,13 +27,15 @@ class BatchConfig:
 
     clusters_per_batch: int = flag(
         32,
-        "P: clusters per batch. auto: 32 for each device, fewer where there are few images.",
+        "P: clusters per batch. auto: 32 for each device (--labels=hard_negatives: 2), fewer where "
+        "there are few images.",
         minimum=2,
         auto="auto",
     )
     images_per_cluster: int = flag(
         2,
-        "K: images of each cluster per batch. auto: --views_per_image, 2 at least.",
+        "K: images of each cluster per batch. auto: --views_per_image, 2 at least "
+        "(--labels=hard_negatives: those of 16 images).",
         minimum=2,
         auto="auto",
     )
@@ -150,8 +152,7 @@ def pk_plan(
       config: P, K and the number of views.
       epochs: passes; `epochs` × n images are drawn, rounded down to whole batches.
       seed: seed of the random generator.
-      by_size: draw clusters in proportion to their number of images, so that all images are used
-        about equally often; a large cluster may then take two places of a batch.
+      by_size: draw clusters in proportion to their images, which are then used about equally often.
 
     Raises:
       UserError: fewer than P clusters are large enough, or the batch exceeds the data.

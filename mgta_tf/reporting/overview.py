@@ -111,8 +111,13 @@ def share(value: float | None) -> str:
 
 
 def span_of(run: Record, key: str) -> tuple[float, float] | None:
-    """A loss at its first steps and at the end; None if it is unknown or was not trained with."""
+    """A loss at its first steps and at the end; None if it is unknown or was not trained with.
+
+    With hard negatives, the triplet loss is that of the first round: later batches are harder.
+    """
     rows = [row for row in run.stages if row.get(key)]
+    if key == "triplet_loss" and run.flags.get("labels") == "hard_negatives":
+        rows = rows[:1]
     if not rows or not (rows[0].get("first") or {}).get(key):
         return None
     return rows[0]["first"][key], rows[-1][key]
@@ -124,7 +129,8 @@ def learned(run: Record, agreement: dict[str, float] | None) -> Answer:
     agreement: of the nearest neighbors with the classes (`neighbors.agreement`).
     """
     if not run.stages:
-        return Answer("open", "No training has ended yet.")
+        none = "The net is untrained: the run has no epochs."
+        return Answer("open", none if run.finished else "No training has ended yet.")
     last = run.stages[-1]
     trouble = trouble_of(run, last)
     probed = [row for row in run.stages if row.get("probe_knn") is not None]
@@ -231,6 +237,7 @@ def next_steps(run: Record) -> list[tuple[str, str]]:
     steps = []
     if not exported:
         export = f"python -m mgta_tf.export --workdir={path} --output={shlex.quote(model)}"
+        export += "" if run.stages else " --untrained"
         steps.append(("Export the encoder as a SavedModel.", export))
     data = f"--data_dir={shlex.quote(flags['data_dir'] or 'PHOTOS')}"
     uses = f"--saved_model={shlex.quote(model)} {data}"

@@ -264,6 +264,8 @@ def warnings(records: Sequence[Record]) -> list[str]:
         )
     if scales := different_flags(records, ("reconstruction_reduction",)):
         found.append(f"Their reconstruction losses have different scales: {scales[0]}.")
+    if labels := different_flags(records, ("labels",)):
+        found.append(f"Their triplet losses are of different batches: {labels[0]}.")
     return found
 
 

@@ -109,6 +109,13 @@ class TrainConfig:
                 "--labels=hard_negatives with --views_per_image=1: the positive of an image is "
                 "another view of it; set --views_per_image=2"
             )
+        if stages.labels == "hard_negatives" and (
+            self.cluster.clusterer == "hdbscan" or self.cluster.core_fraction < 1
+        ):
+            raise UserError(
+                "--labels=hard_negatives needs a cluster for every image; give neither "
+                "--clusterer=hdbscan nor --core_fraction"
+            )
         if self.model.decoder == "none" and stages.iae_epochs and not self.run.iae_checkpoint:
             raise UserError(
                 f"--iae_epochs={stages.iae_epochs} with --decoder=none: stage 1 trains by "

@@ -37,9 +37,9 @@ IMAGES_OF_CLUSTER, MOST_CLUSTERS = 10, 300
 MOST_ROUNDS, EPOCHS_OF_ROUND = 10, 3  # the paper's rounds; with fewer epochs each, fewer rounds
 SHARES = {"iae": 10, "mutual": 10, "final": 1}  # of the epochs, as in §4.2: 100, 10 of 10, 10
 # With --labels=hard_negatives: six parts, of which the first has no clusters.
-SHARES_OF_SIMILAR = {"iae": 0, "mutual": 5, "final": 1}
-P_SIMILAR = 2  # clusters per batch and device
-IMAGES_OF_SIMILAR = 64  # of a cluster, twice those in a batch
+HARD_SHARES = {"iae": 0, "mutual": 5, "final": 1}
+HARD_P, HARD_IMAGES = 2, 32  # clusters per batch and device; images, without views
+HARD_CLUSTER = 64  # images of a cluster, in the mean
 
 FULL = ModelConfig()
 SMALL = ModelConfig(width=0.25, blocks=(2, 2, 2, 2))
@@ -218,7 +218,7 @@ def _batch(given: dict[str, Any], facts: Facts) -> list[Choice]:
         views = Choice(views.values, "K: views of each image")
         return [_clusters_per_batch(given, facts, facts.images // 2, "half of the images"), views]
     if given["labels"] == "hard_negatives":
-        return _batch_of_similar(given, facts)
+        return _batch_of_hard_negatives(given, facts)
     half = facts.images // 2
     clusters = max(2, min(MOST_CLUSTERS, half // IMAGES_OF_CLUSTER))
     clusters = max(clusters, given.get("clusters_per_batch", 0))
@@ -236,16 +236,21 @@ def _batch(given: dict[str, Any], facts: Facts) -> list[Choice]:
     return [of_clusters, _clusters_per_batch(given, facts, most, why), views]
 
 
-def _batch_of_similar(given: dict[str, Any], facts: Facts) -> list[Choice]:
+def _batch_of_hard_negatives(given: dict[str, Any], facts: Facts) -> list[Choice]:
     """Number of clusters, P and K with --labels=hard_negatives: a batch is of few clusters."""
-    clusters = max(P_SIMILAR, min(MOST_CLUSTERS, facts.images // IMAGES_OF_SIMILAR))
-    why = f"one for {IMAGES_OF_SIMILAR} of {facts.images:,} images, up to {MOST_CLUSTERS}"
-    each = max(1, min(P // P_SIMILAR, facts.images // (2 * P_SIMILAR)))
-    K = given.get("images_per_cluster") or each * given["views_per_image"]
+    views = given["views_per_image"]
+    in_batch = given.get("clusters_per_batch", HARD_P * facts.devices)
+    each = min(HARD_IMAGES * facts.devices // in_batch, facts.images // (in_batch * views))
+    K = given.get("images_per_cluster", max(2, each) * views)
+    if given["global_batch"]:  # P is the batch / K
+        in_batch = given["global_batch"] // K
+    clusters = max(in_batch, min(MOST_CLUSTERS, facts.images // HARD_CLUSTER))
+    why = f"one for {HARD_CLUSTER} of {facts.images:,} images, up to {MOST_CLUSTERS}"
+    few = {} if given["global_batch"] else {"clusters_per_batch": in_batch}
     return [
         Choice({"num_clusters": clusters}, why),
-        Choice({"clusters_per_batch": P_SIMILAR * facts.devices}, "P: few, so images look alike"),
-        Choice({"images_per_cluster": K}, f"K: {each} images of each cluster, with all views"),
+        Choice(few, "P: few clusters per step, whose images are hard to tell apart"),
+        Choice({"images_per_cluster": K}, f"K: {views} views of {K // views} images of a cluster"),
     ]
 
 
@@ -287,10 +292,10 @@ def of_schedule(given: dict[str, Any], epochs: int, reason: str) -> list[Choice]
         "mutual": guided and given.get("rounds") != 0,
         "final": True,
     }
-    shares = SHARES if clusters or not guided else SHARES_OF_SIMILAR
+    shares = SHARES if clusters or not guided else HARD_SHARES
     total = sum(share for stage, share in shares.items() if on[stage])
     part = {stage: epochs * share / total * on[stage] for stage, share in shares.items()}
-    most = MOST_ROUNDS if clusters else SHARES_OF_SIMILAR["mutual"]
+    most = MOST_ROUNDS if clusters else HARD_SHARES["mutual"]
     rounds = min(most, max(1, round(part["mutual"] / EPOCHS_OF_ROUND)))
     rounds = given.get("rounds", rounds if on["mutual"] else 0)
     values = {

@@ -38,15 +38,17 @@ class GuidanceConfig:
     iae_epochs: int = flag(
         0,
         "Stage 1: epochs of the initial auto-encoder (IAE) on all images; the paper uses 100 "
-        "(§4.2). Needs a --decoder. auto: 0 with --labels=none, --decoder=none or "
-        "--iae_checkpoint; else 10/21 of all epochs.",
+        "(§4.2). Needs a --decoder. auto: 10/21 of all epochs with --labels=clusters; 0 otherwise, "
+        "and with --decoder=none or --iae_checkpoint.",
         minimum=0,
         auto="auto",
     )
     rounds: int = flag(
         0,
-        "Stage 2: rounds; in each round both nets label and train once. The paper uses 10 (§4.2). "
-        "Needs --labels. auto: as many as leave about 3 epochs for each, at most 10.",
+        "Stage 2: rounds; in each round both nets label and train once (hard_negatives: the one "
+        "net labels from the second round on). The paper uses 10 (§4.2). Needs --labels=clusters "
+        "or hard_negatives. auto: as many as leave about 3 epochs for each, at most 10 "
+        "(hard_negatives: 5).",
         minimum=0,
         auto="auto",
     )
@@ -63,7 +65,7 @@ class GuidanceConfig:
         "Stage 3: epochs of N2 on all images, with labels by N1; the paper uses 10 (§4.2). Each "
         "view counts as an image: with two views, 100 epochs use each image 50 times. auto: enough "
         "for a million views, but 20 (100 on a GPU) to 400; with --labels=clusters the stages "
-        "share them, and this one gets 1/21.",
+        "share them, and this one gets 1/21 (hard_negatives: 1/6).",
         minimum=0,
         auto="auto",
     )
@@ -102,9 +104,10 @@ class GuidanceConfig:
         "none",
         "Pseudo labels: clusters of a net's features (the paper); none: each image is its own "
         "cluster (K = N), and a single net learns in stage 3 to match the views of an image; or "
-        "hard_negatives: the same, but from the second round on, a batch holds images of few "
-        "clusters of the net's own features, which are harder to tell apart. none is the default "
-        "because it gives a better encoder than clusters for the same compute (docs/results.md).",
+        "hard_negatives: a single net does so in stages 2 and 3, and from the second round on a "
+        "batch holds images of few clusters of its own features, as negatives of each other. none "
+        "is the default because it gives a better encoder than clusters for the same compute, and "
+        "because hard_negatives fails where many images are alike (docs/training.md).",
         choices=("none", "clusters", "hard_negatives"),
     )
 
@@ -112,7 +115,7 @@ class GuidanceConfig:
         if self.labels == "none" and self.rounds:
             raise UserError(
                 f"--rounds={self.rounds} with --labels=none: in stage 2 the nets learn from each "
-                "other's clusters; set --labels=clusters, or --rounds=0"
+                "other's clusters; set --labels=clusters or hard_negatives, or --rounds=0"
             )
 
 

@@ -30,11 +30,6 @@ def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> No
       UserError: a flag does not fit; the message suggests a value.
     """
     _check_iaes(config)
-    if config.guidance.labels == "hard_negatives" and not config.guidance.rounds:
-        raise UserError(
-            "--rounds=0 with --labels=hard_negatives: the first round has no clusters yet; set "
-            "--rounds=1 or more, or --labels=none"
-        )
     labelled = []
     for turn in guidance.turns(config.guidance):
         images = guidance.count_images(turn, num_images)
@@ -43,13 +38,34 @@ def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> No
         if turn.process == "GLP":
             labelled.append(images)
         else:
-            of_views = guidance.is_of_views(turn, config.guidance)
-            batch = config.batch.of_views if of_views else config.batch
-            _check_batch(batch, images, num_images, of_views)
+            of_views = config.guidance.labels == "none" and turn.stage != "iae"
+            _check_batch(config.batch, images, num_images, of_views)
+    if config.guidance.labels == "hard_negatives":
+        _check_hard_negatives(config, bool(labelled))
     if labelled:
         _check_clusters(config.cluster, config.batch, min(labelled))
     if config.run.probe_every_rounds:
         _check_probe(labels)
+
+
+def _check_hard_negatives(config: TrainConfig, labelled: bool) -> None:
+    """Some turn must have clusters, and a batch several images of each.
+
+    labelled: whether there is a GLP.
+    """
+    stages, batch = config.guidance, config.batch
+    if (stages.rounds or stages.final_epochs) and not (labelled and stages.rounds):
+        raise UserError(
+            f"--rounds={stages.rounds} --final_epochs={stages.final_epochs} with "
+            "--labels=hard_negatives: the first round has no clusters yet; set --rounds=1 or more "
+            "and --final_epochs=1 or more, or --labels=none"
+        )
+    if batch.images_per_cluster < 2 * batch.views_per_image:
+        raise UserError(
+            f"--images_per_cluster={batch.images_per_cluster} with --labels=hard_negatives: only "
+            "one image of each cluster in a batch, with all its views; set it to "
+            f"{2 * batch.views_per_image} or more"
+        )
 
 
 def _check_iaes(config: TrainConfig) -> None:

@@ -170,7 +170,7 @@ class Session:
     def close(self) -> None:
         """Writes `summary.json` and prints the closing lines."""
         self.write_summary()
-        print(summary.closing_lines(self.history, self.workdir), flush=True)
+        print(summary.closing_lines(self.history, self.workdir, self.config), flush=True)
 
     def write_summary(self) -> None:
         turns, model = len(self.timeline.turns), self.nets[0].model

@@ -19,6 +19,7 @@ from mgta_tf.runtime.checkpoints import Position
 from mgta_tf.runtime.progress import duration
 from mgta_tf.runtime.workdir import Workdir
 from mgta_tf.training import wording
+from mgta_tf.training.config import TrainConfig
 
 History = list[dict[str, Any]]
 
@@ -59,10 +60,14 @@ def build(
     }
 
 
-def closing_lines(history: History, workdir: Workdir) -> str:
+def closing_lines(history: History, workdir: Workdir, config: TrainConfig) -> str:
     """The last lines on the terminal: the result, and where the files are."""
     turns = quantity(len(history), "turn")
-    ending = f"{turns} in {time_spent(history)}" if history else "no epochs: the net is untrained"
+    ending, option = f"{turns} in {time_spent(history)}", ""
+    if not history:
+        loaded = config.run.iae_checkpoint
+        ending = "no epochs" + (" after stage 1" if loaded else ": the net is untrained")
+        option = " --net=iae" if loaded else " --untrained"
     if not hosts.is_chief():
         return f"done: {turns}; the chief has written {workdir.path}"
     path, last = workdir.path, {row["process"]: row for row in history}
@@ -79,7 +84,7 @@ def closing_lines(history: History, workdir: Workdir) -> str:
             f"  report:            python -m mgta_tf.report --workdir={shlex.quote(path)}",
             f"  encoder:           python -m mgta_tf.export --workdir={shlex.quote(path)} "
             f"--output={shlex.quote(os.path.join(path, 'saved_model'))}"
-            f"{'' if history else ' --untrained'}",
+            f"{option}",
         ]
     )
 

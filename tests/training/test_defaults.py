@@ -10,7 +10,7 @@ from mgta_tf import config as config_lib
 from mgta_tf.data import sampler
 from mgta_tf.data.sampler import BatchConfig
 from mgta_tf.models.encoder import ModelConfig
-from mgta_tf.training import defaults
+from mgta_tf.training import defaults, preflight
 from mgta_tf.training.config import SupervisedConfig, TrainConfig
 from mgta_tf.training.defaults import Facts
 from mgta_tf.training.guidance import GuidanceConfig
@@ -294,3 +294,18 @@ def test_hard_negatives_have_few_clusters_in_a_batch(images, clusters, K, epochs
     assert found["clusters_per_batch"] == 2
     assert (found["iae_epochs"], found["rounds"]) == (0, 5)
     assert found["epochs_per_round"] == found["final_epochs"] == epochs
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize(
+    "words", [(), ("--views_per_image=4",), ("--clusters_per_batch=8",), ("--global_batch=256",)]
+)
+@pytest.mark.parametrize("images", [300, 10_000])
+def test_the_chosen_batch_of_hard_negatives_passes_the_checks(images, words, devices):
+    asked = ("--labels=hard_negatives", "--data_dir=D", "--workdir=W", *words)
+    facts = Facts(images, 64, 2, gpus=devices - 1, devices=devices)
+    leaves = given(*asked)
+    values = defaults.leaves_with(leaves, defaults.of_run(leaves, facts))
+    config = config_lib.from_dict(TrainConfig, values)
+    preflight.check(config, images, None)
+    assert config.batch.size <= 64 * max(2, devices) * config.batch.views_per_image

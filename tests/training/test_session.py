@@ -18,7 +18,10 @@ def test_a_run_without_epochs_is_an_untrained_net(flags, tmp_path, capsys):
     asked = f"--workdir={workdir} --output={output} --untrained"  # what its last line says
     assert printed.endswith(f"python -m mgta_tf.export {asked}\n")
     report.main(report.ReportConfig(workdir=str(workdir)))
-    assert "not finished" not in (workdir / "report.html").read_text()
+    page = (workdir / "report.html").read_text()
+    assert "not finished" not in page
+    assert "The net is untrained: the run has no epochs." in page
+    assert "<span>--untrained</span>" in page  # in the command to export
     export.main(export.ExportConfig(workdir=str(workdir), output=str(output), untrained=True))
     signatures = tf.saved_model.load(str(output)).signatures
     assert signatures["encode"](images=tf.zeros([1, 32, 32, 3], tf.uint8))["res4"].shape[0] == 1

@@ -82,7 +82,11 @@ def test_hard_negatives_resume_with_the_same_weights(tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"rounds": 0}, "--rounds=0 with --labels=hard_negatives.*set --rounds=1 or more"),
+        ({"rounds": 0}, "--rounds=0 --final_epochs=1 with --labels=hard_neg.*set --rounds=1 or"),
+        ({"final_epochs": 0, "rounds": 1}, "--rounds=1 --final_epochs=0 with --labels=hard_neg"),
+        ({"images_per_cluster": 2}, "--images_per_cluster=2 with .*only one image of each"),
+        ({"clusterer": "hdbscan"}, "needs a cluster for every image; give neither --clusterer"),
+        ({"core_fraction": 0.5}, "needs a cluster for every image; give neither --clusterer"),
         (
             {"views_per_image": 1},
             "--labels=hard_negatives with --views_per_image=1.*set --views_per_image=2",
