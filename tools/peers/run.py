@@ -284,8 +284,11 @@ area ≥ 0.4, jitter 0.2, no gray. Medium: 0.3, 0.3, a tenth gray. Strong: 0.3, 
 python tools/peers.py --do=check --torch_python=PY --data_dir=tiny-imagenet-100
 python tools/peers.py --do=search --torch_python=PY --data_dir=tiny-imagenet-100 --workdir=W
 python tools/peers.py --do=rows --torch_python=PY --data_dir=tiny-imagenet-100 --workdir=W
-python tools/peers.py --do=rows --torch_python=PY --data_dir=cifar-10-1000 --workdir=W/cifar10 \\
-    --results=docs/results/cifar10
+for part in search rows page; do
+    python tools/peers.py --do=$part --torch_python=PY --data_dir=cifar-10-1000 --methods=simclr \\
+        --passes=72 --workdir=W/cifar10 --results=docs/results/cifar10 \\
+        --search=docs/results/cifar10/peer_search.json
+done
 ```
 
 PY is the interpreter of an environment with PyTorch and lightly; `requirements-peers.txt` says how
