@@ -254,14 +254,14 @@ def page(plan: dict[str, dict[str, Any]], rows: dict[str, list[dict[str, Any]]])
         "",
         "Trained on two thirds of the training photographs with 24 image passes each, a third of "
         "the study's (sections 9 and 10: 72, like the study), including those of labels and "
-        "teachers; evaluated on the held-out third with "
-        "frozen res4 and linear SVMs (C = 0.1). The base is the default of `mgta_tf.train`: "
-        "batch-hard triplets of two views, one net, no labels. A difference is of runs with the "
-        "same seed; the deviation between two runs of equal recipes is about 0.35 mAP (two views "
-        "alone in float32 and bfloat16, five seeds), so that a difference of one seed below 0.7 "
-        "means nothing. Right pairs: the probability that two images of one label are of one "
-        "class, at the first and the last labelling; by chance 0.01 on Tiny ImageNet and 0.10 on "
-        "CIFAR-10.",
+        "teachers; evaluated on the held-out third with frozen res4 and linear SVMs (C = 0.1). "
+        "The base is two views alone with mild crops (the default of `mgta_tf.train` has medium "
+        "ones: section 10): batch-hard triplets, one net, no labels. A difference is of runs with "
+        "the same seed; the deviation between two runs of equal recipes is about 0.35 mAP (two "
+        "views alone in float32 and bfloat16, five seeds, Tiny ImageNet), so that a difference of "
+        "one seed below 0.7, or on CIFAR-10 below about 1.1, means nothing. Right pairs: the "
+        "probability that two images of one label are of one class, at the first and the last "
+        "labelling; by chance 0.01 on Tiny ImageNet and 0.10 on CIFAR-10.",
         "",
     ]
     ran = {row["screen"] for found in rows.values() for row in found}
