@@ -244,8 +244,8 @@ def _batch_of_hard_negatives(given: dict[str, Any], facts: Facts) -> list[Choice
     K = given.get("images_per_cluster", max(2, each) * views)
     if given["global_batch"]:  # P is the batch / K
         in_batch = given["global_batch"] // K
-    clusters = max(in_batch, min(MOST_CLUSTERS, facts.images // HARD_CLUSTER))
-    why = f"one for {HARD_CLUSTER} of {facts.images:,} images, up to {MOST_CLUSTERS}"
+    clusters = max(2 * in_batch, min(MOST_CLUSTERS, facts.images // HARD_CLUSTER))
+    why = f"one for {HARD_CLUSTER} of {facts.images:,} images, 2·P to {MOST_CLUSTERS}"
     few = {} if given["global_batch"] else {"clusters_per_batch": in_batch}
     return [
         Choice({"num_clusters": clusters}, why),

@@ -283,7 +283,7 @@ def test_facts_describe_the_machine():
 
 @pytest.mark.parametrize(
     ("images", "clusters", "K", "epochs"),
-    [(10_000, 156, 32, 17), (500_000, 300, 32, 3), (150, 2, 32, 67), (30, 2, 14, 67)],
+    [(10_000, 156, 32, 17), (500_000, 300, 32, 3), (150, 4, 32, 67), (30, 4, 14, 67)],
 )
 def test_hard_negatives_have_few_clusters_in_a_batch(images, clusters, K, epochs):
     """64 images a cluster, 16 of them with two views in a batch; six equal parts of the epochs."""
