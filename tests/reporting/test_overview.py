@@ -31,7 +31,15 @@ def answer(*stages, agreement=None, **values):
 def test_a_loss_that_fell_and_one_that_did_not():
     assert (answer(stage(0.3, 0.1)).kind, answer(stage(0.3, 0.29)).kind) == ("good", "open")
     assert "from 0.3 to 0.1" in answer(stage(0.3, 0.1)).text
-    assert answer().text == "No training has ended yet."
+    assert answer(finished=False).text == "No training has ended yet."
+    assert answer().text == "The net is untrained: the run has no epochs."
+
+
+def test_hard_negatives_are_judged_by_the_batches_of_the_first_round():
+    stages = stage(0.3, 0.1), stage(0.35, 0.32)
+    assert "from 0.3 to 0.32" in answer(*stages).text
+    hard = answer(*stages, flags={**FLAGS, "labels": "hard_negatives"})
+    assert (hard.kind, "from 0.3 to 0.1" in hard.text) == ("good", True)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +190,10 @@ def test_runs_on_other_images_are_reported():
     assert page.warnings([mean, total]) == [
         "Their reconstruction losses have different scales: "
         "--reconstruction_reduction is mean and sum."
+    ]
+    views, hard = (of({"labels": value}) for value in ("none", "hard_negatives"))
+    assert page.warnings([views, hard]) == [
+        "Their triplet losses are of different batches: --labels is none and hard_negatives."
     ]
 
 
