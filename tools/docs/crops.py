@@ -4,7 +4,8 @@
 
 This is how docs/pictures/run.jpg was made; report.html has its figures:
 
-  python -m mgta_tf.train --data_dir=squares --workdir=runs/squares --minutes=3
+  python -m mgta_tf.train --data_dir=squares --workdir=runs/squares --minutes=3 \\
+      --crop_min_area=0.4 --color_jitter=0.2 --grayscale=0
   python -m mgta_tf.report --workdir=runs/squares
   python -m tools.docs.picture --workdir=runs/squares --output=docs/pictures/run.jpg
 
