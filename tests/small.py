@@ -1,6 +1,12 @@
 """The smallest run with all stages, which the tests of commands share."""
 
+import contextlib
+from unittest import mock
+
+import pytest
+
 from mgta_tf import config as config_lib
+from mgta_tf.runtime.checkpoints import Checkpoints
 from mgta_tf.training.config import TrainConfig
 
 DATA_AND_NET = {
@@ -29,3 +35,17 @@ FLAGS = {
 
 def config_of(workdir, **flags):
     return config_lib.from_dict(TrainConfig, {**FLAGS, "workdir": str(workdir), **flags})
+
+
+@contextlib.contextmanager
+def killed_at(reached):
+    """The run within must end, killed after the first checkpoint at which `reached(position)`."""
+    saves = Checkpoints.save
+
+    def save_and_die(self, position):
+        saves(self, position)
+        if reached(position):
+            raise KeyboardInterrupt
+
+    with mock.patch.object(Checkpoints, "save", save_and_die), pytest.raises(KeyboardInterrupt):
+        yield

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from small import FLAGS, config_of
+from small import FLAGS, config_of, killed_at
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mgta_tf import config as config_lib
@@ -125,21 +125,12 @@ def test_same_flags_same_weights_and_a_kill_changes_nothing(finished, tmp_path, 
         assert a == b
 
 
-def test_the_number_of_clusters_is_chosen_once_and_survives_a_kill(tmp_path, monkeypatch):
-    saves = checkpoints.Checkpoints.save
-
-    def save_and_die(self, position):
-        saves(self, position)
-        if position.turn == 3:
-            raise KeyboardInterrupt
-
+def test_the_number_of_clusters_is_chosen_once_and_survives_a_kill(tmp_path):
     config = config_of(
         tmp_path, num_clusters="auto", k_candidates="5:9:3", probe_every_rounds=0, core_fraction=0.9
     )
-    with monkeypatch.context() as killing:
-        killing.setattr(checkpoints.Checkpoints, "save", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            train.train(config)
+    with killed_at(lambda at: at.turn == 3):
+        train.train(config)
     train.train(config)
     stages = json.loads((tmp_path / "summary.json").read_text())["stages"][1:]
     table = stages[0]["k_table"]
@@ -271,19 +262,10 @@ def test_two_views_alone_train_one_net_without_a_decoder(views_alone):
     assert not [name for name in once if name.startswith("nets/1")]  # N2 is N1, saved once
 
 
-def test_two_views_alone_resume_with_the_same_weights(views_alone, tmp_path, monkeypatch, capsys):
-    saves = checkpoints.Checkpoints.save
-
-    def save_and_die(self, position):
-        saves(self, position)
-        if position.step == 5:
-            raise KeyboardInterrupt
-
+def test_two_views_alone_resume_with_the_same_weights(views_alone, tmp_path, capsys):
     config = config_of(tmp_path / "w", **VIEWS)
-    with monkeypatch.context() as killing:
-        killing.setattr(checkpoints.Checkpoints, "save", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            train.train(config)
+    with killed_at(lambda at: at.step == 5):
+        train.train(config)
     capsys.readouterr()
     train.train(config)
     title = "the net learns to match 2 views of each of 96 images"

@@ -75,14 +75,9 @@ class BatchConfig:
     @property
     def of_views(self) -> BatchConfig:
         """A batch of the same size in which each image, with all its views, is its own cluster."""
-        if self.images_per_cluster == self.views_per_image:
-            return self
-        images = self.size // self.views_per_image
+        images, views = self.size // self.views_per_image, self.views_per_image
         return dataclasses.replace(
-            self,
-            clusters_per_batch=images,
-            images_per_cluster=self.views_per_image,
-            global_batch=0,
+            self, clusters_per_batch=images, images_per_cluster=views, global_batch=0
         )
 
     @property

@@ -37,9 +37,15 @@ IMAGES_OF_CLUSTER, MOST_CLUSTERS = 10, 300
 MOST_ROUNDS, EPOCHS_OF_ROUND = 10, 3  # the paper's rounds; with fewer epochs each, fewer rounds
 SHARES = {"iae": 10, "mutual": 10, "final": 1}  # of the epochs, as in §4.2: 100, 10 of 10, 10
 # With --labels=hard_negatives: six parts, of which the first has no clusters.
-HARD_SHARES = {"iae": 0, "mutual": 5, "final": 1}
+HARD_SHARES, HARD_ROUNDS = {"iae": 0, "mutual": 5, "final": 1}, 5
 HARD_P, HARD_IMAGES = 2, 32  # clusters per batch and device; images, without views
 HARD_CLUSTER = 64  # images of a cluster, in the mean
+# Flags of the schedule that a kind of labels does not use.
+WITHOUT = {
+    "clusters": (),
+    "hard_negatives": ("iae_epochs",),
+    "none": ("iae_epochs", "rounds", "epochs_per_round"),
+}
 
 FULL = ModelConfig()
 SMALL = ModelConfig(width=0.25, blocks=(2, 2, 2, 2))
@@ -283,19 +289,20 @@ def epochs_by_size(facts: Facts) -> int:
 def of_schedule(given: dict[str, Any], epochs: int, reason: str) -> list[Choice]:
     """Splits `epochs` passes over all images among the stages in the paper's ratio (§4.2).
 
-    A disabled stage gets none: stage 2 without labels; stage 1 without labels, without a decoder,
-    or with --iae_checkpoint. Given flags keep their values.
+    With hard negatives by HARD_SHARES. A disabled stage gets none: stage 2 without labels; stage 1
+    without clusters, without a decoder, or with --iae_checkpoint. Given flags keep their values.
     """
-    clusters, guided = given["labels"] == "clusters", given["labels"] != "none"
+    labels = given["labels"]
+    shares, most = (
+        (SHARES, MOST_ROUNDS) if labels != "hard_negatives" else (HARD_SHARES, HARD_ROUNDS)
+    )
     on = {
-        "iae": clusters and given["decoder"] != "none" and not given["iae_checkpoint"],
-        "mutual": guided and given.get("rounds") != 0,
+        "iae": labels == "clusters" and given["decoder"] != "none" and not given["iae_checkpoint"],
+        "mutual": labels != "none" and given.get("rounds") != 0,
         "final": True,
     }
-    shares = SHARES if clusters or not guided else HARD_SHARES
     total = sum(share for stage, share in shares.items() if on[stage])
     part = {stage: epochs * share / total * on[stage] for stage, share in shares.items()}
-    most = MOST_ROUNDS if clusters else HARD_SHARES["mutual"]
     rounds = min(most, max(1, round(part["mutual"] / EPOCHS_OF_ROUND)))
     rounds = given.get("rounds", rounds if on["mutual"] else 0)
     values = {
@@ -305,8 +312,7 @@ def of_schedule(given: dict[str, Any], epochs: int, reason: str) -> list[Choice]
         "final_epochs": max(1, round(part["final"])),
     }
     chosen = _unless(given, values)
-    silent = {name: v for name, v in chosen.items() if not guided and name != "final_epochs"}
-    silent.update({name: v for name, v in chosen.items() if not clusters and name == "iae_epochs"})
+    silent = {name: value for name, value in chosen.items() if name in WITHOUT[labels]}
     printed = {name: v for name, v in chosen.items() if name not in silent}
     return [Choice(silent), *([Choice(printed, reason)] if printed else [])]
 
@@ -316,8 +322,7 @@ def reason_by_size(given: dict[str, Any], facts: Facts) -> str:
 
     Epochs count every view, so an epoch of two views alone takes half of the images.
     """
-    epochs = epochs_by_size(facts)
-    views = given.get("images_per_cluster") or k_of_views(given)
+    epochs, views = epochs_by_size(facts), given.get("images_per_cluster") or k_of_views(given)
     if given["labels"] == "none":
         shown = f"each image {epochs / views:g} times, in {views} views"
     else:

@@ -205,7 +205,7 @@ def _round_of_one_net(config: GuidanceConfig, number: int) -> Iterator[Turn]:
 
 
 def count_nets(config: GuidanceConfig) -> int:
-    """Number of nets to build: 2 if one labels for another; else 1, which is N1 and N2."""
+    """Number of nets to build: 2 in a run with GLPs of clusters; else 1, which is N1 and N2."""
     labelled = any(turn.process == "GLP" for turn in turns(config))
     return 2 if labelled and config.labels == "clusters" else 1
 

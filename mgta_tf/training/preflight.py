@@ -38,8 +38,8 @@ def check(config: TrainConfig, num_images: int, labels: np.ndarray | None) -> No
         if turn.process == "GLP":
             labelled.append(images)
         else:
-            of_views = config.guidance.labels == "none" and turn.stage != "iae"
-            _check_batch(config.batch, images, num_images, of_views)
+            views_only = turn.stage != "iae" and config.guidance.labels == "none"
+            _check_batch(config.batch, images, num_images, views_only)
     if config.guidance.labels == "hard_negatives":
         _check_hard_negatives(config, bool(labelled))
     if labelled:
@@ -122,12 +122,12 @@ def images_used(sizes: np.ndarray, fraction: float) -> np.ndarray:
     return np.maximum(1, np.ceil(np.round(fraction * sizes, 9))).astype(np.int64)
 
 
-def _check_batch(config: BatchConfig, images: int, num_images: int, of_views: bool) -> None:
+def _check_batch(config: BatchConfig, images: int, num_images: int, views_only: bool) -> None:
     """A batch must not hold more images than a turn trains on.
 
-    of_views: whether the K images of a cluster are views of one image.
+    views_only: whether the K images of a cluster are views of one image.
     """
-    P, K = config.clusters_per_batch, 1 if of_views else config.images_per_cluster
+    P, K = config.clusters_per_batch, 1 if views_only else config.images_per_cluster
     if images >= P * K:
         return
     flag, value = f"--clusters_per_batch={P}", f"--clusters_per_batch={images // K}"

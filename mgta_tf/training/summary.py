@@ -83,8 +83,7 @@ def closing_lines(history: History, workdir: Workdir, config: TrainConfig) -> st
             f"  curves:            tensorboard --logdir={shlex.quote(workdir.tensorboard)}",
             f"  report:            python -m mgta_tf.report --workdir={shlex.quote(path)}",
             f"  encoder:           python -m mgta_tf.export --workdir={shlex.quote(path)} "
-            f"--output={shlex.quote(os.path.join(path, 'saved_model'))}"
-            f"{option}",
+            f"--output={shlex.quote(os.path.join(path, 'saved_model'))}{option}",
         ]
     )
 

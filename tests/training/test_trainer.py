@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from small import config_of
+from small import config_of, killed_at
 
 from mgta_tf import train
 from mgta_tf.errors import UserError
-from mgta_tf.runtime import checkpoints
 from mgta_tf.training import trainer
 
 SIMILAR = {
@@ -57,20 +56,11 @@ def test_hard_negatives_share_batches_and_have_labels_of_their_own(tmp_path, mon
     assert summary["labellings"][1]["nmi_previous"] is not None
 
 
-def test_hard_negatives_resume_with_the_same_weights(tmp_path, monkeypatch, capsys):
-    saves = checkpoints.Checkpoints.save
-
-    def save_and_die(self, position):
-        saves(self, position)
-        if (position.turn, position.step) == (2, 3):  # of round 2, after its GLP
-            raise KeyboardInterrupt
-
+def test_hard_negatives_resume_with_the_same_weights(tmp_path, capsys):
     whole = train.train(config_of(tmp_path / "whole", **SIMILAR))
     config = config_of(tmp_path / "w", **SIMILAR)
-    with monkeypatch.context() as killing:
-        killing.setattr(checkpoints.Checkpoints, "save", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            train.train(config)
+    with killed_at(lambda at: (at.turn, at.step) == (2, 3)):  # in round 2, after its GLP
+        train.train(config)
     capsys.readouterr()
     resumed = train.train(config)
     assert "at step 3 of 6: stage 2 of 3, round 2 of 2: the net" in capsys.readouterr().out

@@ -135,8 +135,8 @@ def label_agreement(found: list[dict[str, Any]]) -> str:
     """
     known = []
     for row in found:
-        turns = [turn for turn in row.get("turns", []) if turn["stage"] == "mutual"]
-        turns = [turn for turn in turns if turn["ari_truth"] is not None]  # it had labels
+        rounds = [turn for turn in row.get("turns", []) if turn["stage"] == "mutual"]
+        turns = [turn for turn in rounds if turn["ari_truth"] is not None]  # those with labels
         if turns:
             same = [turn["ari_truth"] for turn in turns if turn["half"] == turns[0]["half"]]
             known.append((same[0], same[-1]))
