@@ -65,7 +65,7 @@ def agreement(record: Record) -> go.Figure | None:
         "untrained": ("classes, untrained net", COLORS[2], "dash"),
     }
     figure = go.Figure()
-    places = [labelling_name(row) for row in rows]
+    places = [labelling_name(row, record.one_net) for row in rows]
     for key, (name, color, dash) in kinds.items():
         values = [row.get(key) for row in rows]
         if any(value is not None for value in values):
@@ -87,10 +87,10 @@ def agreement(record: Record) -> go.Figure | None:
     return figure
 
 
-def labelling_name(row: dict[str, Any]) -> str:
-    """'round 2 · N1', 'final · N1'."""
+def labelling_name(row: dict[str, Any], one_net: bool) -> str:
+    """'round 2 · N1', 'final · N1'; 'round 2' where there is one net."""
     where = "final" if row["stage"] == "final" else f"round {row['round']}"
-    return f"{where} · N{row['net']}"
+    return where if one_net else f"{where} · N{row['net']}"
 
 
 def sizes(members: Members, kind: str) -> go.Figure:
@@ -220,7 +220,7 @@ def _sequence(record: Record) -> list[tuple[str, dict[int, int]]]:
                 label_of = _labels(record, row)
                 if found and label_of.keys().isdisjoint(found[-1][1]):
                     found = []
-                found.append((labelling_name(row), label_of))
+                found.append((labelling_name(row, record.one_net), label_of))
         if len(found) > len(best):
             best = found
     return best
@@ -259,7 +259,7 @@ def online_probe(records: Sequence[Record]) -> go.Figure | None:
                 line = dict(color=COLORS[number % len(COLORS)], dash=dash, width=2)
                 figure.add_trace(
                     go.Scatter(
-                        x=[turn_name(row) for row in rows],
+                        x=[turn_name(row, record.one_net) for row in rows],
                         y=[row[key] for row in rows],
                         name=f"{plain(record.name)} {name}" if many else name,
                         mode="lines+markers",
@@ -280,11 +280,12 @@ def online_probe(records: Sequence[Record]) -> go.Figure | None:
     return figure
 
 
-def turn_name(row: dict[str, Any]) -> str:
-    """'IAE', 'round 2 · N1', 'final · N2'; 'training' where a net learned without clusters."""
+def turn_name(row: dict[str, Any], one_net: bool) -> str:
+    """'IAE', 'round 2 · N1', 'final · N2'; 'round 2' where there is one net; 'training' where it
+    learned without clusters."""
     if trained_without_clusters(row):
         return "training"
-    return "IAE" if row["stage"] == "iae" else labelling_name(row)
+    return "IAE" if row["stage"] == "iae" else labelling_name(row, one_net)
 
 
 def trained_without_clusters(row: dict[str, Any]) -> bool:

@@ -126,7 +126,7 @@ def status(run: Record) -> str:
     if not run.summary:
         return "not finished: no turn has ended yet"
     done, turns = run.summary.get("turns_done"), run.summary.get("turns")
-    last = figures.turn_name(run.stages[-1]) if run.stages else "none yet"
+    last = figures.turn_name(run.stages[-1], run.one_net) if run.stages else "none yet"
     return f"not finished: {done} of {turns} turns are done, the last training was {last}"
 
 
@@ -166,7 +166,7 @@ def turns_table(run: Record) -> Table | None:
     """The losses after every TMP."""
     return table(
         [row for row in run.stages if "steps" in row],
-        ("turn", figures.turn_name),
+        ("turn", lambda row: figures.turn_name(row, run.one_net)),
         ("images", lambda row: f"{row['images']:,}"),
         ("steps", lambda row: f"{row['steps']:,}"),
         ("λ₁", lambda row: number(row["lambda"])),
@@ -182,7 +182,7 @@ def labellings_table(run: Record) -> Table | None:
     """The clusters of every GLP."""
     return table(
         run.labellings,
-        ("labels of", figures.labelling_name),
+        ("labels of", lambda row: figures.labelling_name(row, run.one_net)),
         ("images", lambda row: f"{row['images']:,}"),
         ("clusters", lambda row: f"{row['num_clusters']:,}"),
         ("smallest", lambda row: str(row["smallest"])),
@@ -362,7 +362,7 @@ def reconstructions(run: Record) -> list[dict[str, Any]]:
     rows = [row for row in run.stages if row.get("reconstruction_loss") is not None]
     found = [
         {
-            "name": figures.turn_name(row),
+            "name": figures.turn_name(row, run.one_net),
             "loss": row["reconstruction_loss"],
             "tiles": tiles(run.workdir.reconstruction(row["round"], row["net"] - 1)),
         }
@@ -398,15 +398,16 @@ def galleries(run: Record) -> list[dict[str, Any]]:
                     "nearest": list(_tiles(sheet, top, side, near)),
                     "farthest": list(_tiles(sheet, top, side, far, farthest)),
                 }
-        name = figures.labelling_name(labelling)
+        name = figures.labelling_name(labelling, run.one_net)
         found.append({"name": name, "rows": list(rows.values()), "shown": SHOWN})
     return found
 
 
 def labels_name(run: Record, members: Members) -> str:
-    """'round 2 · N1', 'final · N1'."""
+    """'round 2 · N1', 'final · N1'; 'round 2' where there is one net."""
     stage = "final" if members.round > run.flags["rounds"] else "mutual"
-    return figures.labelling_name({"stage": stage, "round": members.round, "net": members.net})
+    row = {"stage": stage, "round": members.round, "net": members.net}
+    return figures.labelling_name(row, run.one_net)
 
 
 def kind_of_members(run: Record) -> str:

@@ -91,6 +91,11 @@ class Record:
         return self.summary.get("stages", [])
 
     @property
+    def one_net(self) -> bool:
+        """Whether one net makes and learns from all labels: it needs no name."""
+        return self.flags.get("labels") == "hard_negatives"
+
+    @property
     def labellings(self) -> list[dict[str, Any]]:
         """The GLPs that are done. Runs before version 0.2 say `telling` for `representative`."""
         rows = self.summary.get("labellings", [])

@@ -1,5 +1,7 @@
 """The report's figures: what a curve is beside."""
 
+import dataclasses
+
 import pytest
 
 from mgta_tf.reporting import figures
@@ -60,3 +62,12 @@ def test_clusters_are_beside_chance_and_those_of_the_untrained_net(clustered, un
     if untrained:
         expected["classes, untrained net"] = untrained
     assert found == expected
+
+
+def test_a_run_of_one_net_does_not_name_it():
+    """With hard negatives N2 takes all turns of the rounds; with clusters both nets do."""
+    row = dict(stage="mutual", round=2, net=2, num_clusters=5, images=100, nmi_truth=0.3)
+    for labels, name in (("hard_negatives", "round 2"), ("clusters", "round 2 · N2")):
+        one = dataclasses.replace(run(labellings=[row]), flags={"labels": labels})
+        assert list(figures.agreement(one).data[0].x) == [name]
+        assert figures.turn_name(row, one.one_net) == name

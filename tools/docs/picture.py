@@ -85,7 +85,7 @@ def of_clusters(run: Record) -> Figure:
         rows.append((f"{one['kind']} cluster,\n{count}", strip))
     figure, axes = drawn(rows)
     for axis, left, right in (
-        (axes[0], "images", f"as reconstructed after {figures.turn_name(trained)}"),
+        (axes[0], "images", f"as reconstructed after {figures.turn_name(trained, run.one_net)}"),
         (axes[1], f"{SHOWN} nearest to the centroid", f"{SHOWN} farthest from it"),
     ):
         axis.set_title(left, fontsize=8, loc="left")
