@@ -41,13 +41,6 @@ class LossConfig:
         "L2 normalization of embeddings before distances are measured; eq. 6 has none.",
         advanced=True,
     )
-    triplet_features: str = flag(
-        "embedding",
-        "Features that the triplet loss compares: the embedding (eq. 6), or also res4, averaged "
-        "over pixels, which the probe reads; then L_htri is the mean of both losses.",
-        choices=("embedding", "with_res4"),
-        advanced=True,
-    )
     triplet_positive: str = flag(
         "nearest",
         "Positive of an anchor within its cluster: the nearest image, the farthest (hardest, "
@@ -302,8 +295,7 @@ def total_loss(targets, outputs, labels, lambda1, config: LossConfig, draws=None
       draws: [N] in [0, 1), for random triplets.
 
     Returns:
-      (L_all [], metrics of both losses, with `reconstruction_loss` and `triplet_loss`; distances
-      are those of embeddings).
+      (L_all [], metrics of both losses, with `reconstruction_loss` and `triplet_loss`).
     """
     reconstruction, reconstruction_metrics = tf.zeros([]), {}
     if "reconstruction" in outputs:
@@ -311,14 +303,10 @@ def total_loss(targets, outputs, labels, lambda1, config: LossConfig, draws=None
             targets, outputs["reconstruction"], config.reconstruction_reduction
         )
         reconstruction_metrics["reconstruction_loss"] = reconstruction
-    compared = [outputs["embedding"]]
-    if config.triplet_features == "with_res4":
-        compared.append(tf.reduce_mean(tf.cast(outputs["res4"], tf.float32), axis=[1, 2]))
+    embeddings = outputs["embedding"]
     if config.triplet_scope == "global":
-        *compared, labels, draws = map(_gather_from_devices, (*compared, labels, draws))
-    found = [triplet_loss(features, labels, config, draws) for features in compared]
-    triplet = tf.add_n([loss for loss, _ in found]) / len(found)
-    _, triplet_metrics = found[0]
+        embeddings, labels, draws = map(_gather_from_devices, (embeddings, labels, draws))
+    triplet, triplet_metrics = triplet_loss(embeddings, labels, config, draws)
     weight = tf.where(lambda1 > 0, config.reconstruction_weight, 1.0)  # stage 1 has λ₁ = 0
     loss = weight * reconstruction + lambda1 * triplet
     losses = {"loss": loss, "triplet_loss": triplet}

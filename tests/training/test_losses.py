@@ -202,24 +202,6 @@ def test_total_is_eq_8():
     assert float(metrics["loss"]) == float(loss)
 
 
-def test_with_res4_the_triplet_loss_is_the_mean_of_two():
-    rng = np.random.default_rng(0)
-    outputs = {
-        "res4": tf.constant(rng.normal(size=(4, 2, 2, 3)).astype(np.float32)),
-        "embedding": tf.constant(rng.normal(size=(4, 5)).astype(np.float32)),
-    }
-    config = LossConfig(**PAPER, margin=5.0, triplet_features="with_res4")
-    labels = [0, 0, 1, 1]
-    loss, metrics = losses.total_loss(None, outputs, tf.constant(labels), 0.5, config)
-    pooled = outputs["res4"].numpy().astype(float).mean((1, 2))
-    both = [triple_loop(x, labels, 5.0) for x in (pooled, outputs["embedding"].numpy())]
-    expected = np.mean([[values[0] for values in found] for found in both])
-    assert float(metrics["triplet_loss"]) == pytest.approx(expected, rel=1e-5)
-    assert float(loss) == pytest.approx(0.5 * expected, rel=1e-5)
-    hardest = np.mean([values[1] for values in both[1]])  # of embeddings
-    assert float(metrics["hardest_positive"]) == pytest.approx(hardest, rel=1e-5)
-
-
 def test_a_spread_embedding_does_not_look_collapsed():
     x = tf.constant(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32))
     _, metrics = losses.batch_hard_triplet_loss(x, tf.constant([0, 0, 1, 1, 2, 2, 3, 3]))

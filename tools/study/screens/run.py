@@ -263,6 +263,9 @@ def page(plan: dict[str, dict[str, Any]], rows: dict[str, list[dict[str, Any]]])
         "probability that two images of one label are of one class, at the first and the last "
         "labelling; by chance 0.01 on Tiny ImageNet and 0.10 on CIFAR-10.",
         "",
+        "A fixed C favors some recipes: the loss on res4 as well gains here and not in the study, "
+        "where C is chosen ([limits](../../results.md#limits)).",
+        "",
     ]
     ran = {row["screen"] for found in rows.values() for row in found}
     for idea in dict.fromkeys(plan[name]["idea"] for name in plan if name in ran):
