@@ -124,7 +124,7 @@ def main_table(plan: dict[str, Any], rows: Rows) -> list[str]:
     """At most ten methods with their cost, and the difference to the baseline."""
     base, titles = plan["baseline"], titles_of(plan)
     lines = [
-        f"| method | passes | SVM mAP | − {titles[base]} | top-1 | 20-NN | seeds |",
+        f"| method | passes | SVM mAP | difference from {titles[base]} | top-1 | 20-NN | seeds |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in plan["main"][:MAX_ROWS]:
