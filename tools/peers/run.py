@@ -259,9 +259,9 @@ AdamW, warm-up and cosine decay, one thread. Features of res4 are evaluated like
 study.
 
 An image pass is the encoder forward and backward over one image; a forward alone is a third. The
-defaults of `mgta_tf.train` cost 72 passes per photograph when these were run; the peers get that, or
-half of it. CPU s: training and evaluation; in brackets training alone. Other work ran on the machine's
-cores at the same time, which makes a CPU second worth less: compare passes.
+defaults of `mgta_tf.train` cost 72 passes per photograph when these were run; the peers get that,
+or half of it. CPU s: training and evaluation; in brackets training alone. Other work ran on the
+machine's cores at the same time, which makes a CPU second worth less: compare passes.
 
 ## Rows
 
@@ -271,8 +271,8 @@ cores at the same time, which makes a CPU second worth less: compare passes.
 
 On a third of the training photographs, held out, one seed, SVMs with C = 0.1. SimCLR is tuned
 first, with {screen} passes per photograph: batch, learning rate, crops and temperature, one axis at
-a time; the best of an axis is kept. The crops of the rows with 72 passes are then chosen in trials of
-72 passes, as for the default. The other methods of the tool start from SimCLR's best, and those
+a time; the best of an axis is kept. The crops of the rows with 72 passes are then chosen in trials
+of 72 passes, as for the default. The other methods of the tool start from SimCLR's best, and those
 whose short trials stay below {close:.0f} % of SimCLR's get none with all passes; a method without a
 trial below has not been run. `peer_triplets` is this project's loss in PyTorch. Mild crops: area ≥
 0.4, jitter 0.2, no gray. Medium: 0.3, 0.3, a tenth gray. Strong: 0.3, 0.4, a fifth gray (the
