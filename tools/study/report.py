@@ -69,6 +69,14 @@ def page(
         "",
         *[f"* {words}" for words in plan["limits"]],
         "",
+        *how_to_repeat(plan),
+    ]
+    return "\n".join(lines)
+
+
+def how_to_repeat(plan: dict[str, Any]) -> list[str]:
+    """The commands that make all rows."""
+    return [
         "## How to repeat it",
         "",
         "```",
@@ -80,12 +88,11 @@ def page(
         "",
         "Only methods and seeds without a committed row are run. The first line spares stage 1 of "
         "100 epochs on the 50,000 photographs of `--more_dir`, 85 minutes of a core, which is "
-        "committed. Every method, with its flags in "
-        "words: [all_methods.md](results/all_methods.md). The search for settings: "
+        "committed. Every method, with its flags in words: "
+        "[all_methods.md](results/all_methods.md). The search for settings: "
         "[search.md](results/search.md).",
         "",
     ]
-    return "\n".join(lines)
 
 
 def other_data(plan: dict[str, Any], others: dict[str, Rows]) -> list[str]:
