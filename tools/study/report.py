@@ -80,15 +80,13 @@ def how_to_repeat(plan: dict[str, Any]) -> list[str]:
         "## How to repeat it",
         "",
         "```",
-        "mkdir -p runs/study && cp -r docs/results/stage1/. runs/study",
         "python tools/study.py --plan=docs/study.json --data_dir=tiny-imagenet-100 \\",
         "    --more_dir=tiny-imagenet-500 --voc_root=VOCdevkit --workdir=runs/study",
         *[line for name in plan["other_data"] for line in plan["other_data"][name]["repeat"]],
         "```",
         "",
-        "Only methods and seeds without a committed row are run. The first line spares stage 1 of "
-        "100 epochs on the 50,000 photographs of `--more_dir`, 85 minutes of a core, which is "
-        "committed. Every method, with its flags in words: "
+        "Only methods and seeds without a committed row are run; without `--more_dir`, none on "
+        "50,000 photographs. Every method, with its flags in words: "
         "[all_methods.md](results/all_methods.md). The search for settings: "
         "[search.md](results/search.md).",
         "",
